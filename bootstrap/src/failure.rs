@@ -1,0 +1,288 @@
+//! Failures that people and programs can act on: a stable code, what happened, what to do.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The class of a failure. The spelling of [`Code::as_str`] is part of the interface: it appears in
+/// messages, status, logs and `docs/errors.md`, and never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Code {
+    /// No source holds a bundle.
+    MediaNotFound,
+    /// A source answers, but what it holds is no CKS bundle (a ConfigDrive, an empty directory).
+    MediaNotABundle,
+    /// The bundle has no etcd, and the role is etcd.
+    MediaLacksEtcd,
+    /// The bundle lacks another component that the role needs.
+    MediaLacksComponent,
+    /// The bundle is for another machine architecture.
+    ArchMismatch,
+    /// The manifest can't be read or contradicts itself.
+    ManifestInvalid,
+    /// The manifest is of a newer format.
+    ManifestUnsupported,
+    /// The policy wants a manifest and the bundle has none.
+    ManifestRequired,
+    /// Content differs from the digest in the manifest.
+    DigestMismatch,
+    /// A file is not what its name says: HTML instead of a binary, a text instead of an archive.
+    ContentInvalid,
+    /// The source ended before the last byte.
+    SourceTruncated,
+    /// The source lacks a file that its manifest or listing names.
+    SourceFileMissing,
+    /// The source does not answer.
+    SourceUnreachable,
+    /// The source's answer breaks HTTP's or ISO 9660's rules.
+    SourceInvalid,
+    /// An archive would write outside its directory.
+    ArchiveUnsafe,
+    /// An image archive can't be understood.
+    ImageInvalid,
+    /// Not enough room on a filesystem.
+    NoSpace,
+    /// The directory given by `--root` does not exist.
+    RootNotFound,
+    /// Another bootstrap works on the same root.
+    AlreadyRunning,
+    /// containerd does not answer.
+    ContainerdUnavailable,
+    /// containerd refuses an import step.
+    ContainerdRefused,
+    /// The journal or status file can't be read.
+    StateInvalid,
+    /// A setting or argument can't be used.
+    ConfigInvalid,
+    /// The builder's spec can't be used.
+    SpecInvalid,
+    /// Reading or writing a file of this machine failed.
+    Io,
+    /// Interrupted by a signal; run again to go on.
+    Interrupted,
+}
+
+/// Who can make the next try succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retry {
+    /// The same call may succeed later by itself.
+    Transient,
+    /// A person has to change the media, the machine or the settings.
+    NeedsOperator,
+}
+
+impl Code {
+    /// Every code, in the order of `docs/errors.md`.
+    pub const ALL: [Self; 26] = [
+        Self::MediaNotFound,
+        Self::MediaNotABundle,
+        Self::MediaLacksEtcd,
+        Self::MediaLacksComponent,
+        Self::ArchMismatch,
+        Self::ManifestInvalid,
+        Self::ManifestUnsupported,
+        Self::ManifestRequired,
+        Self::DigestMismatch,
+        Self::ContentInvalid,
+        Self::SourceTruncated,
+        Self::SourceFileMissing,
+        Self::SourceUnreachable,
+        Self::SourceInvalid,
+        Self::ArchiveUnsafe,
+        Self::ImageInvalid,
+        Self::NoSpace,
+        Self::RootNotFound,
+        Self::AlreadyRunning,
+        Self::ContainerdUnavailable,
+        Self::ContainerdRefused,
+        Self::StateInvalid,
+        Self::ConfigInvalid,
+        Self::SpecInvalid,
+        Self::Io,
+        Self::Interrupted,
+    ];
+
+    /// The stable spelling: `DIGEST_MISMATCH`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Whether trying again can help by itself.
+    #[must_use]
+    pub fn retry(self) -> Retry {
+        self.row().1
+    }
+
+    /// What a person does about it, where the failure names nothing better.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The exit code of a program that ends with this failure (`docs/errors.md`): 75 when the same
+    /// call may succeed later, 65 when the media is at fault, 78 when the machine or its settings are.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match (self.retry(), self) {
+            (Retry::Transient, _) => 75,
+            (
+                Retry::NeedsOperator,
+                Self::NoSpace | Self::RootNotFound | Self::StateInvalid | Self::ConfigInvalid | Self::Io,
+            ) => 78,
+            (Retry::NeedsOperator, _) => 65,
+        }
+    }
+
+    fn row(self) -> (&'static str, Retry, &'static str) {
+        use Retry::{NeedsOperator, Transient};
+        match self {
+            Self::MediaNotFound => {
+                ("MEDIA_NOT_FOUND", Transient, "attach the CKS ISO, or name a source that holds it with --source")
+            }
+            Self::MediaNotABundle => {
+                ("MEDIA_NOT_A_BUNDLE", NeedsOperator, "attach the CKS ISO of the wanted Kubernetes version instead")
+            }
+            Self::MediaLacksEtcd => {
+                ("MEDIA_LACKS_ETCD", NeedsOperator, "build the ISO with an [etcd] component, or choose another role")
+            }
+            Self::MediaLacksComponent => {
+                ("MEDIA_LACKS_COMPONENT", NeedsOperator, "rebuild the ISO with the missing component")
+            }
+            Self::ArchMismatch => {
+                ("ARCH_MISMATCH", NeedsOperator, "use the ISO that was built for this machine's architecture")
+            }
+            Self::ManifestInvalid => {
+                ("MANIFEST_INVALID", NeedsOperator, "rebuild the ISO with cks-iso build, then run cks-iso verify on it")
+            }
+            Self::ManifestUnsupported => (
+                "MANIFEST_UNSUPPORTED",
+                NeedsOperator,
+                "install a newer cks-agent, or build the ISO with an older cks-iso",
+            ),
+            Self::ManifestRequired => (
+                "MANIFEST_REQUIRED",
+                NeedsOperator,
+                "build the ISO with cks-iso, or allow stock ISOs with --policy accept-legacy",
+            ),
+            Self::DigestMismatch => (
+                "DIGEST_MISMATCH",
+                NeedsOperator,
+                "replace the ISO: run cks-iso verify on it where it came from, then attach it again",
+            ),
+            Self::ContentInvalid => (
+                "CONTENT_INVALID",
+                NeedsOperator,
+                "rebuild the ISO: a download of its build was an error page or the wrong file",
+            ),
+            Self::SourceTruncated => {
+                ("SOURCE_TRUNCATED", NeedsOperator, "compare the ISO's size with the original and attach it again")
+            }
+            Self::SourceFileMissing => {
+                ("SOURCE_FILE_MISSING", NeedsOperator, "serve the whole content of the ISO, unchanged")
+            }
+            Self::SourceUnreachable => {
+                ("SOURCE_UNREACHABLE", Transient, "check that the source is up and that this machine reaches it")
+            }
+            Self::SourceInvalid => {
+                ("SOURCE_INVALID", NeedsOperator, "serve the ISO by Apache, nginx or cks-iso, or attach it as a disc")
+            }
+            Self::ArchiveUnsafe => ("ARCHIVE_UNSAFE", NeedsOperator, "do not use this ISO; find out who built it"),
+            Self::ImageInvalid => (
+                "IMAGE_INVALID",
+                NeedsOperator,
+                "make the archive again with docker save, ctr image export or skopeo, uncompressed",
+            ),
+            Self::NoSpace => ("NO_SPACE", NeedsOperator, "free space or grow the filesystem, then run again"),
+            Self::RootNotFound => ("ROOT_NOT_FOUND", NeedsOperator, "create the directory, or correct --root"),
+            Self::AlreadyRunning => ("ALREADY_RUNNING", Transient, "wait for it: cks-agent status --watch"),
+            Self::ContainerdUnavailable => (
+                "CONTAINERD_UNAVAILABLE",
+                Transient,
+                "start containerd (systemctl status containerd), or name its socket with --containerd",
+            ),
+            Self::ContainerdRefused => {
+                ("CONTAINERD_REFUSED", NeedsOperator, "read containerd's log (journalctl -u containerd)")
+            }
+            Self::StateInvalid => (
+                "STATE_INVALID",
+                NeedsOperator,
+                "move the file aside and run cks-agent bootstrap again: it looks at the machine anew",
+            ),
+            Self::ConfigInvalid => {
+                ("CONFIG_INVALID", NeedsOperator, "correct the value; cks-agent bootstrap --help lists what is allowed")
+            }
+            Self::SpecInvalid => {
+                ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/iso-format.md describes every key")
+            }
+            Self::Io => ("IO", NeedsOperator, "look at the named file and the kernel log"),
+            Self::Interrupted => ("INTERRUPTED", Transient, "run the same command again: it goes on where it stopped"),
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A failure with its code, the object and cause in words, and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Failure {
+    /// The class.
+    pub code: Code,
+    /// Object and cause, one line: `k8s/kubelet from http://…: HTTP 404`.
+    pub what: String,
+    /// A better remedy than the class's own, where there is one.
+    pub remedy: Option<String>,
+    /// The error below, where there is one.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure of class `code`: `what` names the object and the cause.
+    #[must_use]
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), remedy: None, source: None }
+    }
+
+    /// With a remedy that fits better than the class's own.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// With the error that it came from.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What a person does about it.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        self.remedy.as_deref().unwrap_or_else(|| self.code.remedy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_listed_once_and_spelled_as_serde_spells_them() {
+        for (at, code) in Code::ALL.iter().enumerate() {
+            assert!(!Code::ALL[..at].contains(code), "{code} stands twice");
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+            assert!(!code.remedy().is_empty());
+        }
+        assert_eq!(Code::Interrupted as usize + 1, Code::ALL.len(), "ALL misses a code");
+    }
+}

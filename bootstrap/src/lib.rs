@@ -1,0 +1,26 @@
+//! Decides what makes a machine a Kubernetes node: text and bytes in, a plan out.
+//!
+//! Nothing here opens a file, starts a process, looks at a clock or at the environment. What it is
+//! given are values and readers; what it returns are values.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`bundle`] | the manifest of a CKS ISO, its layout, its listings |
+//! | [`archive`] | image archives: docker-save and OCI layout tars, as indexes into the tar |
+//! | [`disc`] | ISO 9660 images: names, modes and extents |
+//! | [`node_spec`] | what a node is meant to become |
+//! | [`plan`] | what is missing on a machine, step by step |
+//! | [`render`] | values to the text of configuration files |
+//! | [`state`] | where a node stands, as status tells it |
+//! | [`digest`] | the sha256 digest |
+//! | [`failure`] | failure codes with their remedies |
+
+pub mod archive;
+pub mod bundle;
+pub mod digest;
+pub mod disc;
+pub mod failure;
+pub mod node_spec;
+pub mod plan;
+pub mod render;
+pub mod state;

@@ -1,0 +1,106 @@
+//! What a node is meant to become.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::bundle::Role;
+use crate::failure::{Code, Failure};
+
+/// A validated wish: role, name, address, and for etcd the members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// What the node is in its cluster.
+    pub role: Role,
+    /// Lower-case host name; CloudStack's management server knows the node by it.
+    pub node_name: String,
+    /// The address that others reach this node at. Without one, etcd listens on loopback only.
+    pub address: Option<IpAddr>,
+    /// Members of a new etcd cluster as `(name, peer URL)`; empty means this node alone.
+    pub etcd_members: Vec<(String, String)>,
+}
+
+impl NodeSpec {
+    /// Validates a wish.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` names the value and the rule.
+    pub fn new(
+        role: Role,
+        node_name: &str,
+        address: Option<IpAddr>,
+        initial_cluster: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let refuse = |what: String| Failure::new(Code::ConfigInvalid, what);
+        let label = |part: &str| {
+            let inner = part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+            inner && !part.is_empty() && part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-')
+        };
+        // RFC 1123 as Kubernetes applies it to node names.
+        let node_name = node_name.trim().to_ascii_lowercase();
+        if node_name.len() > 253 || !node_name.split('.').all(label) {
+            return Err(refuse(format!("node name {node_name:?} is no host name (a-z, 0-9, '-' and '.')")));
+        }
+        let etcd_members = match initial_cluster {
+            None => Vec::new(),
+            Some(text) => members(text).map_err(refuse)?,
+        };
+        if !etcd_members.is_empty() && !etcd_members.iter().any(|(name, _)| *name == node_name) {
+            return Err(refuse(format!("the etcd members do not name this node, {node_name}")));
+        }
+        if etcd_members.len() > 1 && address.is_none() {
+            return Err(refuse("an etcd cluster of several members needs --node-ip".to_owned()));
+        }
+        Ok(Self { role, node_name, address, etcd_members })
+    }
+
+    /// The address to bind to: the node's own, or loopback.
+    #[must_use]
+    pub fn bind_address(&self) -> IpAddr {
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+/// Reads etcd's own spelling: `h1=http://10.1.1.2:2380,h2=http://10.1.1.3:2380`.
+fn members(text: &str) -> Result<Vec<(String, String)>, String> {
+    let member = |part: &str| match part.trim().split_once('=') {
+        Some((name, url)) if !name.is_empty() && is_url(url) => Ok((name.to_ascii_lowercase(), url.to_owned())),
+        _ => Err(format!("etcd member {part:?} is not of the form NAME=http://ADDRESS:2380")),
+    };
+    text.split(',').map(member).collect()
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && !"\"'\\$%".contains(c)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_refused_with_its_name() {
+        let address = Some(IpAddr::from([10, 1, 1, 2]));
+        for (name, address, cluster, part) in [
+            ("", None, None, "node name"),
+            ("a_b", None, None, "a_b"),
+            ("a b; rm", None, None, "a b; rm"),
+            ("-a", None, None, "-a"),
+            ("a", address, Some("b=http://h:2380"), "do not name this node"),
+            ("a", address, Some("a"), "not of the form"),
+            ("a", address, Some("a=ftp://h"), "not of the form"),
+            ("a", address, Some("a=http://h x"), "not of the form"),
+            ("a", None, Some("a=http://h:2380,b=http://i:2380"), "--node-ip"),
+        ] {
+            let failure = NodeSpec::new(Role::Etcd, name, address, cluster).unwrap_err();
+            assert_eq!(failure.code, Code::ConfigInvalid);
+            assert!(failure.what.contains(part), "{}", failure.what);
+        }
+    }
+
+    #[test]
+    fn names_are_lower_cased_as_the_management_server_does() {
+        let spec = NodeSpec::new(Role::Etcd, "C1-etcd-1\n", None, None).unwrap();
+        assert_eq!(spec.node_name, "c1-etcd-1");
+        assert_eq!(spec.bind_address().to_string(), "127.0.0.1");
+    }
+}

@@ -1,0 +1,85 @@
+//! What a machine is like now, in as far as a plan depends on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bundle::Arch;
+use crate::digest::Digest;
+
+/// What was seen on the machine. Paths are absolute as the node sees them, without any root prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The machine's architecture.
+    pub arch: Arch,
+    /// Regular files that a plan may want: path → content.
+    pub files: BTreeMap<String, FileFact>,
+    /// Symbolic links: path → target.
+    pub links: BTreeMap<String, String>,
+    /// Small text files: path → text.
+    pub texts: BTreeMap<String, String>,
+    /// The filesystem of the version directories.
+    pub filesystem: Option<Filesystem>,
+    /// containerd, where it answers.
+    pub containerd: Option<ContainerdFact>,
+    /// The filesystem that containerd keeps its content and snapshots on.
+    pub containerd_filesystem: Option<Filesystem>,
+    /// Images of the namespace `k8s.io`: reference → what is there.
+    pub images: BTreeMap<String, ImageFact>,
+    /// Blobs of the bundle that the content store holds whole.
+    pub blobs: BTreeSet<Digest>,
+}
+
+impl Facts {
+    /// An empty machine of this architecture.
+    #[must_use]
+    pub fn empty(arch: Arch) -> Self {
+        Self {
+            arch,
+            files: BTreeMap::new(),
+            links: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            filesystem: None,
+            containerd: None,
+            containerd_filesystem: None,
+            images: BTreeMap::new(),
+            blobs: BTreeSet::new(),
+        }
+    }
+}
+
+/// A regular file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFact {
+    /// Digest of the content.
+    pub sha256: Digest,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A filesystem and the room on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filesystem {
+    /// A directory on it, for messages.
+    pub path: String,
+    /// `st_dev`: two directories with the same number share their room.
+    pub device: u64,
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+}
+
+/// A containerd that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerdFact {
+    /// Its version: `1.6.20~ds1`.
+    pub version: String,
+}
+
+/// An image that containerd has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFact {
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Labels of the image record.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its content is complete and its top layer's snapshot exists.
+    pub unpacked: bool,
+}

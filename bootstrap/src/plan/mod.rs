@@ -1,0 +1,219 @@
+//! The plan: what has to be done to a machine, as data.
+//!
+//! [`Wanted`] says what a node consists of, [`Facts`] what is there, [`plan`] what is missing. The same
+//! call on a finished node gives an empty plan; that is also how a run proves its own work.
+
+mod facts;
+mod step;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+pub use facts::{ContainerdFact, Facts, FileFact, Filesystem, ImageFact};
+pub use step::{Plan, Step, UnpackMember, Warning};
+pub use wanted::{Bundle, LISTING_NAME, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bundle::{Image, Place};
+use crate::failure::{Code, Failure};
+use crate::render::{self, containerd::Format};
+
+/// Label that makes an image visible to the CRI plugin (containerd `internal/cri/labels`).
+pub const CRI_LABEL: (&str, &str) = ("io.cri-containerd.image", "managed");
+/// Label that keeps kubelet's garbage collector away (containerd 1.6.22, 1.7.3 and later).
+pub const PINNED_LABEL: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
+/// Label that tells which bundle brought the image.
+pub const OWNER_LABEL: &str = "io.cks-node.bundle";
+
+/// Room that is left on every filesystem besides what is written.
+const SPARE_BYTES: u64 = 32 << 20;
+/// How much larger compressed layers become on disk, at most, in the images of a cluster: 1.79 GB of
+/// 0.60 GB for a whole CKS ISO, rounded up.
+const UNPACK_FACTOR: u64 = 4;
+
+/// The labels that an image of `bundle` carries.
+#[must_use]
+pub fn image_labels(bundle: &Bundle) -> BTreeMap<String, String> {
+    let owner = (OWNER_LABEL.to_owned(), bundle.directory_name());
+    let fixed = [CRI_LABEL, PINNED_LABEL].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    fixed.into_iter().chain([owner]).collect()
+}
+
+/// What has to be done so that the machine that `facts` tells of becomes what `wanted` says.
+///
+/// # Errors
+/// `ARCH_MISMATCH` and `NO_SPACE`, before anything is written.
+pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Failure> {
+    if bundle.manifest.arch != facts.arch {
+        let (is, machine) = (bundle.manifest.arch, facts.arch);
+        let what = format!("bundle {:?} is for {is}, this machine is {machine}", bundle.manifest.name);
+        return Err(Failure::new(Code::ArchMismatch, what));
+    }
+    let mut plan = Plan { warnings: wanted.warnings.clone(), ..Plan::default() };
+    plan.steps.extend(file_steps(wanted, bundle, facts));
+    plan.steps.extend(image_steps(wanted, bundle, facts));
+    check_space(&plan, bundle, facts)?;
+    if facts.texts.get(&bundle.record_path()) != Some(&bundle.text) {
+        plan.steps.push(Step::RecordBundle { path: bundle.record_path() });
+    }
+    text_steps(wanted, facts, &mut plan);
+    for (destination, source) in &wanted.units {
+        let made = facts.texts.get(source).map(|text| render::unit::to_opt_bin(text));
+        if made.is_none() || made.as_ref() != facts.texts.get(destination) {
+            plan.steps.push(Step::RenderUnit { source: source.clone(), path: destination.clone() });
+        }
+    }
+    for (path, target) in &wanted.links {
+        if facts.links.get(path) != Some(target) {
+            plan.steps.push(Step::Link { path: path.clone(), target: target.clone() });
+        }
+    }
+    Ok(plan)
+}
+
+fn is_there(file: &WantedFile, facts: &Facts) -> bool {
+    let there = facts.files.get(&file.path);
+    there.is_some_and(|there| Some(there.sha256) == file.sha256 && there.mode == file.mode)
+}
+
+fn file_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Vec<Step> {
+    let mut tarballs: BTreeMap<&str, Vec<UnpackMember>> = BTreeMap::new();
+    let mut steps = Vec::new();
+    for file in wanted.files.iter().filter(|file| !is_there(file, facts)) {
+        match &file.member {
+            Some(member) => tarballs.entry(&file.entry).or_default().push(UnpackMember {
+                member: member.clone(),
+                path: file.path.clone(),
+                size: file.size,
+                sha256: file.sha256,
+            }),
+            None => steps.push(Step::InstallFile {
+                entry: file.entry.clone(),
+                size: file.size,
+                sha256: file.sha256,
+                path: file.path.clone(),
+                mode: file.mode,
+            }),
+        }
+    }
+    let unlisted = wanted.unlisted.iter().map(|path| (path.as_str(), Vec::new()));
+    for (path, members) in tarballs.into_iter().chain(unlisted) {
+        if let Some(entry) = bundle.manifest.entry(path) {
+            steps.push(Step::Unpack {
+                entry: path.to_owned(),
+                size: entry.size,
+                sha256: entry.sha256,
+                kind: entry.kind,
+                directory: format!("{}/{}", bundle.directory(), directory_of(entry.kind)),
+                members,
+            });
+        }
+    }
+    steps
+}
+
+fn image_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Vec<Step> {
+    let labels = image_labels(bundle);
+    let is_there = |image: &Image| {
+        let there = facts.images.get(&image.reference);
+        there.is_some_and(|there| {
+            let labelled = labels.iter().all(|(key, value)| there.labels.get(key) == Some(value));
+            there.digest == image.digest && there.unpacked && labelled
+        })
+    };
+    // A blob that two images share is fetched by the first of them.
+    let mut coming = BTreeSet::new();
+    let mut steps = Vec::new();
+    for image in wanted.images.iter().filter(|image| !is_there(image)) {
+        let all = [image.digest, image.config].into_iter().chain(image.layers.iter().copied());
+        let missing = all.filter(|digest| !facts.blobs.contains(digest) && coming.insert(*digest)).collect::<Vec<_>>();
+        let size = |digest| match bundle.manifest.blob(digest) {
+            Some(blob) if matches!(blob.at, Place::Range { .. }) => blob.size,
+            _ => 0,
+        };
+        steps.push(Step::ImportImage {
+            reference: image.reference.clone(),
+            digest: image.digest,
+            sandbox: wanted.sandbox_image.as_ref() == Some(&image.reference),
+            size: missing.iter().map(size).sum(),
+            missing,
+        });
+    }
+    steps
+}
+
+fn text_steps(wanted: &Wanted, facts: &Facts, plan: &mut Plan) {
+    let mut texts = wanted.texts.clone();
+    if let (Some(image), false) = (&wanted.sandbox_image, wanted.images.is_empty()) {
+        let version = facts.containerd.as_ref().map(|containerd| containerd.version.as_str());
+        let format = Format::of_version(version.unwrap_or_default());
+        texts.insert(render::containerd::DROP_IN.to_owned(), render::containerd::drop_in(format, image));
+        match facts.texts.get(render::containerd::MAIN) {
+            None => {
+                texts.insert(render::containerd::MAIN.to_owned(), render::containerd::main(format));
+            }
+            Some(main) if render::containerd::imports_drop_in(main) => {}
+            Some(_) => plan.warnings.push(Warning {
+                code: "CONTAINERD_CONFIG_NOT_IMPORTED".to_owned(),
+                text: format!(
+                    "{} does not import /etc/containerd/conf.d/*.toml: add imports = [\"/etc/containerd/conf.d/*.toml\"], or the sandbox image {image} is not used",
+                    render::containerd::MAIN
+                ),
+            }),
+        }
+    }
+    for (path, text) in texts {
+        if facts.texts.get(&path) != Some(&text) {
+            plan.steps.push(Step::WriteFile { path, text });
+        }
+    }
+}
+
+fn check_space(plan: &Plan, bundle: &Bundle, facts: &Facts) -> Result<(), Failure> {
+    let mut needed: BTreeMap<u64, u64> = BTreeMap::new();
+    for step in &plan.steps {
+        let (filesystem, bytes) = match step {
+            Step::ImportImage { missing, .. } => {
+                (facts.containerd_filesystem.as_ref(), missing.iter().map(|digest| room_of_blob(bundle, digest)).sum())
+            }
+            Step::InstallFile { size, .. } => (facts.filesystem.as_ref(), *size),
+            // The tarball is kept until its last member is whole.
+            Step::Unpack { size, members, .. } => {
+                (facts.filesystem.as_ref(), size + members.iter().map(|member| member.size).sum::<u64>())
+            }
+            Step::RecordBundle { .. } | Step::WriteFile { .. } | Step::RenderUnit { .. } | Step::Link { .. } => {
+                continue;
+            }
+        };
+        if let Some(filesystem) = filesystem {
+            *needed.entry(filesystem.device).or_default() += bytes;
+        }
+    }
+    for filesystem in [&facts.filesystem, &facts.containerd_filesystem].into_iter().flatten() {
+        let bytes = needed.get(&filesystem.device).copied().unwrap_or_default();
+        if bytes > 0 && bytes + SPARE_BYTES > filesystem.free_bytes {
+            let what = format!(
+                "{} has {} MiB free, this plan needs {} MiB",
+                filesystem.path,
+                filesystem.free_bytes >> 20,
+                (bytes + SPARE_BYTES).div_ceil(1 << 20)
+            );
+            return Err(Failure::new(Code::NoSpace, what));
+        }
+    }
+    Ok(())
+}
+
+/// A blob and what its layer becomes when it is unpacked.
+fn room_of_blob(bundle: &Bundle, digest: &crate::digest::Digest) -> u64 {
+    let Some(blob) = bundle.manifest.blob(digest) else { return 0 };
+    let compressed = ["gzip", "zstd"].iter().any(|suffix| blob.media_type.contains(suffix));
+    let layer = blob.media_type.contains("layer") || blob.media_type.contains("rootfs");
+    let unpacked = match (layer, compressed) {
+        (true, true) => blob.size * UNPACK_FACTOR,
+        (true, false) => blob.size,
+        (false, _) => 0,
+    };
+    blob.size + unpacked
+}

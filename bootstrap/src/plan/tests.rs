@@ -1,0 +1,224 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::bundle::{Arch, Blob, Component, Entry, Kind, Manifest, Member, Role, SCHEMA, layout};
+use crate::digest::Digest;
+use crate::node_spec::NodeSpec;
+
+fn entry(path: &str, members: &[(&str, u32)]) -> Entry {
+    let kind = layout::kind_of(path);
+    Entry {
+        path: path.to_owned(),
+        size: 1000,
+        sha256: Some(Digest::of(path.as_bytes())),
+        kind,
+        roles: layout::roles_of(kind),
+        members: members
+            .iter()
+            .map(|(path, mode)| Member {
+                path: (*path).to_owned(),
+                size: 10,
+                mode: *mode,
+                sha256: Digest::of(path.as_bytes()),
+            })
+            .collect(),
+    }
+}
+
+fn blob(text: &str, offset: u64) -> Blob {
+    let at = Place::Range { path: "docker/images.tar".to_owned(), offset };
+    Blob {
+        digest: Digest::of(text.as_bytes()),
+        size: 100,
+        media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(),
+        at,
+    }
+}
+
+fn image(reference: &str, layers: &[&str]) -> Image {
+    Image {
+        reference: reference.to_owned(),
+        digest: Digest::of(format!("{reference} manifest").as_bytes()),
+        config: Digest::of(format!("{reference} config").as_bytes()),
+        layers: layers.iter().map(|layer| Digest::of(layer.as_bytes())).collect(),
+        diff_ids: layers.iter().map(|layer| Digest::of(layer.as_bytes())).collect(),
+        roles: layout::roles_of_image(reference),
+    }
+}
+
+fn bundle() -> Bundle {
+    let images = vec![
+        image("registry.k8s.io/kube-apiserver:v1.33.1", &["base", "api"]),
+        image("registry.k8s.io/kube-proxy:v1.33.1", &["base", "proxy"]),
+        image("registry.k8s.io/pause:3.10", &["pause"]),
+    ];
+    let names = images
+        .iter()
+        .flat_map(|image| [format!("{} manifest", image.reference), format!("{} config", image.reference)]);
+    let names: Vec<String> = names.chain(["base", "api", "proxy", "pause"].map(str::to_owned)).collect();
+    let mut blobs: Vec<Blob> = names.iter().zip(0..).map(|(name, at)| blob(name, at * 100)).collect();
+    blobs.sort_by_key(|blob| blob.digest);
+    let manifest = Manifest {
+        schema: SCHEMA,
+        name: "test".to_owned(),
+        kubernetes: Some("v1.33.1".to_owned()),
+        arch: Arch::Amd64,
+        components: vec![Component { name: "etcd".to_owned(), version: "3.5".to_owned() }],
+        sandbox_image: Some("registry.k8s.io/pause:3.10".to_owned()),
+        entries: vec![
+            entry("10-kubeadm.conf", &[]),
+            entry("cni/cni-plugins-linux-amd64.tgz", &[("bridge", 0o755), ("LICENSE", 0o644)]),
+            entry("cri-tools/crictl-linux-amd64.tar.gz", &[("crictl", 0o755)]),
+            entry("docker/images.tar", &[]),
+            entry("etcd/etcd-linux-amd64.tar.gz", &[("e/etcd", 0o755), ("e/etcdctl", 0o755), ("e/README.md", 0o644)]),
+            entry("k8s/kubelet", &[]),
+            entry("kubelet.service", &[]),
+            entry("network.yaml", &[]),
+        ],
+        images,
+        blobs,
+    };
+    Bundle { id: Digest::of(b"bundle"), manifest, text: "bundle".to_owned(), derived: false }
+}
+
+fn spec(role: Role) -> NodeSpec {
+    NodeSpec::new(role, "n1", None, None).unwrap()
+}
+
+fn planned(role: Role, facts: &Facts) -> Plan {
+    let bundle = bundle();
+    plan(&Wanted::of(&spec(role), &bundle).unwrap(), &bundle, facts).unwrap()
+}
+
+/// The machine after `plan` was carried out.
+fn carried_out(role: Role) -> Facts {
+    let bundle = bundle();
+    let wanted = Wanted::of(&spec(role), &bundle).unwrap();
+    let mut facts = Facts::empty(Arch::Amd64);
+    facts.texts.insert(bundle.record_path(), bundle.text.clone());
+    for file in &wanted.files {
+        facts.files.insert(file.path.clone(), FileFact { sha256: file.sha256.unwrap(), mode: file.mode });
+    }
+    for (path, source) in &wanted.units {
+        facts.texts.insert(source.clone(), "ExecStart=/usr/bin/kubelet\n".to_owned());
+        facts.texts.insert(path.clone(), "ExecStart=/opt/bin/kubelet\n".to_owned());
+    }
+    facts.links = wanted.links.clone();
+    for image in &wanted.images {
+        let there = ImageFact { digest: image.digest, labels: image_labels(&bundle), unpacked: true };
+        facts.images.insert(image.reference.clone(), there);
+    }
+    for step in planned(role, &facts).steps {
+        let Step::WriteFile { path, text } = step else { panic!("{step} is left") };
+        facts.texts.insert(path, text);
+    }
+    facts
+}
+
+#[test]
+fn an_etcd_node_takes_its_tarball_and_nothing_else() {
+    let plan = planned(Role::Etcd, &Facts::empty(Arch::Amd64));
+    let fetched: Vec<_> = plan.steps.iter().filter(|step| step.fetches()).map(Step::object).collect();
+    assert_eq!(fetched, ["etcd/etcd-linux-amd64.tar.gz"]);
+    assert!(plan.steps.iter().any(|step| step.object() == "/etc/systemd/system/etcd.service"));
+    assert_eq!(plan.warnings[0].code, "ETCD_LOOPBACK");
+}
+
+#[test]
+fn a_worker_leaves_control_plane_images_out_and_starts_with_the_sandbox_image() {
+    let plan = planned(Role::Worker, &Facts::empty(Arch::Amd64));
+    let images: Vec<_> =
+        plan.steps.iter().filter(|step| matches!(step, Step::ImportImage { .. })).map(Step::object).collect();
+    assert_eq!(images, ["registry.k8s.io/pause:3.10", "registry.k8s.io/kube-proxy:v1.33.1"]);
+    let links: BTreeMap<_, _> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Link { path, target } => Some((path.as_str(), target.as_str())),
+            _ => None,
+        })
+        .collect();
+    let version = bundle().directory_name();
+    assert_eq!(links["/opt/bin/kubelet"], format!("../cks/{version}/bin/kubelet"));
+    assert_eq!(links["/opt/cni/bin/bridge"], format!("../../cks/{version}/cni/bridge"));
+    assert!(!links.contains_key("/opt/cni/bin/LICENSE"));
+}
+
+#[test]
+fn nothing_goes_live_before_the_last_byte_is_there() {
+    let steps = planned(Role::ControlPlane, &Facts::empty(Arch::Amd64)).steps;
+    let last_fetch = steps.iter().rposition(Step::fetches).unwrap();
+    assert!(steps[..=last_fetch].iter().all(Step::fetches));
+}
+
+#[test]
+fn a_finished_node_has_an_empty_plan() {
+    for role in Role::ALL {
+        let plan = planned(role, &carried_out(role));
+        assert_eq!(plan.steps, [], "{role}");
+    }
+}
+
+#[test]
+fn each_thing_that_is_lost_is_done_again_and_nothing_more() {
+    let whole = carried_out(Role::Worker);
+    let directory = bundle().directory();
+    let mut facts = whole.clone();
+    facts.files.get_mut(&format!("{directory}/cni/bridge")).unwrap().mode = 0o644;
+    assert_eq!(planned(Role::Worker, &facts).steps.len(), 1);
+    let mut facts = whole.clone();
+    facts.images.get_mut("registry.k8s.io/pause:3.10").unwrap().labels.clear();
+    facts.blobs = bundle().manifest.blobs.iter().map(|blob| blob.digest).collect();
+    let plan = planned(Role::Worker, &facts);
+    assert_eq!((plan.steps.len(), plan.bytes()), (1, 0));
+    let mut facts = whole;
+    facts.links.insert("/opt/bin/kubelet".to_owned(), "../cks/v1.32.0-old/bin/kubelet".to_owned());
+    assert_eq!(planned(Role::Worker, &facts).steps.len(), 1);
+}
+
+#[test]
+fn a_blob_that_two_images_share_is_fetched_once() {
+    let plan = planned(Role::ControlPlane, &Facts::empty(Arch::Amd64));
+    let base = Digest::of(b"base");
+    let fetchers =
+        plan.steps.iter().filter(|step| matches!(step, Step::ImportImage { missing, .. } if missing.contains(&base)));
+    assert_eq!(fetchers.count(), 1);
+}
+
+#[test]
+fn machines_that_can_not_are_refused_before_anything_is_written() {
+    let bundle = bundle();
+    let wanted = Wanted::of(&spec(Role::Worker), &bundle).unwrap();
+    let refused = |facts: &Facts| plan(&wanted, &bundle, facts).unwrap_err();
+    assert_eq!(refused(&Facts::empty(Arch::Arm64)).code, Code::ArchMismatch);
+    let mut facts = Facts::empty(Arch::Amd64);
+    facts.filesystem = Some(Filesystem { path: "/opt".to_owned(), device: 1, free_bytes: SPARE_BYTES });
+    let failure = refused(&facts);
+    assert_eq!(failure.code, Code::NoSpace);
+    assert!(failure.what.contains("/opt has 32 MiB free"), "{}", failure.what);
+}
+
+#[test]
+fn bundles_that_lack_what_the_role_needs_are_refused() {
+    let without = |kind: Kind| {
+        let mut bundle = bundle();
+        bundle.manifest.entries.retain(|entry| entry.kind != kind);
+        bundle
+    };
+    let refused = |role, bundle: &Bundle| Wanted::of(&spec(role), bundle).unwrap_err().code;
+    assert_eq!(refused(Role::Etcd, &without(Kind::Etcd)), Code::MediaLacksEtcd);
+    assert_eq!(refused(Role::Worker, &without(Kind::Kubernetes)), Code::MediaLacksComponent);
+    let mut none = without(Kind::Kubernetes);
+    none.manifest.kubernetes = None;
+    let wanted = Wanted::of(&spec(Role::Worker), &none).unwrap();
+    assert_eq!(wanted.warnings[0].code, "NO_KUBERNETES");
+}
+
+#[test]
+fn a_foreign_containerd_config_is_left_alone_and_named() {
+    let mut facts = Facts::empty(Arch::Amd64);
+    facts.texts.insert(render::containerd::MAIN.to_owned(), "version = 2\n".to_owned());
+    let plan = planned(Role::Worker, &facts);
+    assert!(plan.steps.iter().all(|step| step.object() != render::containerd::MAIN));
+    assert!(plan.warnings.iter().any(|warning| warning.code == "CONTAINERD_CONFIG_NOT_IMPORTED"));
+}

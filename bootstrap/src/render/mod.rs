@@ -1,0 +1,6 @@
+//! Values to the text of configuration files.
+
+pub mod containerd;
+pub mod etcd;
+pub mod host;
+pub mod unit;

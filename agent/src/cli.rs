@@ -1,0 +1,173 @@
+//! The command line of `cks-agent`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bootstrap::bundle::Role;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::media::locate::Policy;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done, or nothing to do
+   2  the command line is wrong
+  65  the media is at fault: replace or rebuild the ISO
+  75  the same call may succeed later (source or containerd not reachable, interrupted)
+  78  this machine or its settings are at fault (no space, no such root)
+
+Every failure has a code in capitals; docs/errors.md explains each.";
+
+/// Turns a CloudStack instance or a bare-metal host into a Kubernetes node.
+#[derive(Debug, Parser)]
+#[command(name = "cks-agent", version, about, after_long_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install what a role needs from a CKS ISO, verified, resumable, safe to repeat.
+    #[command(after_long_help = BOOTSTRAP_EXAMPLES)]
+    Bootstrap(Bootstrap),
+    /// Show where this node stands.
+    #[command(after_long_help = STATUS_EXAMPLES)]
+    Status(Status),
+    /// Show what is installed here, by asking the programs themselves.
+    Version(Version),
+    /// Print the completions of a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory; it must exist.
+        directory: PathBuf,
+    },
+}
+
+const BOOTSTRAP_EXAMPLES: &str = "\
+Examples:
+  An etcd node, from the ISO that the virtual router serves:
+    cks-agent bootstrap --role etcd --node-ip 10.1.1.12 --source http://10.1.1.1/cks-iso/
+
+  A worker from the attached disc, or from the router when the disc fails:
+    cks-agent bootstrap --role worker --source /dev/sr0 --source http://10.1.1.1/cks-iso/
+
+  What would be done to a template's root, without doing it:
+    cks-agent bootstrap --root /mnt/template --role worker --source v1.34.iso --dry-run";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  cks-agent status --watch
+  cks-agent status --json | jq -r .failure.code";
+
+/// Arguments of `bootstrap`.
+#[derive(Debug, Args)]
+pub struct Bootstrap {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// What the node is in its cluster
+    #[arg(long, value_enum)]
+    pub role: RoleName,
+    /// Where the ISO's content is: an HTTP directory, an .iso file or disc, or a directory; may be
+    /// given several times, best first
+    #[arg(long = "source", required = true, value_name = "URL|PATH")]
+    pub sources: Vec<String>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document: the plan with --dry-run, the node's state otherwise
+    #[arg(long)]
+    pub json: bool,
+    /// What has to vouch for the content; default: a manifest where there is one
+    #[arg(long, value_enum, default_value = "accept-legacy")]
+    pub policy: Policy,
+    /// How long a source or containerd may keep us waiting
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+    /// The node's name; default: the machine's host name
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// The address that others reach this node at; without one, etcd listens on 127.0.0.1
+    #[arg(long, value_name = "ADDRESS")]
+    pub node_ip: Option<IpAddr>,
+    /// Members of a new etcd cluster; default: this node alone
+    #[arg(long, value_name = "NAME=URL,…")]
+    pub etcd_initial_cluster: Option<String>,
+    /// containerd's socket; default: run/containerd/containerd.sock below the root
+    #[arg(long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS")]
+    pub containerd: Option<PathBuf>,
+    /// The snapshotter that containerd's CRI plugin uses
+    #[arg(long, default_value = "overlayfs", value_name = "NAME")]
+    pub snapshotter: String,
+    /// Say more (twice: everything)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Print the document as it is (docs/status.md)
+    #[arg(long)]
+    pub json: bool,
+    /// Follow the node until its bootstrap is over
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Arguments of `version`.
+#[derive(Debug, Args)]
+pub struct Version {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Print a JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The roles by their names on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleName {
+    /// Runs the API server and its companions
+    ControlPlane,
+    /// Runs workloads only
+    Worker,
+    /// A member of a dedicated etcd cluster
+    Etcd,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::ControlPlane => Self::ControlPlane,
+            RoleName::Worker => Self::Worker,
+            RoleName::Etcd => Self::Etcd,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

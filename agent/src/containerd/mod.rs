@@ -1,0 +1,194 @@
+//! Images into a running containerd, by its gRPC API (1.6 and later): blobs from the bundle's ranges
+//! straight into the content store, layers unpacked by containerd, image records last.
+//!
+//! ```text
+//! lease ─► content (resumed by offset, committed by digest) ─► snapshots ─► image records ─► lease off
+//! ```
+//! The lease keeps containerd's garbage collector away until the image records do; one that a killed run
+//! left is taken up again by the next.
+
+pub mod content;
+pub mod images;
+pub mod snapshots;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use bootstrap::failure::{Code, Failure};
+use containerd_client::services::v1::introspection_client::IntrospectionClient;
+use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::version_client::VersionClient;
+use containerd_client::services::v1::{CreateRequest, DeleteRequest, PluginsRequest};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::board::Board;
+
+/// The namespace that the CRI plugin, and so kubelet, looks in.
+const NAMESPACE: &str = "k8s.io";
+/// A lease that nobody takes up again ends after a day.
+const LEASE_LIFE: Duration = Duration::from_secs(24 * 3600);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A connection to containerd.
+#[derive(Debug, Clone)]
+pub struct Containerd {
+    channel: Channel,
+    address: PathBuf,
+    /// Its version.
+    pub version: String,
+    /// The snapshotter that images are unpacked with.
+    pub snapshotter: String,
+    /// Where the snapshotter keeps its files.
+    pub root: Option<PathBuf>,
+    lease: Option<String>,
+}
+
+impl Containerd {
+    /// Waits until containerd answers at the unix socket `address`, for `patience` at most; the wait is
+    /// shown on `board`.
+    ///
+    /// # Errors
+    /// `CONTAINERD_UNAVAILABLE` names the socket and the last error; `CONFIG_INVALID` a snapshotter
+    /// that this containerd does not have.
+    pub async fn connect(
+        address: &Path,
+        snapshotter: &str,
+        patience: Duration,
+        board: &Board,
+    ) -> Result<Self, Failure> {
+        let since = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match Self::try_connect(address, snapshotter).await {
+                Err(failure) if failure.code == Code::ContainerdUnavailable && since.elapsed() + pause < patience => {
+                    let waits_for = format!("containerd at {}", address.display());
+                    board.wait(&waits_for, &failure.what, since, pause, patience);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                outcome => {
+                    board.stop_waiting();
+                    return outcome.map_err(|mut failure| {
+                        if failure.code == Code::ContainerdUnavailable {
+                            failure.what = format!("{}, for {} s", failure.what, since.elapsed().as_secs());
+                        }
+                        failure
+                    });
+                }
+            }
+        }
+    }
+
+    /// One try, without waiting.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn try_connect(address: &Path, snapshotter: &str) -> Result<Self, Failure> {
+        let unavailable = |cause: String| {
+            let what = format!("containerd at {} does not answer: {cause}", address.display());
+            Failure::new(Code::ContainerdUnavailable, what)
+        };
+        let channel = containerd_client::connect(address).await.map_err(|e| unavailable(root_cause(&e)))?;
+        let mut client = VersionClient::new(channel.clone());
+        let version = tokio::time::timeout(Duration::from_secs(10), client.version(()))
+            .await
+            .map_err(|_| unavailable("no version within 10 s".to_owned()))?
+            .map_err(|status| unavailable(status.message().to_owned()))?
+            .into_inner()
+            .version;
+        let mut containerd = Self {
+            channel,
+            address: address.to_owned(),
+            version,
+            snapshotter: snapshotter.to_owned(),
+            root: None,
+            lease: None,
+        };
+        containerd.root = containerd.snapshotter_root().await?;
+        Ok(containerd)
+    }
+
+    /// The snapshotter's directory; it has to be there and in order.
+    async fn snapshotter_root(&self) -> Result<Option<PathBuf>, Failure> {
+        let request = self.request(PluginsRequest { filters: vec!["type==io.containerd.snapshotter.v1".to_owned()] });
+        let plugins = IntrospectionClient::new(self.channel.clone()).plugins(request).await;
+        let plugins = plugins.map_err(|status| self.refused("listing plugins", &status))?.into_inner().plugins;
+        let usable = |plugin: &&containerd_client::services::v1::Plugin| plugin.init_err.is_none();
+        match plugins.iter().filter(usable).find(|plugin| plugin.id == self.snapshotter) {
+            Some(plugin) => Ok(plugin.exports.get("root").map(PathBuf::from)),
+            None => {
+                let there: Vec<&str> = plugins.iter().filter(usable).map(|plugin| plugin.id.as_str()).collect();
+                let what = format!(
+                    "containerd at {} has no working snapshotter {:?}; it has {}",
+                    self.address.display(),
+                    self.snapshotter,
+                    there.join(", ")
+                );
+                Err(Failure::new(Code::ConfigInvalid, what)
+                    .with_remedy("name the one that its CRI plugin uses with --snapshotter"))
+            }
+        }
+    }
+
+    /// The same connection under the lease called `name`, which is made or taken up again.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn with_lease(&self, name: &str) -> Result<Self, Failure> {
+        let expire = humantime::format_rfc3339_seconds(SystemTime::now() + LEASE_LIFE).to_string();
+        let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
+        let request = self.request(CreateRequest { id: name.to_owned(), labels });
+        match LeasesClient::new(self.channel.clone()).create(request).await {
+            Err(status) if status.code() != tonic::Code::AlreadyExists => Err(self.refused("making a lease", &status)),
+            _ => Ok(Self { lease: Some(name.to_owned()), ..self.clone() }),
+        }
+    }
+
+    /// Ends the lease and waits until what it alone kept is collected.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn end_lease(&self) -> Result<(), Failure> {
+        let Some(id) = self.lease.clone() else { return Ok(()) };
+        let request = self.request(DeleteRequest { id, sync: true });
+        match LeasesClient::new(self.channel.clone()).delete(request).await {
+            Err(status) if status.code() != tonic::Code::NotFound => Err(self.refused("ending a lease", &status)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A request in our namespace, under our lease.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
+        if let Some(lease) = self.lease.as_ref().and_then(|lease| lease.parse().ok()) {
+            request.metadata_mut().insert("containerd-lease", lease);
+        }
+        request
+    }
+
+    /// containerd's refusal as a failure.
+    fn refused(&self, doing: &str, status: &Status) -> Failure {
+        let message = status.message();
+        let code = match status.code() {
+            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => Code::ContainerdUnavailable,
+            _ if message.contains("no space left on device") => Code::NoSpace,
+            _ => Code::ContainerdRefused,
+        };
+        let cause = if message.is_empty() { status.code().description() } else { message };
+        Failure::new(code, format!("containerd at {}, {doing}: {cause}", self.address.display()))
+    }
+}
+
+/// The innermost cause: what is around it repeats "transport error".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,161 @@
+//! Files that appear whole or not at all: write beside, fsync, rename, fsync the directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use bootstrap::digest::{Digest, Hasher};
+use bootstrap::failure::Failure;
+use serde::{Deserialize, Serialize};
+
+use crate::host::io_failure;
+
+/// What tells that a file is still the one that was hashed, without reading it: any write changes
+/// `ctime`, and only the kernel sets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+}
+
+impl Fingerprint {
+    /// Of the regular file at `path`; none where there is none.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<(Self, u32)> {
+        let meta = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        let fingerprint = Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified_ns: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            changed_ns: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+        };
+        Some((fingerprint, meta.mode() & 0o7777))
+    }
+}
+
+/// The digest of a file, read in chunks.
+///
+/// # Errors
+/// `IO` names the file.
+pub fn digest(path: &Path) -> Result<Digest, Failure> {
+    let failed = |e| io_failure("Reading", path, e);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer).map_err(failed)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Writes `bytes` as the file `path`, in one go for every reader.
+///
+/// # Errors
+/// `NO_SPACE` or `IO` names the file; the old content then stays.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let beside = beside(path);
+    let failed = |e| io_failure("Writing", path, e);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        file.write_all(bytes)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        sync_directory(path)
+    })();
+    written.map_err(|e| {
+        // Best effort: the next write truncates what is left.
+        let _ = fs::remove_file(&beside);
+        failed(e)
+    })
+}
+
+/// Makes the whole file `from` appear as `to`, with its permission bits; both on one filesystem.
+///
+/// # Errors
+/// `IO` names the file.
+pub fn publish(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
+    let published = (|| {
+        let file = File::open(from)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(from, to)?;
+        sync_directory(to)
+    })();
+    published.map_err(|e| io_failure("Installing", to, e))
+}
+
+/// Makes `path` a symbolic link to `target`, replacing a file or link that is there in one go.
+///
+/// # Errors
+/// `IO` names the link.
+pub fn link(path: &Path, target: &str) -> Result<(), Failure> {
+    let beside = beside(path);
+    let made = (|| {
+        match fs::remove_file(&beside) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        symlink(target, &beside)?;
+        fs::rename(&beside, path)?;
+        sync_directory(path)
+    })();
+    made.map_err(|e| io_failure("Linking", path, e))
+}
+
+/// The hidden name that a file has while it is written.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.cks-new"))
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_its_fingerprint_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        write(&path, b"one", 0o644).unwrap();
+        let before = Fingerprint::of(&path).unwrap();
+        assert_eq!(before.1, 0o644);
+        write(&path, b"two", 0o755).unwrap();
+        let after = Fingerprint::of(&path).unwrap();
+        assert_ne!(before.0, after.0);
+        assert_eq!((after.1, digest(&path).unwrap()), (0o755, Digest::of(b"two")));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_replaces_a_file_and_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubelet");
+        write(&path, b"stock", 0o755).unwrap();
+        link(&path, "../a").unwrap();
+        link(&path, "../b").unwrap();
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("../b"));
+        assert!(Fingerprint::of(&path).is_none());
+    }
+
+    #[test]
+    fn a_failed_write_names_the_file() {
+        let failure = write(Path::new("/nonexistent/x"), b"", 0o644).unwrap_err();
+        assert!(failure.what.contains("/nonexistent/x"));
+    }
+}

@@ -1,0 +1,164 @@
+//! The machine that is worked on: everything below one root directory.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bootstrap::bundle::Arch;
+use bootstrap::failure::{Code, Failure};
+use bootstrap::plan::Filesystem;
+use nix::sys::statvfs::statvfs;
+
+/// The journal, the lock and what else has to outlive a reboot.
+pub const STATE_DIR: &str = "/var/lib/cks-agent";
+
+/// The status document, for as long as the machine is up.
+pub const STATUS_PATH: &str = "/run/cks-agent/status.json";
+
+/// A node's filesystem: `/`, or a directory that holds one (a template being baked, a test).
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Host {
+    /// The host below `root`.
+    ///
+    /// # Errors
+    /// `ROOT_NOT_FOUND` when it is no directory.
+    pub fn new(root: &Path) -> Result<Self, Failure> {
+        let refuse = |cause: String| Failure::new(Code::RootNotFound, format!("root {}: {cause}", root.display()));
+        let canonical = root.canonicalize().map_err(|e| refuse(e.to_string()))?;
+        if !canonical.is_dir() {
+            return Err(refuse("is no directory".to_owned()));
+        }
+        Ok(Self { root: canonical })
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the node's absolute `path` lies for us.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Like [`Self::path`], for writing: the directory is made, and must not lead out of the root by a
+    /// symbolic link (an image's `/opt → /data` would otherwise write to the builder's own disk).
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` when it leads out; `IO` when it can't be made.
+    pub fn prepare(&self, path: &str) -> Result<PathBuf, Failure> {
+        let full = self.path(path);
+        let parent = full.parent().unwrap_or(&self.root);
+        let failed = |e: io::Error| {
+            Failure::new(code_of(&e), format!("making directory {}: {e}", parent.display())).with_source(e)
+        };
+        let mut there = parent;
+        while !there.exists() {
+            there = there.parent().unwrap_or(&self.root);
+        }
+        let real = there.canonicalize().map_err(failed)?;
+        if !real.starts_with(&self.root) {
+            let what =
+                format!("{} leads out of the root {} to {}", there.display(), self.root.display(), real.display());
+            return Err(Failure::new(Code::ConfigInvalid, what)
+                .with_remedy("make the symbolic link relative, so that it stays below the root"));
+        }
+        fs::create_dir_all(parent).map_err(failed)?;
+        Ok(full)
+    }
+
+    /// The machine's name: `/etc/hostname` below the root, else the kernel's.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let file = fs::read_to_string(self.path("/etc/hostname")).unwrap_or_default();
+        let first = file.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        match first {
+            Some(name) => name.to_owned(),
+            None => nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok())
+                .unwrap_or_else(|| "localhost".to_owned()),
+        }
+    }
+
+    /// The machine's architecture.
+    ///
+    /// # Errors
+    /// `ARCH_MISMATCH` on a machine that no CKS ISO is made for.
+    pub fn arch(&self) -> Result<Arch, Failure> {
+        let name = std::env::consts::ARCH;
+        Arch::parse(name).ok_or_else(|| {
+            Failure::new(Code::ArchMismatch, format!("this machine is {name}; CKS runs on x86_64 and aarch64"))
+        })
+    }
+
+    /// Changes with every boot (`/proc/sys/kernel/random/boot_id`): what was in the page cache is gone.
+    #[must_use]
+    pub fn boot_id(&self) -> String {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.chars().filter(char::is_ascii_hexdigit).take(12).collect()
+    }
+
+    /// The room on the filesystem that `path` lies on, or will.
+    #[must_use]
+    pub fn filesystem(&self, path: &str) -> Option<Filesystem> {
+        filesystem(&self.path(path))
+    }
+}
+
+/// The room on the filesystem that `path` lies on, or will.
+#[must_use]
+pub fn filesystem(path: &Path) -> Option<Filesystem> {
+    use std::os::unix::fs::MetadataExt;
+    let there = path.ancestors().find(|ancestor| ancestor.exists())?;
+    let room = statvfs(there).ok()?;
+    Some(Filesystem {
+        path: there.display().to_string(),
+        device: fs::metadata(there).ok()?.dev(),
+        free_bytes: room.blocks_available() * room.fragment_size(),
+    })
+}
+
+/// The failure code of an I/O error.
+#[must_use]
+pub fn code_of(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
+        _ => Code::Io,
+    }
+}
+
+/// A failure of reading or writing `path`: `Writing /x: permission denied`.
+#[must_use]
+pub fn io_failure(doing: &str, path: &Path, error: io::Error) -> Failure {
+    Failure::new(code_of(&error), format!("{doing} {}", path.display())).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        assert!(host.prepare("/opt/cks/v1/bin/kubelet").unwrap().starts_with(host.root()));
+        std::os::unix::fs::symlink(outside.path(), root.path().join("srv")).unwrap();
+        assert_eq!(host.prepare("/srv/x/y").unwrap_err().code, Code::ConfigInvalid);
+        assert!(!outside.path().join("x").exists());
+    }
+
+    #[test]
+    fn a_root_that_is_missing_is_named() {
+        let failure = Host::new(Path::new("/nonexistent-root")).unwrap_err();
+        assert_eq!(failure.code, Code::RootNotFound);
+        assert!(failure.what.contains("/nonexistent-root"));
+    }
+}

@@ -1,0 +1,184 @@
+//! From a range of the bundle to files: one pass, checked before anything is visible, resumable.
+//!
+//! The bytes of an entry go into a hidden partial file as they come; killed half-way, the next run reads
+//! that file again instead of the source and goes on behind it. A plain file becomes visible by renaming
+//! its partial; a tarball's members are unpacked while it arrives and become visible together.
+
+pub mod file;
+pub mod intake;
+pub mod unpack;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bootstrap::bundle::{Arch, Entry};
+use bootstrap::digest::Digest;
+use bootstrap::failure::{Code, Failure};
+use bootstrap::plan::{Bundle, VERSIONS_DIR};
+
+use crate::board::Board;
+use crate::host::{Host, io_failure};
+use crate::journal::Journal;
+use crate::media::Media;
+use intake::Intake;
+
+/// What every step needs to work.
+#[derive(Debug)]
+pub struct Site {
+    /// The machine.
+    pub host: Host,
+    /// What was done.
+    pub journal: Journal,
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Where its bytes come from.
+    pub media: Media,
+    /// Where progress is shown.
+    pub board: Board,
+    /// The machine's architecture.
+    pub arch: Arch,
+}
+
+impl Site {
+    /// Where the bytes of `entry` gather. Without a digest in the name, only the same boot may go on
+    /// with them: after a power cut a file's tail may be zeros, and nothing would tell.
+    fn partial(&self, entry: &Entry) -> Result<PathBuf, Failure> {
+        let key = match entry.sha256 {
+            Some(digest) => digest.hex(),
+            None => {
+                let name = Digest::of(format!("{} {}", self.bundle.id, entry.path).as_bytes());
+                format!("{}-{}", name.short(), self.host.boot_id())
+            }
+        };
+        self.host.prepare(&format!("{VERSIONS_DIR}/.partial/{key}"))
+    }
+
+    /// Fetches `entry` and hands its bytes, in order, to `take`, which runs on a thread of its own and
+    /// may make files of them. Returns what `take` made, and the digest of the whole entry.
+    ///
+    /// # Errors
+    /// `DIGEST_MISMATCH` when the bytes are not those of the manifest; the failure of the source or of
+    /// `take` otherwise. The partial is kept where the next try can go on with it.
+    async fn fetch<T: Send + 'static>(
+        self: &Arc<Self>,
+        entry: &Entry,
+        object: &str,
+        take: impl Fn(&mut Intake) -> Result<T, Failure> + Send + Sync + 'static,
+    ) -> Result<(T, Digest, PathBuf), Failure> {
+        let partial = self.partial(entry)?;
+        let take = Arc::new(take);
+        let mut source = 0;
+        let mut counted = 0;
+        loop {
+            let resumed = fs::metadata(&partial).map_or(0, |meta| meta.len().min(entry.size));
+            self.board.advance(object, resumed.saturating_sub(counted));
+            counted = counted.max(resumed);
+            let (mut intake, sender) = Intake::open(&partial, entry.size)?;
+            let taking = {
+                let take = Arc::clone(&take);
+                tokio::task::spawn_blocking(move || {
+                    let taken = take(&mut intake);
+                    let digest = intake.finish()?;
+                    Ok::<_, Failure>((taken, digest))
+                })
+            };
+            let mut stream = self.media.stream(source, &entry.path, entry.size, resumed, entry.size - resumed);
+            let mut broken = None;
+            loop {
+                match stream.next().await {
+                    Ok(None) => break,
+                    Ok(Some(piece)) => {
+                        counted += piece.len() as u64;
+                        self.board.advance(object, piece.len() as u64);
+                        // The taker stopped: it tells why below.
+                        if sender.send(piece).await.is_err() {
+                            break;
+                        }
+                    }
+                    Err(failure) => {
+                        broken = Some(failure);
+                        break;
+                    }
+                }
+            }
+            drop(sender);
+            let outcome =
+                taking.await.map_err(|e| Failure::new(Code::Io, format!("Taking {object}")).with_source(e))?;
+            if let Some(failure) = broken {
+                return Err(failure);
+            }
+            let (taken, digest) = outcome?;
+            match entry.sha256 {
+                Some(should) if should != digest => {
+                    remove(&partial)?;
+                    if resumed > 0 {
+                        // What an earlier run left may be damaged (a power cut); the source may be good.
+                        continue;
+                    }
+                    source += 1;
+                    if source < self.media.sources.len() {
+                        continue;
+                    }
+                    return Err(self.mismatch(entry, should, digest));
+                }
+                _ => {}
+            }
+            return match taken {
+                Ok(made) => Ok((made, digest, partial)),
+                Err(failure) => {
+                    remove(&partial)?;
+                    Err(failure)
+                }
+            };
+        }
+    }
+
+    fn mismatch(&self, entry: &Entry, should: Digest, is: Digest) -> Failure {
+        let names: Vec<&str> = self.media.sources.iter().map(|source| source.name.as_str()).collect();
+        let what = format!("{} from {}: is {is}, the manifest says {should}", entry.path, names.join(", "));
+        Failure::new(Code::DigestMismatch, what)
+    }
+
+    /// Removes partials that no entry of this bundle will go on with.
+    ///
+    /// # Errors
+    /// `IO` names the file.
+    pub fn drop_stale_partials(&self) -> Result<(), Failure> {
+        let directory = self.host.path(&format!("{VERSIONS_DIR}/.partial"));
+        let Ok(entries) = fs::read_dir(&directory) else { return Ok(()) };
+        let mut wanted = Vec::new();
+        for entry in &self.bundle.manifest.entries {
+            wanted.push(self.partial(entry)?);
+        }
+        for entry in entries {
+            let path = entry.map_err(|e| io_failure("Reading", &directory, e))?.path();
+            if !wanted.contains(&path) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn remove(path: &std::path::Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a program that this machine can't run, and what is no program at all.
+fn check_program(entry: &str, head: &[u8], arch: Arch) -> Result<(), Failure> {
+    let refuse = |code, why: String| Err(Failure::new(code, format!("{entry} {why}")));
+    match bootstrap::bundle::elf::machine(head) {
+        Some(machine) if machine == arch.elf_machine() => Ok(()),
+        Some(machine) => {
+            refuse(Code::ArchMismatch, format!("is a program for ELF machine {machine}, this machine is {arch}"))
+        }
+        None => {
+            let start = String::from_utf8_lossy(&head[..head.len().min(16)]).into_owned();
+            refuse(Code::ContentInvalid, format!("is no program (ELF): it begins with {start:?}"))
+        }
+    }
+}

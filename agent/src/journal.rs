@@ -1,0 +1,268 @@
+//! What was done, kept over crashes: one JSON line per fact, appended and fsynced.
+//!
+//! The journal is never believed about the world: a file counts as installed when its fingerprint is
+//! the one that was written down with its digest, and is hashed again otherwise.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bootstrap::bundle::{Manifest, Member};
+use bootstrap::digest::Digest;
+use bootstrap::failure::{Code, Failure};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, Fingerprint};
+use crate::host::{Host, STATE_DIR, io_failure};
+
+/// Lines after which the journal is written anew with one line per fact.
+const COMPACT_AFTER: usize = 4096;
+
+/// A line of the journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+enum Record {
+    /// A file was seen whole.
+    File { path: String, sha256: Digest, fingerprint: Fingerprint },
+    /// An entry of a stock ISO was read: this is what it holds.
+    Learned { bundle: Digest, entry: String, sha256: Digest, members: Vec<Member> },
+    /// A run ended; for people.
+    Run { at: String, bundle: Digest, outcome: String },
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    files: BTreeMap<String, (Digest, Fingerprint)>,
+    learned: BTreeMap<(Digest, String), (Digest, Vec<Member>)>,
+    lines: usize,
+    /// The last line has no end: the next one must not be glued to it.
+    torn: bool,
+}
+
+/// The journal of one node, held by one process at a time.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    known: Mutex<Known>,
+    /// Released by the kernel when the process ends, however it ends; none where nothing is written.
+    lock: Option<Flock<File>>,
+}
+
+impl Journal {
+    /// Opens the journal below `host` and takes its lock.
+    ///
+    /// # Errors
+    /// `ALREADY_RUNNING` when another process holds it; `IO` names the file.
+    pub fn open(host: &Host) -> Result<Self, Failure> {
+        let lock_path = host.prepare(&format!("{STATE_DIR}/lock"))?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+        let lock = lock.map_err(|e| io_failure("Opening", &lock_path, e))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            let what = format!("another cks-agent bootstrap works on {} ({errno})", host.root().display());
+            Failure::new(Code::AlreadyRunning, what)
+        })?;
+        let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
+        let known = read(&path)?;
+        let journal = Self { path, known: Mutex::new(known), lock: Some(lock) };
+        journal.compact()?;
+        Ok(journal)
+    }
+
+    /// What the journal below `host` tells, without a lock and without ever writing.
+    ///
+    /// # Errors
+    /// `IO` names the file.
+    pub fn peek(host: &Host) -> Result<Self, Failure> {
+        let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
+        let known = Mutex::new(read(&path)?);
+        Ok(Self { path, known, lock: None })
+    }
+
+    /// The digest of the file that the node knows as `path` and that lies at `at`, with its permission
+    /// bits: from the journal where its fingerprint still fits, else by reading it.
+    ///
+    /// # Errors
+    /// `IO` when it can't be read.
+    pub fn digest_of(&self, path: &str, at: &Path) -> Result<Option<(Digest, u32)>, Failure> {
+        let Some((fingerprint, mode)) = Fingerprint::of(at) else { return Ok(None) };
+        let written_down = self.known().files.get(path).cloned();
+        if let Some((digest, seen)) = written_down
+            && seen == fingerprint
+        {
+            return Ok(Some((digest, mode)));
+        }
+        let digest = files::digest(at)?;
+        self.saw_file(path, at, digest)?;
+        Ok(Some((digest, mode)))
+    }
+
+    /// Writes down that the file `path`, at `at`, has this digest now.
+    ///
+    /// # Errors
+    /// `IO` or `NO_SPACE` names the journal.
+    pub fn saw_file(&self, path: &str, at: &Path, sha256: Digest) -> Result<(), Failure> {
+        let Some((fingerprint, _)) = Fingerprint::of(at) else { return Ok(()) };
+        self.append(&Record::File { path: path.to_owned(), sha256, fingerprint })
+    }
+
+    /// Writes down what an entry of a stock ISO turned out to hold.
+    ///
+    /// # Errors
+    /// `IO` or `NO_SPACE` names the journal.
+    pub fn learned(&self, bundle: Digest, entry: &str, sha256: Digest, members: Vec<Member>) -> Result<(), Failure> {
+        self.append(&Record::Learned { bundle, entry: entry.to_owned(), sha256, members })
+    }
+
+    /// Writes down how a run ended.
+    ///
+    /// # Errors
+    /// `IO` or `NO_SPACE` names the journal.
+    pub fn ended(&self, at: String, bundle: Digest, outcome: &str) -> Result<(), Failure> {
+        self.append(&Record::Run { at, bundle, outcome: outcome.to_owned() })
+    }
+
+    /// Fills in what earlier runs learned about a stock ISO.
+    pub fn complete(&self, bundle: Digest, manifest: &mut Manifest) {
+        let known = self.known();
+        for entry in manifest.entries.iter_mut().filter(|entry| entry.sha256.is_none()) {
+            if let Some((sha256, members)) = known.learned.get(&(bundle, entry.path.clone())) {
+                entry.sha256 = Some(*sha256);
+                entry.members.clone_from(members);
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        // A panic while the lock was held leaves maps that are whole: each insert is one call.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, record: &Record) -> Result<(), Failure> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        let failed = |e| io_failure("Writing journal", &self.path, e);
+        let mut line = serde_json::to_vec(record).map_err(|e| failed(e.into()))?;
+        line.push(b'\n');
+        let mut known = self.known();
+        if std::mem::take(&mut known.torn) {
+            line.insert(0, b'\n');
+        }
+        let mut file = OpenOptions::new().append(true).create(true).open(&self.path).map_err(failed)?;
+        file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
+        known.take(record.clone());
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<(), Failure> {
+        let known = self.known();
+        if known.lines <= COMPACT_AFTER {
+            return Ok(());
+        }
+        let files = known.files.iter().map(|(path, (sha256, fingerprint))| Record::File {
+            path: path.clone(),
+            sha256: *sha256,
+            fingerprint: fingerprint.clone(),
+        });
+        let learned = known.learned.iter().map(|((bundle, entry), (sha256, members))| Record::Learned {
+            bundle: *bundle,
+            entry: entry.clone(),
+            sha256: *sha256,
+            members: members.clone(),
+        });
+        let mut text = Vec::new();
+        for record in files.chain(learned) {
+            serde_json::to_writer(&mut text, &record)
+                .map_err(|e| io_failure("Writing journal", &self.path, e.into()))?;
+            text.push(b'\n');
+        }
+        files::write(&self.path, &text, 0o600)
+    }
+}
+
+impl Known {
+    fn take(&mut self, record: Record) {
+        self.lines += 1;
+        match record {
+            Record::File { path, sha256, fingerprint } => {
+                self.files.insert(path, (sha256, fingerprint));
+            }
+            Record::Learned { bundle, entry, sha256, members } => {
+                self.learned.insert((bundle, entry), (sha256, members));
+            }
+            Record::Run { .. } => {}
+        }
+    }
+}
+
+/// Lines that can't be read are passed over: the last one may be torn by a crash, and a lost line only
+/// costs a hash.
+fn read(path: &Path) -> Result<Known, Failure> {
+    let mut known = Known::default();
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(known),
+        Err(e) => return Err(io_failure("Reading journal", path, e)),
+    };
+    known.torn = !text.is_empty() && !text.ends_with(b"\n");
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line) {
+            Ok(record) => known.take(record),
+            Err(e) => tracing::debug!(journal = %path.display(), error = %e, "passing over a line of the journal"),
+        }
+    }
+    Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> (tempfile::TempDir, Host) {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        (root, host)
+    }
+
+    #[test]
+    fn a_changed_file_is_hashed_again() {
+        let (_root, host) = host();
+        let at = host.prepare("/opt/x").unwrap();
+        files::write(&at, b"one", 0o644).unwrap();
+        let journal = Journal::open(&host).unwrap();
+        journal.saw_file("/opt/x", &at, Digest::of(b"from the journal")).unwrap();
+        drop(journal);
+        let journal = Journal::open(&host).unwrap();
+        let digest = |journal: &Journal| journal.digest_of("/opt/x", &at).unwrap().unwrap().0;
+        assert_eq!(digest(&journal), Digest::of(b"from the journal"), "the fingerprint fits: not read");
+        fs::write(&at, b"two").unwrap();
+        assert_eq!(digest(&journal), Digest::of(b"two"));
+    }
+
+    #[test]
+    fn a_torn_line_costs_nothing_but_itself() {
+        let (_root, host) = host();
+        let journal = Journal::open(&host).unwrap();
+        let bundle = Digest::of(b"bundle");
+        journal.learned(bundle, "k8s/kubelet", Digest::of(b"k"), Vec::new()).unwrap();
+        let path = journal.path.clone();
+        drop(journal);
+        let mut text = fs::read(&path).unwrap();
+        text.extend_from_slice(b"{\"record\":\"file\",\"pa");
+        fs::write(&path, text).unwrap();
+        let journal = Journal::open(&host).unwrap();
+        journal.learned(bundle, "etcd", Digest::of(b"e"), Vec::new()).unwrap();
+        drop(journal);
+        assert_eq!(read(&path).unwrap().learned.len(), 2);
+    }
+
+    #[test]
+    fn only_one_process_works_on_a_root() {
+        let (_root, host) = host();
+        let _first = Journal::open(&host).unwrap();
+        assert_eq!(Journal::open(&host).unwrap_err().code, Code::AlreadyRunning);
+    }
+}

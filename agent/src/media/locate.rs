@@ -1,0 +1,111 @@
+//! From the named sources to the bundle: which of them hold one, and which one it is.
+
+use std::sync::Arc;
+
+use bootstrap::archive;
+use bootstrap::bundle::legacy::{self, Listed};
+use bootstrap::bundle::{Arch, Role};
+use bootstrap::digest::Digest;
+use bootstrap::failure::{Code, Failure};
+use bootstrap::plan::Bundle;
+use bootstrap::state::SourceState;
+use clap::ValueEnum;
+
+use super::seek::EntryReader;
+use super::{Opened, Source};
+
+/// What has to vouch for a bundle's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// A bundle without manifest is refused.
+    RequireManifest,
+    /// A stock ISO is taken, and that is said loudly.
+    AcceptLegacy,
+}
+
+/// The bundle, and the sources that hold it, best first.
+#[derive(Debug)]
+pub struct Located {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// The sources that hold exactly this bundle, in the order they were named.
+    pub sources: Vec<Arc<Source>>,
+}
+
+/// Opens all sources side by side. The first in the given order that holds a bundle decides which
+/// bundle it is; others with the same one stand by.
+///
+/// # Errors
+/// The failure of the first source when none holds a bundle; `MANIFEST_REQUIRED` by policy.
+pub async fn locate(
+    names: &[String],
+    role: Role,
+    arch: Arch,
+    policy: Policy,
+    verdicts: &mut Vec<SourceState>,
+) -> Result<Located, Failure> {
+    let opened = futures::future::join_all(names.iter().map(|name| open(name, role, arch, policy))).await;
+    let mut located: Option<Located> = None;
+    let mut first_failure = None;
+    verdicts.clear();
+    for (name, result) in names.iter().zip(opened) {
+        let (verdict, reason) = match result {
+            Ok((source, bundle)) => match &mut located {
+                None => {
+                    located = Some(Located { bundle, sources: vec![Arc::new(source)] });
+                    ("in-use".to_owned(), String::new())
+                }
+                Some(located) if located.bundle.id == bundle.id => {
+                    located.sources.push(Arc::new(source));
+                    ("standby".to_owned(), String::new())
+                }
+                Some(located) => {
+                    let (this, that) = (bundle.directory_name(), located.bundle.directory_name());
+                    ("other-bundle".to_owned(), format!("holds {this}, the first source {that}"))
+                }
+            },
+            Err(failure) => {
+                let verdict = (failure.code.to_string(), failure.what.clone());
+                first_failure.get_or_insert(failure);
+                verdict
+            }
+        };
+        verdicts.push(SourceState { source: name.clone(), verdict, reason, bytes: 0 });
+    }
+    let none = || Failure::new(Code::MediaNotFound, "no source was named");
+    located.ok_or_else(|| first_failure.unwrap_or_else(none))
+}
+
+async fn open(name: &str, role: Role, arch: Arch, policy: Policy) -> Result<(Source, Bundle), Failure> {
+    let (source, opened) = Source::open(name).await?;
+    match opened {
+        Opened::Manifest { text, manifest } => {
+            Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest: *manifest, text, derived: false }))
+        }
+        Opened::Listing(_) if policy == Policy::RequireManifest => {
+            Err(Failure::new(Code::ManifestRequired, format!("{name} has no cks-bundle.json")))
+        }
+        Opened::Listing(listing) => derive(source, listing, role, arch).await,
+    }
+}
+
+/// Looks into the image archives that the role needs, which takes a few small reads each, and makes a
+/// manifest of what is there.
+async fn derive(source: Source, listing: Vec<Listed>, role: Role, arch: Arch) -> Result<(Source, Bundle), Failure> {
+    let runtime = tokio::runtime::Handle::current();
+    let looking = tokio::task::spawn_blocking(move || {
+        let mut archives = Vec::new();
+        for file in legacy::archives_for(&listing, role) {
+            let mut reader = EntryReader::new(&source, &file.path, file.size, runtime.clone());
+            match archive::read(&mut reader, &file.path) {
+                Ok(archive) => archives.push(archive),
+                // A source that breaks off is not an archive that is broken.
+                Err(invalid) => return Err(reader.take_failure().unwrap_or(invalid)),
+            }
+        }
+        let manifest = legacy::derive(&listing, archives, arch)?;
+        let text = legacy::text(&listing);
+        Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: true }))
+    });
+    looking.await.map_err(|e| Failure::new(Code::Io, "Looking into the image archives").with_source(e))?
+}

@@ -1,0 +1,94 @@
+//! Where bundle bytes come from: [`vr`] (an HTTP directory), [`iso`] (a disc or an .iso file, read in user
+//! space) and [`tree`] (a directory).
+//!
+//! A [`Source`] does two things: it opens (manifest or listing), and it reads a byte range of an entry.
+
+pub mod iso;
+pub mod locate;
+pub mod pieces;
+pub mod seek;
+pub mod stream;
+pub mod tree;
+pub mod vr;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bootstrap::bundle::Manifest;
+use bootstrap::bundle::legacy::Listed;
+use bootstrap::failure::Failure;
+
+pub use self::pieces::Pieces;
+pub use self::stream::{Media, Stream};
+
+/// Bytes of one piece that is handed on: large enough for few system calls and messages, small enough
+/// that the pieces in flight fit the memory of the smallest node.
+pub const PIECE_BYTES: usize = 1 << 20;
+
+/// What opening a source brings to light.
+#[derive(Debug)]
+pub enum Opened {
+    /// The bundle has a manifest.
+    Manifest {
+        /// The text of `cks-bundle.json`.
+        text: String,
+        /// What it says.
+        manifest: Box<Manifest>,
+    },
+    /// A stock ISO: only its listing is known.
+    Listing(Vec<Listed>),
+}
+
+/// A place that bundle bytes come from.
+#[derive(Debug)]
+pub struct Source {
+    /// As it was named by the operator.
+    pub name: String,
+    medium: Medium,
+    bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Medium {
+    Vr(vr::Vr),
+    Iso(iso::Iso),
+    Tree(tree::Tree),
+}
+
+impl Source {
+    /// Opens the source called `name`: `http://…/`, an .iso file, a block device, or a directory.
+    ///
+    /// # Errors
+    /// `MEDIA_NOT_FOUND`, `MEDIA_NOT_A_BUNDLE`, `SOURCE_…` and `MANIFEST_…`, each naming the source.
+    pub async fn open(name: &str) -> Result<(Self, Opened), Failure> {
+        let (medium, opened) = if name.starts_with("http://") || name.starts_with("https://") {
+            let (vr, opened) = vr::Vr::open(name).await?;
+            (Medium::Vr(vr), opened)
+        } else if tree::is_directory(name) {
+            let (tree, opened) = tree::Tree::open(name)?;
+            (Medium::Tree(tree), opened)
+        } else {
+            let (iso, opened) = iso::Iso::open(name)?;
+            (Medium::Iso(iso), opened)
+        };
+        Ok((Self { name: name.to_owned(), medium, bytes: AtomicU64::new(0) }, opened))
+    }
+
+    /// Reads `length` bytes of the entry `path` from `offset` on. `size` is the entry's size as the
+    /// manifest or listing tells it; a source that has another size is refused at once.
+    ///
+    /// # Errors
+    /// `SOURCE_…` names the source and the entry.
+    pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Pieces<'_>, Failure> {
+        let pieces = match &self.medium {
+            Medium::Vr(vr) => Pieces::Http(vr.read(path, size, offset, length).await?),
+            Medium::Iso(iso) => Pieces::File(iso.read(path, size, offset, length)?),
+            Medium::Tree(tree) => Pieces::File(tree.read(path, size, offset, length)?),
+        };
+        Ok(pieces.counted(&self.bytes))
+    }
+
+    /// Bytes that came from it so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,70 @@
+//! A byte range on its way, piece by piece.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bootstrap::failure::{Code, Failure};
+use tokio::sync::mpsc;
+
+use super::vr::Body;
+
+/// The pieces of one range, in order.
+#[derive(Debug)]
+pub enum Pieces<'a> {
+    /// From an HTTP answer.
+    Http(Body),
+    /// From a file, read ahead by a thread of its own.
+    File(FilePieces),
+    /// Either of them, with its bytes counted.
+    Counted(Box<Self>, &'a AtomicU64),
+}
+
+/// Pieces that a blocking thread reads from a file.
+#[derive(Debug)]
+pub struct FilePieces {
+    /// Ends when the range does; a failure is the last that comes.
+    pub receiver: mpsc::Receiver<Result<Vec<u8>, Failure>>,
+    /// Bytes that are still to come.
+    pub left: u64,
+    /// What is read, for messages.
+    pub what: String,
+}
+
+impl<'a> Pieces<'a> {
+    /// The same pieces, their bytes added to `counter`.
+    pub(super) fn counted(self, counter: &'a AtomicU64) -> Self {
+        Self::Counted(Box::new(self), counter)
+    }
+
+    /// The next piece; none at the end of the range.
+    ///
+    /// # Errors
+    /// `SOURCE_TRUNCATED` when the source ends early, `SOURCE_UNREACHABLE` when it breaks off or stalls.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Self::Http(body) => body.next().await,
+            Self::File(pieces) => pieces.next().await,
+            Self::Counted(inner, counter) => {
+                let piece = Box::pin(inner.next()).await?;
+                counter.fetch_add(piece.as_ref().map_or(0, Vec::len) as u64, Ordering::Relaxed);
+                Ok(piece)
+            }
+        }
+    }
+}
+
+impl FilePieces {
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match self.receiver.recv().await {
+            Some(Ok(piece)) => {
+                self.left = self.left.saturating_sub(piece.len() as u64);
+                Ok(Some(piece))
+            }
+            Some(Err(failure)) => Err(failure),
+            None if self.left > 0 => {
+                let what = format!("{}: ended {} bytes early", self.what, self.left);
+                Err(Failure::new(Code::SourceTruncated, what))
+            }
+            None => Ok(None),
+        }
+    }
+}

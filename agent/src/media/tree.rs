@@ -1,0 +1,140 @@
+//! A directory that holds the content of a CKS ISO: a mounted disc, a mirror, an unpacked ISO.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use bootstrap::bundle::legacy::{self, Listed};
+use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest, layout};
+use bootstrap::failure::{Code, Failure};
+use tokio::sync::mpsc;
+
+use super::pieces::FilePieces;
+use super::{Opened, PIECE_BYTES};
+
+/// Directories below which nobody looks: the stock layout has one level.
+const MAX_DEPTH: usize = 4;
+
+/// A directory.
+#[derive(Debug)]
+pub struct Tree {
+    root: PathBuf,
+}
+
+/// Whether `name` is a directory.
+#[must_use]
+pub fn is_directory(name: &str) -> bool {
+    Path::new(name).is_dir()
+}
+
+impl Tree {
+    /// Opens the directory `name`.
+    ///
+    /// # Errors
+    /// `MEDIA_NOT_A_BUNDLE` when nothing in it belongs on a CKS ISO; `MANIFEST_…`; `IO`.
+    pub fn open(name: &str) -> Result<(Self, Opened), Failure> {
+        let tree = Self { root: PathBuf::from(name) };
+        let manifest = tree.root.join(MANIFEST_PATH);
+        match fs::metadata(&manifest) {
+            Ok(meta) if meta.len() > MANIFEST_MAX_BYTES => {
+                let what = format!("{}: {} bytes are too many", manifest.display(), meta.len());
+                return Err(Failure::new(Code::ManifestInvalid, what));
+            }
+            Ok(_) => {
+                let bytes = fs::read(&manifest).map_err(|e| failed(&manifest, e))?;
+                return Ok((tree, opened(&bytes)?));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(&manifest, e)),
+        }
+        let mut listing = Vec::new();
+        list(&tree.root, "", 0, &mut listing)?;
+        if !legacy::is_bundle(listing.iter().map(|file| file.path.as_str())) {
+            let what = format!("directory {name} holds {} files, none of a CKS ISO", listing.len());
+            return Err(Failure::new(Code::MediaNotABundle, what));
+        }
+        Ok((tree, Opened::Listing(listing)))
+    }
+
+    /// Reads a range of an entry.
+    ///
+    /// # Errors
+    /// `SOURCE_FILE_MISSING`, `SOURCE_TRUNCATED`, `SOURCE_INVALID` name the file.
+    pub fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<FilePieces, Failure> {
+        let full = self.root.join(path);
+        let refuse = |code, why: String| Failure::new(code, format!("{}: {why}", full.display()));
+        if let Err(reason) = layout::check_path(path) {
+            return Err(refuse(Code::SourceInvalid, reason.to_owned()));
+        }
+        let file = File::open(&full).map_err(|e| refuse(Code::SourceFileMissing, e.to_string()))?;
+        let meta = file.metadata().map_err(|e| failed(&full, e))?;
+        if !meta.is_file() {
+            return Err(refuse(Code::SourceInvalid, "is no regular file".to_owned()));
+        }
+        check_size(&full.display().to_string(), meta.len(), size)?;
+        Ok(read_ahead(file, vec![(offset, length)], full.display().to_string()))
+    }
+}
+
+/// Reads the manifest's bytes as what opening a source brings to light.
+pub(super) fn opened(bytes: &[u8]) -> Result<Opened, Failure> {
+    let manifest = Box::new(Manifest::parse(bytes)?);
+    Ok(Opened::Manifest { text: String::from_utf8_lossy(bytes).into_owned(), manifest })
+}
+
+/// A source whose file has another size than its manifest or listing says is of no use.
+pub(super) fn check_size(what: &str, is: u64, should: u64) -> Result<(), Failure> {
+    let code = match is.cmp(&should) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less => Code::SourceTruncated,
+        std::cmp::Ordering::Greater => Code::DigestMismatch,
+    };
+    Err(Failure::new(code, format!("{what}: has {is} bytes, should have {should}")))
+}
+
+/// Reads byte ranges of `file` on a thread of its own, a few pieces ahead.
+pub(super) fn read_ahead(file: File, ranges: Vec<(u64, u64)>, what: String) -> FilePieces {
+    let (sender, receiver) = mpsc::channel(2);
+    let left = ranges.iter().map(|(_, length)| length).sum();
+    let pieces = FilePieces { receiver, left, what: what.clone() };
+    tokio::task::spawn_blocking(move || {
+        for (mut offset, mut length) in ranges {
+            while length > 0 {
+                let mut piece = vec![0; length.min(PIECE_BYTES as u64) as usize];
+                let sent = match file.read_at(&mut piece, offset) {
+                    Ok(0) => return,
+                    Ok(count) => {
+                        piece.truncate(count);
+                        offset += count as u64;
+                        length -= count as u64;
+                        sender.blocking_send(Ok(piece))
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(e) => sender.blocking_send(Err(failed(Path::new(&what), e))),
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    pieces
+}
+
+fn list(directory: &Path, prefix: &str, depth: usize, listing: &mut Vec<Listed>) -> Result<(), Failure> {
+    for entry in fs::read_dir(directory).map_err(|e| failed(directory, e))? {
+        let entry = entry.map_err(|e| failed(directory, e))?;
+        let meta = entry.metadata().map_err(|e| failed(&entry.path(), e))?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if meta.is_file() && layout::check_path(&path).is_ok() {
+            listing.push(Listed { path, size: meta.len() });
+        } else if meta.is_dir() && depth < MAX_DEPTH {
+            list(&entry.path(), &format!("{path}/"), depth + 1, listing)?;
+        }
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Failure {
+    Failure::new(Code::Io, format!("Reading {}", path.display())).with_source(e)
+}

@@ -1,0 +1,269 @@
+//! `cks-agent bootstrap`: locate, look, plan, apply, and look again until nothing is left to do.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bootstrap::bundle::Role;
+use bootstrap::failure::{Code, Failure, Retry};
+use bootstrap::node_spec::NodeSpec;
+use bootstrap::plan::{self, Bundle, Plan, Wanted};
+use bootstrap::state::{NodeState, Phase};
+use serde::Serialize;
+
+use crate::apply::apply;
+use crate::board::{self, Board};
+use crate::cli;
+use crate::containerd::Containerd;
+use crate::facts;
+use crate::host::{Host, STATUS_PATH};
+use crate::install::Site;
+use crate::journal::Journal;
+use crate::media::Media;
+use crate::media::locate::{Located, locate};
+use crate::progress;
+use crate::report;
+
+/// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
+/// a third would mean that something undoes what is done.
+const MAX_ROUNDS: usize = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs `bootstrap` and prints what came of it. Returns the exit code.
+pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
+    let board = Board::new(arguments.role.into());
+    let began = Instant::now();
+    let shown = progress::show(board.subscribe(), arguments.json);
+    let outcome = tokio::select! {
+        outcome = run(arguments, &board) => outcome,
+        signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
+    };
+    if let Err(failure) = &outcome {
+        board.fail(&report::state_of(failure));
+    }
+    let state = board.snapshot();
+    drop(board);
+    shown.finish().await;
+    if !arguments.dry_run {
+        write_last_status(arguments, &state);
+    }
+    match outcome {
+        Ok(planned) => {
+            print(arguments, &state, &planned, began.elapsed());
+            0
+        }
+        Err(failure) => {
+            if arguments.json {
+                print_json(&state);
+            }
+            eprint!("{}", report::lines(&report::state_of(&failure)));
+            failure.code.exit_code()
+        }
+    }
+}
+
+/// What a run was about, for its last words.
+#[derive(Debug, Serialize)]
+struct Planned {
+    bundle: String,
+    directory: String,
+    #[serde(flatten)]
+    plan: Plan,
+}
+
+async fn run(arguments: &cli::Bootstrap, board: &Board) -> Result<Planned, Failure> {
+    let host = Host::new(&arguments.root)?;
+    let role = Role::from(arguments.role);
+    let name = arguments.node_name.clone().unwrap_or_else(|| host.name());
+    let spec = NodeSpec::new(role, &name, arguments.node_ip, arguments.etcd_initial_cluster.as_deref())?;
+    let journal = if arguments.dry_run { Journal::peek(&host)? } else { Journal::open(&host)? };
+    let writer = if arguments.dry_run {
+        None
+    } else {
+        let path = host.prepare(STATUS_PATH)?;
+        Some(tokio::spawn(board::write_status(board.subscribe(), path)))
+    };
+    let outcome = work(arguments, board, host, spec, journal).await;
+    if let Some(writer) = writer {
+        writer.abort();
+    }
+    outcome
+}
+
+async fn work(
+    arguments: &cli::Bootstrap,
+    board: &Board,
+    host: Host,
+    spec: NodeSpec,
+    journal: Journal,
+) -> Result<Planned, Failure> {
+    let arch = host.arch()?;
+    let located = wait_for_media(arguments, board, &spec, arch).await?;
+    let Located { mut bundle, sources } = located;
+    journal.complete(bundle.id, &mut bundle.manifest);
+    board.bundle(&bundle);
+    if bundle.derived {
+        board.warn(format!(
+            "LEGACY_BUNDLE: {} has no cks-bundle.json: nothing vouches for what is installed; --policy require-manifest refuses it",
+            sources.first().map_or("the source", |source| source.name.as_str())
+        ));
+    }
+    board.phase(Phase::Preflight);
+    let containerd = connect(arguments, board, &host, &spec, &bundle).await?;
+    let media = Media { sources, patience: arguments.wait, board: board.clone() };
+    let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
+    let mut first: Option<Plan> = None;
+    for _ in 0..MAX_ROUNDS {
+        let plan = look(&site, &spec, containerd.as_ref()).await?;
+        board.plan(&plan);
+        let done = plan.is_empty() || arguments.dry_run;
+        let planned = first.get_or_insert_with(|| plan.clone());
+        if done {
+            let planned = planned.clone();
+            finish(&site, containerd.as_ref(), arguments.dry_run).await?;
+            let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
+            return Ok(Planned { bundle, directory, plan: planned });
+        }
+        site.drop_stale_partials()?;
+        let applied = apply(&site, &plan, containerd.as_ref()).await;
+        let bytes = site.media.sources.iter().map(|source| (source.name.clone(), source.bytes())).collect::<Vec<_>>();
+        board.source_bytes(&bytes);
+        applied?;
+        board.phase(Phase::Verify);
+        site = learn(site)?;
+    }
+    let left = look(&site, &spec, containerd.as_ref()).await?;
+    let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
+    Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
+        .with_remedy("find out what else changes these files"))
+}
+
+/// Looks for the bundle until a source has it, for as long as the operator wants to wait.
+async fn wait_for_media(
+    arguments: &cli::Bootstrap,
+    board: &Board,
+    spec: &NodeSpec,
+    arch: bootstrap::bundle::Arch,
+) -> Result<Located, Failure> {
+    let since = Instant::now();
+    let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
+    loop {
+        let located = locate(&arguments.sources, spec.role, arch, arguments.policy, &mut verdicts).await;
+        board.sources(&verdicts);
+        match located {
+            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() + pause < arguments.wait => {
+                board.wait("a source that holds a CKS ISO", &failure.what, since, pause, arguments.wait);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            outcome => {
+                board.stop_waiting();
+                return outcome;
+            }
+        }
+    }
+}
+
+/// containerd, where the role has images to import. A dry run tells the plan without it, too.
+async fn connect(
+    arguments: &cli::Bootstrap,
+    board: &Board,
+    host: &Host,
+    spec: &NodeSpec,
+    bundle: &Bundle,
+) -> Result<Option<Containerd>, Failure> {
+    if bundle.manifest.images_for(spec.role).next().is_none() {
+        return Ok(None);
+    }
+    let address = arguments.containerd.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
+    if !arguments.dry_run {
+        let containerd = Containerd::connect(&address, &arguments.snapshotter, arguments.wait, board).await?;
+        return containerd.with_lease(&lease_name(bundle)).await.map(Some);
+    }
+    match Containerd::try_connect(&address, &arguments.snapshotter).await {
+        Ok(containerd) => Ok(Some(containerd)),
+        Err(failure) if failure.code == Code::ContainerdUnavailable => {
+            board.warn(format!("CONTAINERD_UNAVAILABLE: {}: the plan imports every image", failure.what));
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn lease_name(bundle: &Bundle) -> String {
+    format!("cks-agent-{}", bundle.directory_name())
+}
+
+async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
+    let wanted = Wanted::of(spec, &site.bundle)?;
+    let facts = facts::gather(&site.host, &site.journal, site.arch, &site.bundle, &wanted, containerd).await?;
+    plan::plan(&wanted, &site.bundle, &facts)
+}
+
+/// The site with what was learned about a stock ISO while it was installed.
+fn learn(site: Arc<Site>) -> Result<Arc<Site>, Failure> {
+    let shared = || Failure::new(Code::Io, "a step of the last round is still at work");
+    let mut site = Arc::try_unwrap(site).map_err(|_| shared())?;
+    site.journal.complete(site.bundle.id, &mut site.bundle.manifest);
+    Ok(Arc::new(site))
+}
+
+async fn finish(site: &Site, containerd: Option<&Containerd>, dry_run: bool) -> Result<(), Failure> {
+    if dry_run {
+        return Ok(());
+    }
+    if let Some(containerd) = containerd {
+        containerd.end_lease().await?;
+    }
+    site.drop_stale_partials()?;
+    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
+    site.board.phase(Phase::Installed);
+    Ok(())
+}
+
+async fn signal() -> &'static str {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            // Without the handler the kernel ends us, which is safe, too.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => "SIGINT",
+        _ = terminate => "SIGTERM",
+    }
+}
+
+/// The final state must be on disk before we end; where it can't be, the exit code still tells.
+fn write_last_status(arguments: &cli::Bootstrap, state: &NodeState) {
+    let already_running = state.failure.as_ref().is_some_and(|failure| failure.code == Code::AlreadyRunning);
+    let path: Option<PathBuf> = Host::new(&arguments.root).ok().and_then(|host| host.prepare(STATUS_PATH).ok());
+    if let (Some(path), false) = (path, already_running)
+        && let Err(failure) = board::write(&path, state)
+    {
+        tracing::warn!("{failure}");
+    }
+}
+
+fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: &Planned, took: Duration) {
+    match (arguments.json, arguments.dry_run) {
+        (true, true) => print_json(planned),
+        (true, false) => print_json(state),
+        (false, true) => print_text(&progress::plan_lines(&planned.plan)),
+        (false, false) => print_text(&progress::summary(state, took)),
+    }
+}
+
+/// A reader that went away (`| head`) is no failure of ours.
+fn print_text(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn print_json(value: &impl Serialize) {
+    if let Ok(text) = serde_json::to_string_pretty(value) {
+        print_text(&(text + "\n"));
+    }
+}

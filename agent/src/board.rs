@@ -37,7 +37,7 @@ impl Board {
             wait: None,
             failure: None,
             warnings: Vec::new(),
-            timeline: vec![PhaseTime { phase: Phase::Locate, seconds: 0.0 }],
+            timeline: Vec::new(),
             started: timestamp(Duration::ZERO),
             updated: timestamp(Duration::ZERO),
         };

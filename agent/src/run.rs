@@ -88,6 +88,8 @@ async fn run(arguments: &cli::Bootstrap, board: &Board) -> Result<Planned, Failu
     let outcome = work(arguments, board, host, spec, journal).await;
     if let Some(writer) = writer {
         writer.abort();
+        // It may be in the middle of a write; the last state is written after it.
+        let _ = writer.await;
     }
     outcome
 }
@@ -99,6 +101,7 @@ async fn work(
     spec: NodeSpec,
     journal: Journal,
 ) -> Result<Planned, Failure> {
+    board.phase(Phase::Locate);
     let arch = host.arch()?;
     let located = wait_for_media(arguments, board, &spec, arch).await?;
     let Located { mut bundle, sources } = located;
@@ -237,11 +240,14 @@ async fn signal() -> &'static str {
     }
 }
 
-/// The final state must be on disk before we end; where it can't be, the exit code still tells.
+/// The final state must be on disk before we end; where it can't be, the exit code still tells. A run that
+/// was refused before it began (a bad argument, another run at work) leaves the node's state alone.
 fn write_last_status(arguments: &cli::Bootstrap, state: &NodeState) {
-    let already_running = state.failure.as_ref().is_some_and(|failure| failure.code == Code::AlreadyRunning);
+    if state.timeline.is_empty() {
+        return;
+    }
     let path: Option<PathBuf> = Host::new(&arguments.root).ok().and_then(|host| host.prepare(STATUS_PATH).ok());
-    if let (Some(path), false) = (path, already_running)
+    if let Some(path) = path
         && let Err(failure) = board::write(&path, state)
     {
         tracing::warn!("{failure}");

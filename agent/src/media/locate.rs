@@ -6,7 +6,7 @@ use bootstrap::archive;
 use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{Arch, Role};
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure};
+use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::plan::Bundle;
 use bootstrap::state::SourceState;
 use clap::ValueEnum;
@@ -36,7 +36,7 @@ pub struct Located {
 /// bundle it is; others with the same one stand by.
 ///
 /// # Errors
-/// The failure of the first source when none holds a bundle; `MANIFEST_REQUIRED` by policy.
+/// The failures of all sources, under the code of one, when none holds a bundle; `MANIFEST_REQUIRED` by policy.
 pub async fn locate(
     names: &[String],
     role: Role,
@@ -46,7 +46,7 @@ pub async fn locate(
 ) -> Result<Located, Failure> {
     let opened = futures::future::join_all(names.iter().map(|name| open(name, role, arch, policy))).await;
     let mut located: Option<Located> = None;
-    let mut first_failure = None;
+    let mut failures = Vec::new();
     verdicts.clear();
     for (name, result) in names.iter().zip(opened) {
         let (verdict, reason) = match result {
@@ -66,14 +66,26 @@ pub async fn locate(
             },
             Err(failure) => {
                 let verdict = (failure.code.to_string(), failure.what.clone());
-                first_failure.get_or_insert(failure);
+                failures.push(failure);
                 verdict
             }
         };
         verdicts.push(SourceState { source: name.clone(), verdict, reason, bytes: 0 });
     }
-    let none = || Failure::new(Code::MediaNotFound, "no source was named");
-    located.ok_or_else(|| first_failure.unwrap_or_else(none))
+    located.ok_or_else(|| all_refused(failures))
+}
+
+/// One failure for all: with a code that lets the caller wait when waiting can help with any of them.
+fn all_refused(failures: Vec<Failure>) -> Failure {
+    let whats: Vec<String> = failures.iter().map(|failure| failure.what.clone()).collect();
+    let transient = failures.iter().position(|failure| failure.code.retry() == Retry::Transient);
+    match failures.into_iter().nth(transient.unwrap_or(0)) {
+        None => Failure::new(Code::MediaNotFound, "no source was named"),
+        Some(mut failure) => {
+            failure.what = whats.join("; ");
+            failure
+        }
+    }
 }
 
 async fn open(name: &str, role: Role, arch: Arch, policy: Policy) -> Result<(Source, Bundle), Failure> {

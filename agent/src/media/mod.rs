@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bootstrap::bundle::Manifest;
 use bootstrap::bundle::legacy::Listed;
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 
 pub use self::pieces::Pieces;
 pub use self::stream::{Media, Stream};
@@ -63,6 +63,9 @@ impl Source {
         let (medium, opened) = if name.starts_with("http://") || name.starts_with("https://") {
             let (vr, opened) = vr::Vr::open(name).await?;
             (Medium::Vr(vr), opened)
+        } else if name.contains("://") {
+            let what = format!("source {name}: only http:// and https:// URLs are read");
+            return Err(Failure::new(Code::ConfigInvalid, what));
         } else if tree::is_directory(name) {
             let (tree, opened) = tree::Tree::open(name)?;
             (Medium::Tree(tree), opened)

@@ -94,16 +94,16 @@ struct Said {
 impl Said {
     fn news(&mut self, state: &NodeState) -> Vec<String> {
         let mut news = Vec::new();
+        for time in state.timeline.iter().skip(self.phases) {
+            news.push(format!("phase {}", time.phase.as_str()));
+        }
+        self.phases = state.timeline.len();
         if let (Some(bundle), false) = (&state.bundle, self.bundle) {
             let source = state.sources.iter().find(|source| source.verdict == "in-use");
             let from = source.map_or("", |source| source.source.as_str());
             news.push(format!("bundle {} from {from}, installed in {}", bundle.name, bundle.directory));
             self.bundle = true;
         }
-        for time in state.timeline.iter().skip(self.phases) {
-            news.push(format!("phase {}", time.phase.as_str()));
-        }
-        self.phases = state.timeline.len();
         for warning in state.warnings.iter().skip(self.warnings) {
             news.push(format!("warning[{}", warning.replacen(": ", "]: ", 1)));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bootstrap::bundle::{Entry, Kind};
 use bootstrap::failure::Failure;
 
-use super::{Site, check_program};
+use super::{Site, check_program, drop_file};
 use crate::files;
 
 /// Installs `entry` as the file `path` with the permission bits `mode`.
@@ -16,7 +16,7 @@ use crate::files;
 /// there before then stays.
 pub async fn install(site: &Arc<Site>, entry: &Entry, path: &str, mode: u32) -> Result<(), Failure> {
     let (head, digest, partial) = site
-        .fetch(entry, &entry.path, |intake| {
+        .fetch(entry, |intake| {
             let mut head = Vec::new();
             // A failing source is told by `finish`, with its own code.
             let _ = intake.take(64).read_to_end(&mut head);
@@ -24,9 +24,7 @@ pub async fn install(site: &Arc<Site>, entry: &Entry, path: &str, mode: u32) -> 
         })
         .await?;
     if entry.kind == Kind::Kubernetes {
-        check_program(&entry.path, &head, site.arch).inspect_err(|_| {
-            let _ = super::remove(&partial);
-        })?;
+        check_program(&entry.path, &head, site.arch).inspect_err(|_| drop_file(&partial))?;
     }
     let full = site.host.prepare(path)?;
     files::publish(&partial, &full, mode)?;

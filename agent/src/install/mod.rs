@@ -9,7 +9,7 @@ pub mod intake;
 pub mod unpack;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bootstrap::bundle::{Arch, Entry};
@@ -44,97 +44,95 @@ impl Site {
     /// Where the bytes of `entry` gather. Without a digest in the name, only the same boot may go on
     /// with them: after a power cut a file's tail may be zeros, and nothing would tell.
     fn partial(&self, entry: &Entry) -> Result<PathBuf, Failure> {
+        // Two entries may have the same content; each has a partial of its own.
+        let path = Digest::of(entry.path.as_bytes()).short();
         let key = match entry.sha256 {
-            Some(digest) => digest.hex(),
-            None => {
-                let name = Digest::of(format!("{} {}", self.bundle.id, entry.path).as_bytes());
-                format!("{}-{}", name.short(), self.host.boot_id())
-            }
+            Some(digest) => format!("{path}-{}", digest.hex()),
+            None => format!("{path}-{}-{}", self.bundle.id.short(), self.host.boot_id()),
         };
         self.host.prepare(&format!("{VERSIONS_DIR}/.partial/{key}"))
     }
 
     /// Fetches `entry` and hands its bytes, in order, to `take`, which runs on a thread of its own and
-    /// may make files of them. Returns what `take` made, and the digest of the whole entry.
+    /// may make files of them. Returns what `take` made, the digest of the whole entry, and the partial
+    /// that holds it.
     ///
     /// # Errors
-    /// `DIGEST_MISMATCH` when the bytes are not those of the manifest; the failure of the source or of
+    /// `DIGEST_MISMATCH` when no source has the bytes of the manifest; the failure of the source or of
     /// `take` otherwise. The partial is kept where the next try can go on with it.
     async fn fetch<T: Send + 'static>(
         self: &Arc<Self>,
         entry: &Entry,
-        object: &str,
         take: impl Fn(&mut Intake) -> Result<T, Failure> + Send + Sync + 'static,
     ) -> Result<(T, Digest, PathBuf), Failure> {
         let partial = self.partial(entry)?;
         let take = Arc::new(take);
-        let mut source = 0;
-        let mut counted = 0;
+        let (mut source, mut shown) = (0, 0);
         loop {
             let resumed = fs::metadata(&partial).map_or(0, |meta| meta.len().min(entry.size));
-            self.board.advance(object, resumed.saturating_sub(counted));
-            counted = counted.max(resumed);
-            let (mut intake, sender) = Intake::open(&partial, entry.size)?;
-            let taking = {
-                let take = Arc::clone(&take);
-                tokio::task::spawn_blocking(move || {
-                    let taken = take(&mut intake);
-                    let digest = intake.finish()?;
-                    Ok::<_, Failure>((taken, digest))
-                })
-            };
-            let mut stream = self.media.stream(source, &entry.path, entry.size, resumed, entry.size - resumed);
-            let mut broken = None;
-            loop {
-                match stream.next().await {
-                    Ok(None) => break,
-                    Ok(Some(piece)) => {
-                        counted += piece.len() as u64;
-                        self.board.advance(object, piece.len() as u64);
-                        // The taker stopped: it tells why below.
-                        if sender.send(piece).await.is_err() {
-                            break;
-                        }
-                    }
-                    Err(failure) => {
-                        broken = Some(failure);
-                        break;
-                    }
-                }
+            let (taken, digest) = self.attempt(entry, source, &partial, resumed, &mut shown, &take).await?;
+            if entry.sha256.is_none_or(|should| should == digest) {
+                let made = taken.inspect_err(|_| drop_file(&partial))?;
+                return Ok((made, digest, partial));
             }
-            drop(sender);
-            let outcome =
-                taking.await.map_err(|e| Failure::new(Code::Io, format!("Taking {object}")).with_source(e))?;
-            if let Some(failure) = broken {
-                return Err(failure);
+            remove(&partial)?;
+            // What an earlier run left may be damaged (a power cut), and the source good: the same again
+            // from the first byte, before it is given up.
+            if resumed == 0 {
+                source += 1;
             }
-            let (taken, digest) = outcome?;
-            match entry.sha256 {
-                Some(should) if should != digest => {
-                    remove(&partial)?;
-                    if resumed > 0 {
-                        // What an earlier run left may be damaged (a power cut); the source may be good.
-                        continue;
-                    }
-                    source += 1;
-                    if source < self.media.sources.len() {
-                        continue;
-                    }
-                    return Err(self.mismatch(entry, should, digest));
-                }
-                _ => {}
+            if source == self.media.sources.len() {
+                return Err(self.mismatch(entry, digest));
             }
-            return match taken {
-                Ok(made) => Ok((made, digest, partial)),
-                Err(failure) => {
-                    remove(&partial)?;
-                    Err(failure)
-                }
-            };
         }
     }
 
-    fn mismatch(&self, entry: &Entry, should: Digest, is: Digest) -> Failure {
+    /// One try with one source first. `shown` is how far progress was shown already.
+    async fn attempt<T: Send + 'static>(
+        &self,
+        entry: &Entry,
+        source: usize,
+        partial: &Path,
+        resumed: u64,
+        shown: &mut u64,
+        take: &Arc<impl Fn(&mut Intake) -> Result<T, Failure> + Send + Sync + 'static>,
+    ) -> Result<(Result<T, Failure>, Digest), Failure> {
+        let (mut intake, sender) = Intake::open(partial, entry.size)?;
+        let take = Arc::clone(take);
+        let taking = tokio::task::spawn_blocking(move || {
+            let taken = take(&mut intake);
+            intake.finish().map(|digest| (taken, digest))
+        });
+        let mut position = resumed;
+        let mut stream = self.media.stream(source, &entry.path, entry.size, resumed, entry.size - resumed);
+        let broken = loop {
+            if position > *shown {
+                self.board.advance(&entry.path, position - *shown);
+                *shown = position;
+            }
+            match stream.next().await {
+                Ok(None) => break None,
+                Ok(Some(piece)) => {
+                    position += piece.len() as u64;
+                    // A taker that stopped tells why below.
+                    if sender.send(piece).await.is_err() {
+                        break None;
+                    }
+                }
+                Err(failure) => break Some(failure),
+            }
+        };
+        drop(sender);
+        let taken =
+            taking.await.map_err(|e| Failure::new(Code::Io, format!("Taking {}", entry.path)).with_source(e))?;
+        match broken {
+            Some(failure) => Err(failure),
+            None => taken,
+        }
+    }
+
+    fn mismatch(&self, entry: &Entry, is: Digest) -> Failure {
+        let should = entry.sha256.map(|digest| digest.to_string()).unwrap_or_default();
         let names: Vec<&str> = self.media.sources.iter().map(|source| source.name.as_str()).collect();
         let what = format!("{} from {}: is {is}, the manifest says {should}", entry.path, names.join(", "));
         Failure::new(Code::DigestMismatch, what)
@@ -161,11 +159,16 @@ impl Site {
     }
 }
 
-pub(crate) fn remove(path: &std::path::Path) -> Result<(), Failure> {
+pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", path, e)),
         _ => Ok(()),
     }
+}
+
+/// Removes a file on the way out of a failure, which is what is told.
+fn drop_file(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 /// Refuses a program that this machine can't run, and what is no program at all.

@@ -12,7 +12,7 @@ use bootstrap::plan::{UnpackMember, install_name};
 use flate2::read::MultiGzDecoder;
 
 use super::intake::Intake;
-use super::{Site, check_program, remove};
+use super::{Site, check_program, drop_file, remove};
 use crate::files;
 use crate::host::io_failure;
 
@@ -37,7 +37,7 @@ pub async fn unpack(site: &Arc<Site>, entry: &Entry, directory: &str, members: &
     let (kind, path) = (entry.kind, entry.path.clone());
     let listed: Vec<String> = members.iter().map(|member| member.member.clone()).collect();
     let (staged, digest, partial) = site
-        .fetch(entry, &entry.path, move |intake| {
+        .fetch(entry, move |intake| {
             let taken = |member: &str, mode| {
                 install_name(kind, member, mode).is_some() && (listed.is_empty() || listed.iter().any(|m| m == member))
             };
@@ -47,7 +47,7 @@ pub async fn unpack(site: &Arc<Site>, entry: &Entry, directory: &str, members: &
         .inspect_err(|_| drop_staged(site, entry))?;
     let wanted = wanted(site, entry, directory, members, staged).inspect_err(|_| {
         drop_staged(site, entry);
-        let _ = remove(&partial);
+        drop_file(&partial);
     })?;
     let mut learned = Vec::new();
     for (staged, path) in wanted {

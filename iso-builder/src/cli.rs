@@ -1,0 +1,204 @@
+//! The command line of `cks-iso`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bootstrap::failure::{Code, Failure};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use indicatif::HumanBytes;
+
+use crate::build::{self, Built, Options};
+use crate::content::failed;
+use crate::inspect::Inspection;
+use crate::opened::Opened;
+use crate::progress::Progress;
+use crate::report;
+use crate::spec::{self, Spec};
+use crate::verify::{self, Finding};
+
+/// The exit code for a refused ISO (sysexits.h, `EX_DATAERR`).
+const REFUSED: u8 = 65;
+
+/// Packs CKS ISOs, shows what is on them and proves them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cks-iso",
+    version,
+    after_help = "Exit codes: 0 done, 2 wrong usage, 65 the spec, an input or the ISO is at fault, 75 try again \
+                  later, 78 this machine or a setting is at fault."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build an ISO from a spec.
+    ///
+    /// The same spec and inputs give the same bytes. The ISO appears under its name when it is whole.
+    #[command(after_help = "Examples:\n  \
+        cks-iso build spec.toml -o v1.33.1-calico-x86_64.iso\n  \
+        cks-iso build spec.toml -o out.iso --name v1.33.1-test --cache /var/cache/cks-iso\n  \
+        SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) cks-iso build spec.toml -o out.iso --json")]
+    Build {
+        /// The spec, a TOML file (docs/iso-format.md).
+        spec: PathBuf,
+        /// The ISO to be made.
+        #[arg(short, long, value_name = "OUT.iso")]
+        output: PathBuf,
+        /// The build's name, instead of the spec's.
+        #[arg(long)]
+        name: Option<String>,
+        /// Where downloads are kept [default: $XDG_CACHE_HOME/cks-iso or ~/.cache/cks-iso].
+        #[arg(long, value_name = "DIR", env = "CKS_ISO_CACHE")]
+        cache: Option<PathBuf>,
+        /// The time that dates everything on the ISO, in seconds since 1970, instead of the spec's.
+        #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
+        source_date_epoch: Option<u64>,
+        /// Print the result as JSON, and no progress.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is on an ISO: files, versions, images.
+    #[command(after_help = "Examples:\n  \
+        cks-iso inspect v1.33.1-calico-x86_64.iso\n  \
+        cks-iso inspect /dev/sr0\n  \
+        cks-iso inspect out.iso --json | jq -r '.manifest.images[].reference'")]
+    Inspect {
+        /// An ISO, or a device with a disc.
+        iso: PathBuf,
+        /// Print manifest and listing as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every byte of an ISO against its manifest, and the layout against the stock scripts.
+    ///
+    /// Prints one finding per line, with the rule's id; ends with 0 when there is none, else with 65.
+    #[command(after_help = "Examples:\n  \
+        cks-iso verify v1.33.1-calico-x86_64.iso\n  \
+        cks-iso verify out.iso --json | jq -r '.findings[].rule'")]
+    Verify {
+        /// An ISO, or a device with a disc.
+        iso: PathBuf,
+        /// Print the findings as JSON, and no progress.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the completions for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// A directory that exists.
+        directory: PathBuf,
+    },
+}
+
+/// Runs `cli` and says how it ended.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprint!("{}", report::failure(&failure));
+            ExitCode::from(failure.code.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Build { spec, output, name, cache, source_date_epoch, json } => {
+            let base = spec.parent().unwrap_or(Path::new("")).to_owned();
+            let cache = cache.unwrap_or_else(default_cache);
+            let spec = read_spec(&spec, name)?;
+            let progress = Progress::choose(json);
+            let options = Options { output, base, cache, epoch: source_date_epoch, progress };
+            let built = build::build(&spec, &options)?;
+            let printed = if json { report::print_json(&built) } else { report::print(&summary(&built)) };
+            printed.map_err(unprinted)?;
+        }
+        Command::Inspect { iso, json } => {
+            let inspection = Inspection::of(&iso)?;
+            let printed = if json { report::print_json(&inspection) } else { report::print(&inspection.to_string()) };
+            printed.map_err(unprinted)?;
+        }
+        Command::Verify { iso, json } => return verify(&iso, json),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cks-iso", &mut text);
+            report::print(&String::from_utf8_lossy(&text)).map_err(unprinted)?;
+        }
+        Command::Man { directory } => {
+            clap_mangen::generate_to(Cli::command(), &directory).map_err(|e| failed("Writing into", &directory, e))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::new(Code::SpecInvalid, format!("Reading {}", path.display()))
+            .with_source(e)
+            .with_remedy("name the spec, a TOML file; docs/iso-format.md has an example")
+    })?;
+    let naming = |failure| crate::bundle::named(&path.display().to_string(), failure);
+    let mut spec = Spec::parse(&text).map_err(naming)?;
+    if let Some(name) = name {
+        spec::check_name(&name)?;
+        spec.name = name;
+    }
+    Ok(spec)
+}
+
+fn summary(built: &Built) -> String {
+    format!(
+        "ISO      {path}\nSize     {human} ({size} bytes), {files} files, {images} images\nsha256   {sha256}\n\
+         Verify   cks-iso verify {path}\n",
+        path = built.path.display(),
+        human = HumanBytes(built.size),
+        size = built.size,
+        files = built.files,
+        images = built.images,
+        sha256 = built.sha256.hex(),
+    )
+}
+
+fn verify(path: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let findings = verify::verify(&Opened::open(path)?, Progress::choose(json))?;
+    let printed = if json {
+        report::print_json(&serde_json::json!({ "path": path, "clean": findings.is_empty(), "findings": findings }))
+    } else {
+        let lines: String = findings.iter().map(line).collect();
+        let end = match findings.len() {
+            0 => format!("{}: clean\n", path.display()),
+            1 => format!("{}: 1 finding\n", path.display()),
+            count => format!("{}: {count} findings\n", path.display()),
+        };
+        report::print(&(lines + &end))
+    };
+    printed.map_err(unprinted)?;
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+fn line(finding: &Finding) -> String {
+    format!("{}: {} (remedy: {})\n", finding.rule, finding.what, finding.remedy)
+}
+
+fn unprinted(error: io::Error) -> Failure {
+    failed("Writing to", Path::new("standard output"), error)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+fn default_cache() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    cache.unwrap_or_else(|| PathBuf::from(".cache")).join("cks-iso")
+}

@@ -1,0 +1,31 @@
+//! Packs CKS ISOs, reads them and proves them.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`spec`] | what goes on the ISO: the TOML text → [`spec::Spec`] |
+//! | [`fetch`] | downloads into the cache, by digest |
+//! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
+//! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
+//! | [`images`] | image archives merged into one, each blob once |
+//! | [`bundle`] | the stock layout and its manifest |
+//! | [`iso`] | the ISO 9660 writer |
+//! | [`build`], [`inspect`], [`verify`] | the three jobs |
+//! | [`opened`] | an ISO opened for reading |
+//! | [`progress`], [`cli`], [`report`] | what a person sees |
+
+pub mod build;
+pub mod bundle;
+pub mod cli;
+pub mod content;
+pub mod elf;
+pub mod fetch;
+pub mod images;
+pub mod inspect;
+pub mod iso;
+pub mod opened;
+pub mod progress;
+pub mod report;
+pub mod spec;
+pub mod tarball;
+pub mod text;
+pub mod verify;

@@ -1,0 +1,43 @@
+//! What is printed at the end: results on standard output, failures on standard error, once.
+
+use std::error::Error;
+use std::io::{self, Write};
+
+use bootstrap::failure::Failure;
+use serde::Serialize;
+
+/// Prints a result; a reader that went away (`| head`) is no failure.
+///
+/// # Errors
+/// Standard output can't be written.
+pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Prints `value` as JSON.
+///
+/// # Errors
+/// Standard output can't be written.
+pub fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    print(&(text + "\n"))
+}
+
+/// `error[CODE]: object: cause` and the remedy below.
+#[must_use]
+pub fn failure(failure: &Failure) -> String {
+    let mut chain = failure.what.clone();
+    let mut source = failure.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        // Some errors repeat what is below them.
+        if !chain.contains(&text) {
+            chain = format!("{chain}: {text}");
+        }
+        source = error.source();
+    }
+    format!("error[{}]: {chain}\nremedy: {}\n", failure.code, failure.remedy())
+}

@@ -1,0 +1,102 @@
+//! Proves an ISO: every byte that its manifest tells, and every rule of the stock layout.
+
+mod content;
+
+use bootstrap::bundle::{MANIFEST_PATH, Manifest, VOLUME_ID};
+use bootstrap::failure::Failure;
+use serde::Serialize;
+
+use crate::bundle::broken_rules;
+use crate::opened::Opened;
+use crate::progress::Progress;
+
+/// Something that is wrong with an ISO.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The stable id of the rule; `docs/iso-format.md` lists them.
+    pub rule: &'static str,
+    /// Object and cause.
+    pub what: String,
+    /// What a person does about it.
+    pub remedy: &'static str,
+}
+
+/// The rules with their remedies, in the order of `docs/iso-format.md`.
+pub const RULES: [(&str, &str); 15] = [
+    ("volume-id", "build the ISO with cks-iso, or with genisoimage -V CDROM: nodes look for that label"),
+    ("manifest", "build the ISO with cks-iso build; a stock ISO has no manifest to verify against"),
+    ("manifest-digest", "replace the ISO: its manifest is not the one that was built"),
+    ("entry-missing", REPLACE),
+    ("entry-size", REPLACE),
+    ("entry-digest", REPLACE),
+    ("file-unlisted", "build the ISO with cks-iso build: files must not be added to a finished ISO"),
+    ("member", REPLACE),
+    ("blob", REPLACE),
+    ("image-list", REPLACE),
+    ("image-archive", "keep nothing but image archives in docker/: nodes import every file there"),
+    ("elf-arch", "rebuild the ISO with programs for its architecture"),
+    ("top-level-first", "rebuild the ISO with cks-iso: the virtual router's wget needs a file before all directories"),
+    ("one-match", "keep one file per glob: nodes hand all matches to one tar command"),
+    ("name-length", "shorten the name: Joliet cuts it"),
+];
+
+const REPLACE: &str = "replace the ISO by the original: it was damaged or changed after the build";
+
+/// A finding of `rule`.
+#[must_use]
+pub fn finding(rule: &'static str, what: impl Into<String>) -> Finding {
+    let remedy = RULES.iter().find(|(id, _)| *id == rule).map_or(REPLACE, |(_, remedy)| remedy);
+    Finding { rule, what: what.into(), remedy }
+}
+
+/// Looks for everything that is wrong with `iso`.
+///
+/// # Errors
+/// `IO` when the ISO can't be read; what is wrong with what was read are findings.
+pub fn verify(iso: &Opened, progress: Progress) -> Result<Vec<Finding>, Failure> {
+    let mut findings = volume_ids(iso);
+    let paths: Vec<_> = iso.disc.files.iter().map(|file| file.path.as_str()).collect();
+    findings.extend(broken_rules(&paths).into_iter().map(|(rule, what)| finding(rule, what)));
+    let manifest = match iso.manifest() {
+        Ok(Some((manifest, digest))) => {
+            if iso.application_id != digest.hex() {
+                let what = format!("{MANIFEST_PATH} has the digest {digest}, the volume descriptor says otherwise");
+                findings.push(finding("manifest-digest", what));
+            }
+            Some(manifest)
+        }
+        Ok(None) => {
+            findings.push(finding("manifest", format!("{MANIFEST_PATH} is not there")));
+            None
+        }
+        Err(failure) => {
+            findings.push(finding("manifest", failure.what));
+            None
+        }
+    };
+    if let Some(manifest) = &manifest {
+        findings.extend(unlisted(iso, manifest));
+        findings.extend(content::entries(iso, manifest, progress)?);
+        findings.extend(content::blobs(iso, manifest, progress)?);
+    }
+    findings.extend(content::archives(iso, manifest.as_ref())?);
+    Ok(findings)
+}
+
+fn volume_ids(iso: &Opened) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (descriptor, found) in [("primary", Some(&iso.disc.volume_id)), ("Joliet", iso.joliet_volume_id.as_ref())] {
+        if found.is_some_and(|found| found != VOLUME_ID) {
+            let what =
+                format!("the {descriptor} volume descriptor says {:?}, not {VOLUME_ID}", found.map_or("", |id| id));
+            findings.push(finding("volume-id", what));
+        }
+    }
+    findings
+}
+
+fn unlisted(iso: &Opened, manifest: &Manifest) -> Vec<Finding> {
+    let listed = |path: &str| path == MANIFEST_PATH || manifest.entry(path).is_some();
+    let files = iso.disc.files.iter().filter(|file| !listed(&file.path));
+    files.map(|file| finding("file-unlisted", format!("{} stands in no entry of the manifest", file.path))).collect()
+}

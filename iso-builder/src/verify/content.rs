@@ -1,0 +1,139 @@
+//! The bytes of an ISO against its manifest.
+
+use std::collections::BTreeMap;
+
+use bootstrap::archive;
+use bootstrap::bundle::{Entry, Kind, Manifest, Member, Place, layout};
+use bootstrap::failure::{Code, Failure};
+
+use super::{Finding, finding};
+use crate::content::Content;
+use crate::opened::Opened;
+use crate::progress::Progress;
+use crate::{elf, tarball};
+
+/// Every entry: there, as long as told, with the digest told; tarballs member by member.
+pub(super) fn entries(iso: &Opened, manifest: &Manifest, progress: Progress) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    let bar = progress.start("Files", manifest.entries.iter().map(|entry| entry.size).sum());
+    for entry in &manifest.entries {
+        let path = &entry.path;
+        let Some(file) = iso.disc.file(path) else {
+            findings.push(finding("entry-missing", format!("{path} is not there")));
+            continue;
+        };
+        let content = iso.content(file);
+        if content.length() != entry.size {
+            let what = format!("{path} has {} bytes, the manifest says {}", content.length(), entry.size);
+            findings.push(finding("entry-size", what));
+        }
+        let found = content.digest(&bar)?;
+        match entry.sha256 {
+            Some(want) if want == found => {}
+            Some(want) => {
+                findings
+                    .push(finding("entry-digest", format!("{path} has the digest {found}, the manifest says {want}")));
+            }
+            None => findings.push(finding("entry-digest", format!("{path} has no digest in the manifest"))),
+        }
+        findings.extend(inside(entry, &content, manifest)?);
+    }
+    bar.finish();
+    Ok(findings)
+}
+
+/// What the entry's kind says about its content.
+fn inside(entry: &Entry, content: &Content, manifest: &Manifest) -> Result<Vec<Finding>, Failure> {
+    match entry.kind {
+        Kind::Kubernetes => {
+            let checked = elf::check_program(&entry.path, &content.head(elf::HEADER)?, manifest.arch);
+            Ok(checked.err().map(|failure| finding("elf-arch", failure.what)).into_iter().collect())
+        }
+        Kind::CniPlugins | Kind::CriTools | Kind::Etcd => {
+            match tarball::members(content.reader(), &entry.path, manifest.arch) {
+                Ok(found) => Ok(differing(&entry.path, &entry.members, &found)),
+                Err(failure) if failure.code == Code::Io => Err(failure),
+                Err(failure) if failure.code == Code::ArchMismatch => Ok(vec![finding("elf-arch", failure.what)]),
+                Err(failure) => Ok(vec![finding("member", failure.what)]),
+            }
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Members that are not as the manifest tells.
+fn differing(path: &str, want: &[Member], found: &[Member]) -> Vec<Finding> {
+    let by_path = |members: &[Member]| -> BTreeMap<String, Member> {
+        members.iter().map(|member| (member.path.clone(), member.clone())).collect()
+    };
+    let (want, mut found) = (by_path(want), by_path(found));
+    let mut findings = Vec::new();
+    for (name, member) in &want {
+        match found.remove(name) {
+            None => findings.push(finding("member", format!("{path} lacks {name}, which the manifest lists"))),
+            Some(other) if other != *member => {
+                findings.push(finding("member", format!("{name} in {path} is not what the manifest says")));
+            }
+            Some(_) => {}
+        }
+    }
+    findings.extend(found.keys().map(|name| finding("member", format!("{name} in {path} stands not in the manifest"))));
+    findings
+}
+
+/// Every blob at its place.
+pub(super) fn blobs(iso: &Opened, manifest: &Manifest, progress: Progress) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    let bar = progress.start("Blobs", manifest.blobs.iter().map(|blob| blob.size).sum());
+    for blob in &manifest.blobs {
+        let Place::Range { path, offset } = &blob.at else { continue };
+        let Some(file) = iso.disc.file(path) else { continue };
+        let found = iso.content(file).slice(*offset, blob.size).digest(&bar)?;
+        if found != blob.digest {
+            let of: Vec<_> =
+                manifest.images.iter().filter(|image| uses(image, blob)).map(|i| i.reference.as_str()).collect();
+            let what = format!("{} at byte {offset} of {path} has the digest {found} ({})", blob.digest, of.join(", "));
+            findings.push(finding("blob", what));
+        }
+    }
+    bar.finish();
+    Ok(findings)
+}
+
+fn uses(image: &bootstrap::bundle::Image, blob: &bootstrap::bundle::Blob) -> bool {
+    [&image.digest, &image.config].into_iter().chain(&image.layers).any(|digest| *digest == blob.digest)
+}
+
+/// Everything in `docker/` is an image archive, and together they hold the manifest's images.
+pub(super) fn archives(iso: &Opened, manifest: Option<&Manifest>) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    let mut found = BTreeMap::new();
+    for file in iso.disc.files.iter().filter(|file| file.path.starts_with("docker/")) {
+        if layout::kind_of(&file.path) != Kind::ImageArchive {
+            findings.push(finding("image-archive", format!("{} lies in a directory below docker/", file.path)));
+            continue;
+        }
+        match archive::read(iso.content(file).reader(), &file.path) {
+            Ok(archive) => found.extend(archive.images.into_iter().map(|image| (image.reference.clone(), image))),
+            Err(failure) if failure.code == Code::Io => return Err(failure),
+            Err(failure) => findings.push(finding("image-archive", failure.what)),
+        }
+    }
+    let Some(manifest) = manifest else {
+        return Ok(findings);
+    };
+    for image in &manifest.images {
+        match found.remove(&image.reference) {
+            None => {
+                findings.push(finding("image-list", format!("no archive in docker/ names {}", image.reference)));
+            }
+            Some(other) if other.digest != image.digest => {
+                findings.push(finding("image-list", format!("the archives hold another {}", image.reference)));
+            }
+            Some(_) => {}
+        }
+    }
+    let more = found.keys().map(|reference| finding("image-list", format!("{reference} stands not in the manifest")));
+    findings.extend(more);
+    Ok(findings)
+}

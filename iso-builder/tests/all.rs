@@ -1,0 +1,17 @@
+//! The tests of the builder, against the tools that others read and write ISOs with.
+
+#[cfg(test)]
+mod fixture;
+
+#[cfg(test)]
+mod building;
+#[cfg(test)]
+mod documentation;
+#[cfg(test)]
+mod downloads;
+#[cfg(test)]
+mod iso9660;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod verifying;

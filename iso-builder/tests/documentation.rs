@@ -1,0 +1,46 @@
+//! What `docs/iso-format.md` says is so.
+
+use bootstrap::bundle::Manifest;
+use iso_builder::opened::Opened;
+use iso_builder::spec::Spec;
+use iso_builder::verify::RULES;
+
+use crate::fixture::Bed;
+
+const PAGE: &str = include_str!("../../docs/iso-format.md");
+
+#[test]
+fn the_example_is_a_spec() {
+    let (_, rest) = PAGE.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let digest = format!("\"{}\"", "0".repeat(64));
+    let spec = Spec::parse(&example.replace("\"…64 hex digits…\"", &digest).replace("\"…\"", &digest)).unwrap();
+    assert_eq!((spec.images.len(), spec.manifests.len(), spec.inputs().len()), (2, 2, 9));
+}
+
+#[test]
+fn every_rule_is_described() {
+    for (rule, _) in RULES {
+        assert!(PAGE.contains(&format!("`{rule}`")), "{rule}");
+    }
+}
+
+#[test]
+fn every_field_of_the_manifest_is_described() {
+    let bed = Bed::new();
+    let (manifest, _): (Manifest, _) = Opened::open(&bed.build()).unwrap().manifest().unwrap().unwrap();
+    let mut pending = vec![serde_json::to_value(&manifest).unwrap()];
+    while let Some(value) = pending.pop() {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    let written = [format!("`{name}`"), format!("`{name}["), format!(".{name}"), format!("\"{name}\"")];
+                    assert!(written.iter().any(|name| PAGE.contains(name)), "{name} is not described");
+                    pending.push(value);
+                }
+            }
+            serde_json::Value::Array(values) => pending.extend(values),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Runs a command inside a bed: `bed vr …`, `bed containerd …`. Beds nest.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+use cks_tests::containerd::Containerd;
+use cks_tests::process::Command;
+use cks_tests::programs;
+use cks_tests::vr::Vr;
+use clap::{Parser, Subcommand};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Runs a command beside a real server that is gone when the command ends.
+///
+/// The exit code is the command's; 125 when the bed can't be made.
+#[derive(Debug, Parser)]
+#[command(after_help = "Examples:
+  bed vr k8s.iso -- sh -c 'wget -qO- $VR_URL'
+  bed containerd --version 1.7 -- sh -c 'ctr -n k8s.io images list'
+  bed vr k8s.iso -- bed containerd -- bash")]
+struct Cli {
+    #[command(subcommand)]
+    bed: Bed,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bed {
+    /// Apache as CloudStack's virtual router serves a CKS ISO, in a private network namespace; sets VR_URL
+    Vr {
+        /// What /cks-iso/ holds: a directory, or an .iso file
+        content: PathBuf,
+        /// The command, run in that network namespace
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// A private containerd with its CRI plugin; sets CONTAINERD_ADDRESS, and PATH to its ctr
+    Containerd {
+        /// Another version than the distribution's: 1.7, v2.3.7 (see tests/tools/build)
+        #[arg(long)]
+        version: Option<String>,
+        /// The command
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().bed) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("bed: {error:#}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn run(bed: Bed) -> Result<i32> {
+    // Ctrl-C reaches the command by itself; this program has to outlive it to clear up.
+    let stop = Arc::new(AtomicBool::new(false));
+    flag::register(SIGINT, Arc::default()).context("Catching SIGINT")?;
+    flag::register(SIGTERM, Arc::clone(&stop)).context("Catching SIGTERM")?;
+    match bed {
+        Bed::Vr { content, command } => {
+            let vr = Vr::start(&content)?;
+            vr.netns.enter(typed(&command).env("VR_URL", &vr.url)).attached(&stop)
+        }
+        Bed::Containerd { version, command } => {
+            let containerd = Containerd::start(&programs::containerd(version.as_deref())?, None)?;
+            let command = typed(&command).env("CONTAINERD_ADDRESS", &containerd.socket);
+            command.env("PATH", path_with(&containerd.programs)?).attached(&stop)
+        }
+    }
+}
+
+fn typed(words: &[OsString]) -> Command {
+    let program = words.first().map_or(Path::new(""), Path::new);
+    Command::new(program).args(words.iter().skip(1))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment is read in main")]
+fn path_with(first: &Path) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = [first.to_owned()].into_iter().chain(std::env::split_paths(&path));
+    std::env::join_paths(places).context("Making a PATH")
+}

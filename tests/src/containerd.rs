@@ -1,0 +1,147 @@
+//! A private containerd with its CRI plugin: own root, state and socket, own mount and PID namespace.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use crate::leash::{Daemon, POLL, mentioning};
+use crate::netns::Netns;
+use crate::process::Command;
+use crate::{programs, scratch};
+
+/// A running containerd. It ends, with its shims and mounts, when this value is dropped.
+#[derive(Debug)]
+pub struct Containerd {
+    /// The gRPC socket.
+    pub socket: PathBuf,
+    /// Where its `ctr` lies.
+    pub programs: PathBuf,
+    serve: Command,
+    daemon: Daemon,
+    directory: TempDir,
+}
+
+impl Containerd {
+    /// Starts the containerd whose programs lie in `programs` (see [`programs::containerd`]), inside
+    /// `netns` where one is given.
+    ///
+    /// # Errors
+    /// When it doesn't answer within 30 s.
+    pub fn start(programs: &Path, netns: Option<&Netns>) -> Result<Self> {
+        let directory = scratch("containerd")?;
+        let socket = directory.path().join("containerd.sock");
+        let config = directory.path().join("config.toml");
+        fs::write(&config, render(directory.path())).context("Writing containerd's configuration")?;
+        // containerd looks for its shim and for runc on PATH.
+        let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
+        let serve = Command::new(programs.join("containerd")).arg("--config").arg(&config).env("PATH", path);
+        let serve = match netns {
+            Some(netns) => netns.enter(serve),
+            None => serve,
+        };
+        let daemon = serve.daemon(&directory.path().join("containerd.log"))?;
+        let mut containerd = Self { socket, programs: programs.to_owned(), serve, daemon, directory };
+        containerd.ready()?;
+        Ok(containerd)
+    }
+
+    /// Ends it as a crash does, by SIGKILL, with its shims and mounts. Its data stays.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.kill().context("Killing the private containerd")?;
+        // The namespace dies a moment after its leash; until then the data is in use.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !mentioning(&self.directory.path().to_string_lossy())?.is_empty() {
+            ensure!(Instant::now() < deadline, "The private containerd outlives SIGKILL by 10 s");
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Starts it on the same data after [`Containerd::kill`].
+    ///
+    /// # Errors
+    /// When it doesn't answer within 30 s.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.daemon = self.serve.daemon(&self.directory.path().join("containerd.log"))?;
+        self.ready()
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        let socket = &self.socket;
+        self.daemon
+            .ready(Duration::from_secs(30), || UnixStream::connect(socket).is_ok())
+            .context("Starting a private containerd")?;
+        // The socket is there before the plugins are.
+        self.ctr(["version"]).ok().context("Asking the private containerd for its version").map(drop)
+    }
+
+    /// `ctr` for this containerd, in the namespace of Kubernetes.
+    pub fn ctr<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let ctr = Command::new(self.programs.join("ctr")).arg("--address").arg(&self.socket);
+        ctr.args(["--namespace", "k8s.io"]).args(args)
+    }
+
+    /// `crictl` for this containerd.
+    ///
+    /// # Errors
+    /// When there is no crictl and it can't be built.
+    pub fn crictl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<Command> {
+        let endpoint = format!("unix://{}", self.socket.display());
+        let crictl = Command::new(programs::tool("crictl", None)?.join("crictl"));
+        // An empty file: the machine's own /etc/crictl.yaml is not meant.
+        let config = self.directory.path().join("crictl.yaml");
+        fs::write(&config, "").context("Writing crictl's configuration")?;
+        let crictl = crictl.arg("--config").arg(config).args(["--timeout", "30s"]);
+        Ok(crictl.args(["--runtime-endpoint", endpoint.as_str(), "--image-endpoint", endpoint.as_str()]).args(args))
+    }
+
+    /// The references of the images in the namespace of Kubernetes, sorted, without the digests that
+    /// the CRI plugin adds as names.
+    ///
+    /// # Errors
+    /// When containerd doesn't answer.
+    pub fn images(&self) -> Result<Vec<String>> {
+        let listed = self.ctr(["images", "list", "-q"]).ok()?;
+        let mut names: Vec<String> =
+            listed.lines().filter(|name| !name.contains("sha256:")).map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Where its log and data lie.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Version 2 of the format, which 1.6 and 1.7 read and 2.x converts.
+fn render(directory: &Path) -> String {
+    let place = directory.display();
+    format!(
+        r#"version = 2
+root = "{place}/root"
+state = "{place}/state"
+[grpc]
+  address = "{place}/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{place}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  # The kernel refuses to lower the score without CAP_SYS_RESOURCE, which containers often lack.
+  restrict_oom_score_adj = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{place}/cni/bin"
+  conf_dir = "{place}/cni/net.d"
+"#
+    )
+}

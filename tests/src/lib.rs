@@ -1,0 +1,59 @@
+//! The beds: real servers in private namespaces, made for one test and gone with it.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`process`], [`leash`] | every program that is run, and the leash that daemons are kept on |
+//! | [`netns`] | a private network namespace with the virtual router's address |
+//! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
+//! | [`throttle`] | that network, slow |
+//! | [`containerd`] | a private containerd |
+//! | [`images`] | image archives, as `docker save` and `ctr image export` write them |
+//! | [`tarball`] | tars without clock, owner or order of the machine that made them |
+//! | [`components`] | the content of a CKS ISO, taken from packages of the distribution |
+//! | [`spec`] | the builder's spec for that content |
+//! | [`small`] | the content of a small CKS ISO, for tests that install often |
+//! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
+//! | [`disk`] | a small filesystem on a loop device |
+//! | [`gate`] | a web server that stops in the middle of a file |
+//! | [`programs`] | where this workspace's programs and the pinned tools lie |
+//! | [`unit`] | the command line of a systemd unit, run without systemd |
+//! | [`tree`] | a directory tree as one digest and as a listing to compare |
+
+pub mod components;
+pub mod containerd;
+pub mod disk;
+pub mod gate;
+pub mod images;
+pub mod leash;
+pub mod netns;
+pub mod node;
+pub mod process;
+pub mod programs;
+pub mod small;
+pub mod spec;
+pub mod tarball;
+pub mod throttle;
+pub mod tree;
+pub mod unit;
+pub mod vr;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+/// A private directory on a disk filesystem, gone when dropped: an overlayfs upper directory can't
+/// lie on another overlayfs, and `/tmp` may be memory.
+///
+/// # Errors
+/// When `/var/tmp` can't be written.
+pub fn scratch(name: &str) -> Result<TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let within = Path::new("/var/tmp");
+    let dir = tempfile::Builder::new()
+        .prefix(&format!("cks-{name}-"))
+        .permissions(std::fs::Permissions::from_mode(0o755))
+        .tempdir_in(within)
+        .with_context(|| format!("Making a directory in {}", within.display()))?;
+    Ok(dir)
+}

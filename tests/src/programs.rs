@@ -1,0 +1,67 @@
+//! Where programs lie: this workspace's own, and the pinned tools that `tests/tools/build` keeps.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::process::Command;
+
+/// The workspace's directory.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A file of `tests/fixtures`.
+#[must_use]
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// A program of this workspace, `cks-agent` or `cks-iso`: beside the running one, or one directory up
+/// (test programs lie in `target/debug/deps`).
+///
+/// # Errors
+/// When it hasn't been built.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let running = std::env::current_exe().context("Finding the running program")?;
+    let mut places = running.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    places.find(|path| path.is_file()).with_context(|| {
+        format!("{name} is not there: build it first with `cargo build --workspace` (`just test` and `just demo` do)")
+    })
+}
+
+/// The directory of a pinned tool, built when it isn't there yet (minutes; the second time at once).
+///
+/// # Errors
+/// When it can't be built.
+pub fn tool(name: &str, version: Option<&str>) -> Result<PathBuf> {
+    let build = Command::new(workspace().join("tests/tools/build")).arg(name).args(version);
+    let directory = PathBuf::from(build.limit(Duration::from_secs(3600)).ok()?.trim());
+    ensure!(directory.is_dir(), "tests/tools/build {name} names {}, which is no directory", directory.display());
+    Ok(directory)
+}
+
+/// The directory of containerd, `ctr` and the shim: the distribution's, or those of a version.
+///
+/// # Errors
+/// When they can't be built.
+pub fn containerd(version: Option<&str>) -> Result<PathBuf> {
+    match version {
+        None => Ok(PathBuf::from("/usr/bin")),
+        Some(version) => tool("containerd", Some(version)),
+    }
+}
+
+/// The directory of a pinned tool of the version `major` (`v1`), where one has been built already.
+///
+/// # Errors
+/// When the cache can't be found.
+pub fn built_before(name: &str, major: &str) -> Result<Option<PathBuf>> {
+    let cache = Command::new("sh").args(["-c", "echo ${XDG_CACHE_HOME:-$HOME/.cache}/cks-node/tools"]).ok()?;
+    let entries = std::fs::read_dir(cache.trim()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let prefix = format!("{name}-{major}.");
+    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+    Ok(entries.filter(fits).max())
+}

@@ -76,7 +76,11 @@ fn activate(site: &Site, step: &Step) -> Result<(), Failure> {
             let text = fs::read_to_string(&source).map_err(|e| io_failure("Reading", &source, e))?;
             files::write(&site.host.prepare(path)?, render::unit::to_opt_bin(&text).as_bytes(), 0o644)
         }
-        Step::Link { path, target } => files::link(&site.host.prepare(path)?, target),
+        Step::Link { path, target } => {
+            let full = site.host.prepare(path)?;
+            site.host.check_link(path, target)?;
+            files::link(&full, target)
+        }
         Step::InstallFile { .. } | Step::Unpack { .. } | Step::ImportImage { .. } => Ok(()),
     }
 }

@@ -159,9 +159,9 @@ impl Board {
         self.update(|state| state.wait = Some(wait));
     }
 
-    /// Nothing is waited for any more.
-    pub fn stop_waiting(&self) {
-        self.update(|state| state.wait = None);
+    /// `waits_for` is not waited for any more. Several may wait at once; the last one that began is shown.
+    pub fn stop_waiting(&self, waits_for: &str) {
+        self.update(|state| state.wait = state.wait.take().filter(|wait| wait.waits_for != waits_for));
     }
 
     /// The run stops with `failure`.

@@ -93,7 +93,7 @@ pub struct Bootstrap {
     #[arg(long, value_enum, default_value = "accept-legacy")]
     pub policy: Policy,
     /// How long a source or containerd may keep us waiting
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = patience)]
     pub wait: Duration,
     /// The node's name; default: the machine's host name
     #[arg(long, value_name = "NAME")]
@@ -113,6 +113,15 @@ pub struct Bootstrap {
     /// Say more (twice: everything)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// A time that a clock can still show.
+fn patience(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if duration > Duration::from_secs(365 * 24 * 3600) {
+        return Err("is longer than a year".to_owned());
+    }
+    Ok(duration)
 }
 
 /// Arguments of `status`.

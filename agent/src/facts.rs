@@ -10,7 +10,7 @@ use bootstrap::plan::{Bundle, ContainerdFact, Facts, FileFact, VERSIONS_DIR, Wan
 use bootstrap::render::containerd::{DROP_IN, MAIN};
 
 use crate::containerd::Containerd;
-use crate::host::{Host, filesystem};
+use crate::host::{Host, filesystem, io_failure};
 use crate::journal::Journal;
 
 /// A text file larger than this is none of ours.
@@ -35,11 +35,14 @@ pub async fn gather(
         }
     }
     let units = wanted.units.iter().flat_map(|(path, source)| [path, source]);
-    let ours = [bundle.record_path(), DROP_IN.to_owned(), MAIN.to_owned()];
+    let ours = [bundle.record_path(), DROP_IN.to_owned()];
     for path in wanted.texts.keys().chain(units).chain(&ours) {
         if let Some(text) = text(&host.path(path)) {
             facts.texts.insert(path.clone(), text);
         }
+    }
+    if let Some(text) = foreign_text(&host.path(MAIN))? {
+        facts.texts.insert(MAIN.to_owned(), text);
     }
     for path in wanted.links.keys() {
         if let Ok(target) = fs::read_link(host.path(path)) {
@@ -47,6 +50,8 @@ pub async fn gather(
         }
     }
     facts.filesystem = host.filesystem(VERSIONS_DIR);
+    let partials = fs::read_dir(host.path(&format!("{VERSIONS_DIR}/.partial"))).into_iter().flatten().flatten();
+    facts.kept_bytes = partials.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     if let Some(containerd) = containerd {
         look_at_containerd(containerd, wanted, &mut facts).await?;
     }
@@ -60,6 +65,16 @@ fn text(path: &Path) -> Option<String> {
         return None;
     }
     fs::read_to_string(path).ok()
+}
+
+/// The text of a file that belongs to the operator: it may be a link, and is never taken for absent when it
+/// only can't be read.
+fn foreign_text(path: &Path) -> Result<Option<String>, Failure> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(None);
+    }
+    let bytes = fs::read(path).map_err(|e| io_failure("Reading", path, e))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mut Facts) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::Failure;
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use crate::host::io_failure;
@@ -64,7 +65,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let beside = beside(path);
     let failed = |e| io_failure("Writing", path, e);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        let mut file = create_anew(&beside)?;
         file.write_all(bytes)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
@@ -76,6 +77,27 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         let _ = fs::remove_file(&beside);
         failed(e)
     })
+}
+
+/// A new file at `path`, for this process alone. What is there goes away first, so that a link that
+/// somebody left at our hidden name leads nowhere.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_anew(path: &Path) -> std::io::Result<File> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Options that refuse to open a symbolic link.
+#[must_use]
+pub fn no_links() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlag::O_NOFOLLOW.bits());
+    options
 }
 
 /// Makes the whole file `from` appear as `to`, with its permission bits; both on one filesystem.

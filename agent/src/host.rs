@@ -73,6 +73,34 @@ impl Host {
         Ok(full)
     }
 
+    /// Refuses a relative link that would lead elsewhere than its text says, because a directory on its way
+    /// is itself a link (`/opt/bin → ../usr/local/bin`).
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` names that directory.
+    pub fn check_link(&self, path: &str, target: &str) -> Result<(), Failure> {
+        let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory);
+        let mut meant: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
+        for part in target.split('/') {
+            match part {
+                ".." => drop(meant.pop()),
+                part => meant.push(part),
+            }
+        }
+        let meant = self.path(&meant.join("/"));
+        let leads = self.path(directory).join(target);
+        match (meant.canonicalize(), leads.canonicalize()) {
+            (Ok(meant), Ok(leads)) if meant == leads => Ok(()),
+            _ => {
+                let real = self.path(directory).canonicalize().unwrap_or_default();
+                let what =
+                    format!("{path} would not lead to {}: its directory is really {}", meant.display(), real.display());
+                Err(Failure::new(Code::ConfigInvalid, what)
+                    .with_remedy(format!("make {directory} a directory instead of a symbolic link")))
+            }
+        }
+    }
+
     /// The machine's name: `/etc/hostname` below the root, else the kernel's.
     #[must_use]
     pub fn name(&self) -> String {
@@ -153,6 +181,20 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), root.path().join("srv")).unwrap();
         assert_eq!(host.prepare("/srv/x/y").unwrap_err().code, Code::ConfigInvalid);
         assert!(!outside.path().join("x").exists());
+    }
+
+    #[test]
+    fn links_lead_where_their_text_says() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        std::fs::write(host.prepare("/opt/cks/v1/bin/etcd").unwrap(), "").unwrap();
+        host.prepare("/usr/local/bin/x").unwrap();
+        host.prepare("/opt/bin/etcd").unwrap();
+        host.check_link("/opt/bin/etcd", "../cks/v1/bin/etcd").unwrap();
+        std::fs::remove_dir(root.path().join("opt/bin")).unwrap();
+        std::os::unix::fs::symlink("../usr/local/bin", root.path().join("opt/bin")).unwrap();
+        let failure = host.check_link("/opt/bin/etcd", "../cks/v1/bin/etcd").unwrap_err();
+        assert!(failure.remedy().contains("/opt/bin"), "{}", failure.remedy());
     }
 
     #[test]

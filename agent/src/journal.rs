@@ -4,14 +4,16 @@
 //! the one that was written down with its digest, and is hashed again otherwise.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bootstrap::bundle::{Manifest, Member};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -58,11 +60,14 @@ impl Journal {
     /// `ALREADY_RUNNING` when another process holds it; `IO` names the file.
     pub fn open(host: &Host) -> Result<Self, Failure> {
         let lock_path = host.prepare(&format!("{STATE_DIR}/lock"))?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+        let lock = files::no_links().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let lock = lock.map_err(|e| io_failure("Opening", &lock_path, e))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            let what = format!("another cks-agent bootstrap works on {} ({errno})", host.root().display());
-            Failure::new(Code::AlreadyRunning, what)
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => {
+                let what = format!("another cks-agent bootstrap works on {}", host.root().display());
+                Failure::new(Code::AlreadyRunning, what)
+            }
+            errno => io_failure("Locking", &lock_path, errno.into()),
         })?;
         let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
         let known = read(&path)?;
@@ -81,6 +86,13 @@ impl Journal {
         Ok(Self { path, known, lock: None })
     }
 
+    /// Whether a process holds the lock below `host` now.
+    #[must_use]
+    pub fn is_held(host: &Host) -> bool {
+        let lock = File::open(host.path(&format!("{STATE_DIR}/lock")));
+        lock.is_ok_and(|lock| matches!(Flock::lock(lock, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
+    }
+
     /// The digest of the file that the node knows as `path` and that lies at `at`, with its permission
     /// bits: from the journal where its fingerprint still fits, else by reading it.
     ///
@@ -95,7 +107,8 @@ impl Journal {
             return Ok(Some((digest, mode)));
         }
         let digest = files::digest(at)?;
-        self.saw_file(path, at, digest)?;
+        // With the fingerprint from before: of a file that was replaced meanwhile, the next look sees it.
+        self.append(&Record::File { path: path.to_owned(), sha256: digest, fingerprint })?;
         Ok(Some((digest, mode)))
     }
 
@@ -151,7 +164,7 @@ impl Journal {
         if std::mem::take(&mut known.torn) {
             line.insert(0, b'\n');
         }
-        let mut file = OpenOptions::new().append(true).create(true).open(&self.path).map_err(failed)?;
+        let mut file = files::no_links().append(true).create(true).mode(0o600).open(&self.path).map_err(failed)?;
         file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
         known.take(record.clone());
         Ok(())
@@ -262,7 +275,10 @@ mod tests {
     #[test]
     fn only_one_process_works_on_a_root() {
         let (_root, host) = host();
-        let _first = Journal::open(&host).unwrap();
+        let first = Journal::open(&host).unwrap();
         assert_eq!(Journal::open(&host).unwrap_err().code, Code::AlreadyRunning);
+        assert!(Journal::is_held(&host));
+        drop(first);
+        assert!(!Journal::is_held(&host));
     }
 }

@@ -1,11 +1,9 @@
 //! `cks-agent bootstrap`: locate, look, plan, apply, and look again until nothing is left to do.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bootstrap::bundle::Role;
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{self, Bundle, Plan, Wanted};
@@ -21,13 +19,15 @@ use crate::host::{Host, STATUS_PATH};
 use crate::install::Site;
 use crate::journal::Journal;
 use crate::media::Media;
-use crate::media::locate::{Located, locate};
+use crate::media::locate::{Located, Search, locate};
 use crate::progress;
 use crate::report;
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
 const MAX_ROUNDS: usize = 3;
+/// What is waited for while no source has it.
+const BUNDLE: &str = "a source that holds a CKS ISO";
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -36,9 +36,9 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
     let board = Board::new(arguments.role.into());
     let began = Instant::now();
     let shown = progress::show(board.subscribe(), arguments.json);
-    let outcome = tokio::select! {
-        outcome = run(arguments, &board) => outcome,
-        signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
+    let outcome = match begin(arguments) {
+        Ok(start) => run(arguments, start, &board).await,
+        Err(failure) => Err(failure),
     };
     if let Err(failure) = &outcome {
         board.fail(&report::state_of(failure));
@@ -46,9 +46,6 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
-    if !arguments.dry_run {
-        write_last_status(arguments, &state);
-    }
     match outcome {
         Ok(planned) => {
             print(arguments, &state, &planned, began.elapsed());
@@ -73,34 +70,50 @@ struct Planned {
     plan: Plan,
 }
 
-async fn run(arguments: &cli::Bootstrap, board: &Board) -> Result<Planned, Failure> {
+/// What a run begins with. A run that is refused here (a bad argument, another run at work) has changed
+/// nothing, not even the node's status.
+struct Start {
+    host: Host,
+    spec: NodeSpec,
+    journal: Arc<Journal>,
+}
+
+fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
     let host = Host::new(&arguments.root)?;
-    let role = Role::from(arguments.role);
     let name = arguments.node_name.clone().unwrap_or_else(|| host.name());
-    let spec = NodeSpec::new(role, &name, arguments.node_ip, arguments.etcd_initial_cluster.as_deref())?;
+    let cluster = arguments.etcd_initial_cluster.as_deref();
+    let spec = NodeSpec::new(arguments.role.into(), &name, arguments.node_ip, cluster)?;
     let journal = if arguments.dry_run { Journal::peek(&host)? } else { Journal::open(&host)? };
-    let writer = if arguments.dry_run {
-        None
-    } else {
-        let path = host.prepare(STATUS_PATH)?;
-        Some(tokio::spawn(board::write_status(board.subscribe(), path)))
+    Ok(Start { host, spec, journal: Arc::new(journal) })
+}
+
+/// Works with the status document kept up to date, and its last version on disk before the lock is free.
+async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Planned, Failure> {
+    let journal = Arc::clone(&start.journal);
+    let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
+    let writer = status.clone().map(|path| tokio::spawn(board::write_status(board.subscribe(), path)));
+    let outcome = tokio::select! {
+        outcome = work(arguments, board, start) => outcome,
+        signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
     };
-    let outcome = work(arguments, board, host, spec, journal).await;
-    if let Some(writer) = writer {
+    if let (Some(writer), Some(path)) = (writer, status) {
         writer.abort();
         // It may be in the middle of a write; the last state is written after it.
         let _ = writer.await;
+        if let Err(failure) = &outcome {
+            board.fail(&report::state_of(failure));
+        }
+        // Where it can't be written, the exit code still tells.
+        if let Err(failure) = board::write(&path, &board.snapshot()) {
+            tracing::warn!("{failure}");
+        }
     }
+    drop(journal);
     outcome
 }
 
-async fn work(
-    arguments: &cli::Bootstrap,
-    board: &Board,
-    host: Host,
-    spec: NodeSpec,
-    journal: Journal,
-) -> Result<Planned, Failure> {
+async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Planned, Failure> {
+    let Start { host, spec, journal } = start;
     board.phase(Phase::Locate);
     let arch = host.arch()?;
     let located = wait_for_media(arguments, board, &spec, arch).await?;
@@ -115,8 +128,11 @@ async fn work(
     }
     board.phase(Phase::Preflight);
     let containerd = connect(arguments, board, &host, &spec, &bundle).await?;
-    let media = Media { sources, patience: arguments.wait, board: board.clone() };
+    let media = Media::new(sources, arguments.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
+    if !arguments.dry_run {
+        site.drop_partials_except(site.bundle.manifest.entries.iter())?;
+    }
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
         let plan = look(&site, &spec, containerd.as_ref()).await?;
@@ -129,7 +145,7 @@ async fn work(
             let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
             return Ok(Planned { bundle, directory, plan: planned });
         }
-        site.drop_stale_partials()?;
+        site.drop_partials_except(site.entries_of(&plan))?;
         let applied = apply(&site, &plan, containerd.as_ref()).await;
         let bytes = site.media.sources.iter().map(|source| (source.name.clone(), source.bytes())).collect::<Vec<_>>();
         board.source_bytes(&bytes);
@@ -151,18 +167,21 @@ async fn wait_for_media(
     arch: bootstrap::bundle::Arch,
 ) -> Result<Located, Failure> {
     let since = Instant::now();
+    let search = Search { role: spec.role, arch, policy: arguments.policy, stall: arguments.wait };
     let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
     loop {
-        let located = locate(&arguments.sources, spec.role, arch, arguments.policy, &mut verdicts).await;
+        let located = locate(&arguments.sources, search, &mut verdicts).await;
         board.sources(&verdicts);
         match located {
-            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() + pause < arguments.wait => {
-                board.wait("a source that holds a CKS ISO", &failure.what, since, pause, arguments.wait);
+            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < arguments.wait => {
+                // The last try is at the deadline that was shown.
+                pause = pause.min(arguments.wait.saturating_sub(since.elapsed()));
+                board.wait(BUNDLE, &failure.what, since, pause, arguments.wait);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             outcome => {
-                board.stop_waiting();
+                board.stop_waiting(BUNDLE);
                 return outcome;
             }
         }
@@ -220,7 +239,7 @@ async fn finish(site: &Site, containerd: Option<&Containerd>, dry_run: bool) -> 
     if let Some(containerd) = containerd {
         containerd.end_lease().await?;
     }
-    site.drop_stale_partials()?;
+    site.drop_partials_except(std::iter::empty())?;
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
     site.board.phase(Phase::Installed);
     Ok(())
@@ -237,20 +256,6 @@ async fn signal() -> &'static str {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => "SIGINT",
         _ = terminate => "SIGTERM",
-    }
-}
-
-/// The final state must be on disk before we end; where it can't be, the exit code still tells. A run that
-/// was refused before it began (a bad argument, another run at work) leaves the node's state alone.
-fn write_last_status(arguments: &cli::Bootstrap, state: &NodeState) {
-    if state.timeline.is_empty() {
-        return;
-    }
-    let path: Option<PathBuf> = Host::new(&arguments.root).ok().and_then(|host| host.prepare(STATUS_PATH).ok());
-    if let Some(path) = path
-        && let Err(failure) = board::write(&path, state)
-    {
-        tracing::warn!("{failure}");
     }
 }
 

@@ -12,6 +12,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::cli;
 use crate::host::{Host, STATUS_PATH, io_failure};
+use crate::journal::Journal;
+use crate::report;
 
 /// Clears the screen and goes to its top (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -26,13 +28,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub fn status(arguments: &cli::Status) -> Result<u8, Failure> {
     let host = Host::new(&arguments.root)?;
     let path = host.path(STATUS_PATH);
-    let mut state = read(&path)?;
+    let mut state = read(&host, &path)?;
     show(arguments, state.as_ref());
     if arguments.watch {
         let changes = Changes::of(&path);
         while state.as_ref().is_none_or(|state| !state.phase.is_final()) {
             changes.wait();
-            let next = read(&path)?;
+            let next = read(&host, &path)?;
             if next != state {
                 state = next;
                 show(arguments, state.as_ref());
@@ -42,7 +44,22 @@ pub fn status(arguments: &cli::Status) -> Result<u8, Failure> {
     Ok(state.and_then(|state| state.failure).map_or(0, |failure| failure.code.exit_code()))
 }
 
-fn read(path: &Path) -> Result<Option<NodeState>, Failure> {
+/// The document; of a run that was killed, with that said: nobody else can.
+fn read(host: &Host, path: &Path) -> Result<Option<NodeState>, Failure> {
+    // Asked first: a run that ends between the two questions has then written its last word.
+    let at_work = Journal::is_held(host);
+    let mut state = parse(path)?;
+    if let Some(state) = state.as_mut().filter(|state| !state.phase.is_final() && !at_work) {
+        let what = format!("the bootstrap ended in phase {} without a last word (killed?)", state.phase.as_str());
+        state.failure = Some(report::state_of(&Failure::new(Code::Interrupted, what)));
+        state.phase = Phase::Failed;
+        state.wait = None;
+        state.active.clear();
+    }
+    Ok(state)
+}
+
+fn parse(path: &Path) -> Result<Option<NodeState>, Failure> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -9,7 +9,8 @@ use std::io::{Read, Seek, SeekFrom};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::layout::{normalise_reference, roles_of_image};
+use crate::bounded::Bounded;
+use crate::bundle::layout::{check_reference, normalise_reference, roles_of_image};
 use crate::bundle::{Blob, Image, Place};
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
@@ -72,6 +73,22 @@ struct Descriptor {
     size: u64,
     #[serde(default, skip_serializing)]
     annotations: BTreeMap<String, String>,
+    #[serde(default, skip_serializing)]
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize, Clone)]
+struct Platform {
+    #[serde(default)]
+    os: String,
+}
+
+impl Descriptor {
+    /// What BuildKit keeps beside an image about how it was built; no image.
+    fn is_attestation(&self) -> bool {
+        let unknown = self.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
+        unknown || self.annotations.contains_key("vnd.docker.reference.type")
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -114,8 +131,17 @@ struct Found {
 }
 
 impl Found {
-    fn add_image(&mut self, reference: &str, digest: Digest, manifest: &OciManifest, diff_ids: &[Digest]) {
+    fn add_image(
+        &mut self,
+        reference: &str,
+        digest: Digest,
+        manifest: &OciManifest,
+        diff_ids: &[Digest],
+    ) -> Result<(), Failure> {
         let reference = normalise_reference(reference);
+        if let Err(reason) = check_reference(&reference) {
+            return Err(Failure::new(Code::ImageInvalid, format!("image name {reference:?} {reason}")));
+        }
         let image = Image {
             roles: roles_of_image(&reference),
             reference: reference.clone(),
@@ -125,6 +151,7 @@ impl Found {
             diff_ids: diff_ids.to_vec(),
         };
         self.images.insert(reference, image);
+        Ok(())
     }
 
     fn add_blob(&mut self, descriptor: &Descriptor, at: Place) {
@@ -144,9 +171,11 @@ impl<'a, R: Read + Seek> Tar<'a, R> {
     fn index(reader: R, path: &'a str) -> Result<Self, Failure> {
         let broken = |e: std::io::Error| refuse(path, &format!("can't be read as a tar: {e}"));
         let (mut files, mut links) = (BTreeMap::new(), Vec::new());
+        let (reader, budget) = Bounded::new(reader);
         let mut archive = tar::Archive::new(reader);
         for (count, entry) in archive.entries_with_seek().map_err(broken)?.enumerate() {
             let entry = entry.map_err(broken)?;
+            budget.renew();
             if count >= MAX_ENTRIES {
                 return Err(refuse(path, "has more than 100 000 entries"));
             }
@@ -164,7 +193,7 @@ impl<'a, R: Read + Seek> Tar<'a, R> {
                 files.insert(name, place);
             }
         }
-        Ok(Self { reader: archive.into_inner(), path, files })
+        Ok(Self { reader: archive.into_inner().into_inner(), path, files })
     }
 
     fn refuse(&self, why: &str) -> Failure {
@@ -236,7 +265,7 @@ fn read_oci<R: Read + Seek>(tar: &mut Tar<'_, R>, found: &mut Found) -> Result<(
         let mut names = tags.remove(&manifest.config.digest).unwrap_or_default();
         names.extend(name_of(&descriptor.annotations));
         for name in names {
-            found.add_image(&name, descriptor.digest, &manifest, &config.rootfs.diff_ids);
+            found.add_image(&name, descriptor.digest, &manifest, &config.rootfs.diff_ids)?;
         }
         found.architectures.insert(manifest.config.digest, config.architecture);
     }
@@ -273,7 +302,7 @@ fn one_platform<R: Read + Seek>(tar: &mut Tar<'_, R>, descriptor: &Descriptor) -
     let index: Index = tar.json(&blob_name(&descriptor.digest))?;
     let mut held = Vec::new();
     for mut manifest in index.manifests {
-        if tar.files.contains_key(&blob_name(&manifest.digest)) {
+        if !manifest.is_attestation() && tar.files.contains_key(&blob_name(&manifest.digest)) {
             // The name stands on the index; the image is the manifest below it.
             manifest.annotations = descriptor.annotations.clone();
             held.push(manifest);
@@ -303,6 +332,7 @@ fn read_docker<R: Read + Seek>(tar: &mut Tar<'_, R>, found: &mut Found) -> Resul
             digest,
             size,
             annotations: BTreeMap::new(),
+            platform: None,
         };
         let config_descriptor = descriptor(OCI_CONFIG, Digest::of(&bytes), size);
         found.add_blob(&config_descriptor, at);
@@ -323,7 +353,7 @@ fn read_docker<R: Read + Seek>(tar: &mut Tar<'_, R>, found: &mut Found) -> Resul
         let digest = Digest::of(text.as_bytes());
         found.add_blob(&descriptor(OCI_MANIFEST, digest, text.len() as u64), Place::Inline { text });
         for name in image.repo_tags.unwrap_or_default() {
-            found.add_image(&name, digest, &manifest, &config.rootfs.diff_ids);
+            found.add_image(&name, digest, &manifest, &config.rootfs.diff_ids)?;
         }
         found.architectures.insert(manifest.config.digest, config.architecture);
     }

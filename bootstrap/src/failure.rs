@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use self::Retry::{NeedsOperator, Transient};
+
 /// The class of a failure. The spelling of [`Code::as_str`] is part of the interface: it appears in
 /// messages, status, logs and `docs/errors.md`, and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -130,98 +132,55 @@ impl Code {
             (Retry::Transient, _) => 75,
             (
                 Retry::NeedsOperator,
-                Self::NoSpace | Self::RootNotFound | Self::StateInvalid | Self::ConfigInvalid | Self::Io,
+                Self::NoSpace
+                | Self::RootNotFound
+                | Self::ContainerdRefused
+                | Self::StateInvalid
+                | Self::ConfigInvalid
+                | Self::Io,
             ) => 78,
             (Retry::NeedsOperator, _) => 65,
         }
     }
 
-    fn row(self) -> (&'static str, Retry, &'static str) {
-        use Retry::{NeedsOperator, Transient};
-        match self {
-            Self::MediaNotFound => {
-                ("MEDIA_NOT_FOUND", Transient, "attach the CKS ISO, or name a source that holds it with --source")
-            }
-            Self::MediaNotABundle => {
-                ("MEDIA_NOT_A_BUNDLE", NeedsOperator, "attach the CKS ISO of the wanted Kubernetes version instead")
-            }
-            Self::MediaLacksEtcd => {
-                ("MEDIA_LACKS_ETCD", NeedsOperator, "build the ISO with an [etcd] component, or choose another role")
-            }
-            Self::MediaLacksComponent => {
-                ("MEDIA_LACKS_COMPONENT", NeedsOperator, "rebuild the ISO with the missing component")
-            }
-            Self::ArchMismatch => {
-                ("ARCH_MISMATCH", NeedsOperator, "use the ISO that was built for this machine's architecture")
-            }
-            Self::ManifestInvalid => {
-                ("MANIFEST_INVALID", NeedsOperator, "rebuild the ISO with cks-iso build, then run cks-iso verify on it")
-            }
-            Self::ManifestUnsupported => (
-                "MANIFEST_UNSUPPORTED",
-                NeedsOperator,
-                "install a newer cks-agent, or build the ISO with an older cks-iso",
-            ),
-            Self::ManifestRequired => (
-                "MANIFEST_REQUIRED",
-                NeedsOperator,
-                "build the ISO with cks-iso, or allow stock ISOs with --policy accept-legacy",
-            ),
-            Self::DigestMismatch => (
-                "DIGEST_MISMATCH",
-                NeedsOperator,
-                "replace the ISO: run cks-iso verify on it where it came from, then attach it again",
-            ),
-            Self::ContentInvalid => (
-                "CONTENT_INVALID",
-                NeedsOperator,
-                "rebuild the ISO: a download of its build was an error page or the wrong file",
-            ),
-            Self::SourceTruncated => {
-                ("SOURCE_TRUNCATED", NeedsOperator, "compare the ISO's size with the original and attach it again")
-            }
-            Self::SourceFileMissing => {
-                ("SOURCE_FILE_MISSING", NeedsOperator, "serve the whole content of the ISO, unchanged")
-            }
-            Self::SourceUnreachable => {
-                ("SOURCE_UNREACHABLE", Transient, "check that the source is up and that this machine reaches it")
-            }
-            Self::SourceInvalid => {
-                ("SOURCE_INVALID", NeedsOperator, "serve the ISO by Apache, nginx or cks-iso, or attach it as a disc")
-            }
-            Self::ArchiveUnsafe => ("ARCHIVE_UNSAFE", NeedsOperator, "do not use this ISO; find out who built it"),
-            Self::ImageInvalid => (
-                "IMAGE_INVALID",
-                NeedsOperator,
-                "make the archive again with docker save, ctr image export or skopeo, uncompressed",
-            ),
-            Self::NoSpace => ("NO_SPACE", NeedsOperator, "free space or grow the filesystem, then run again"),
-            Self::RootNotFound => ("ROOT_NOT_FOUND", NeedsOperator, "create the directory, or correct --root"),
-            Self::AlreadyRunning => ("ALREADY_RUNNING", Transient, "wait for it: cks-agent status --watch"),
-            Self::ContainerdUnavailable => (
-                "CONTAINERD_UNAVAILABLE",
-                Transient,
-                "start containerd (systemctl status containerd), or name its socket with --containerd",
-            ),
-            Self::ContainerdRefused => {
-                ("CONTAINERD_REFUSED", NeedsOperator, "read containerd's log (journalctl -u containerd)")
-            }
-            Self::StateInvalid => (
-                "STATE_INVALID",
-                NeedsOperator,
-                "move the file aside and run cks-agent bootstrap again: it looks at the machine anew",
-            ),
-            Self::ConfigInvalid => {
-                ("CONFIG_INVALID", NeedsOperator, "correct the value; cks-agent bootstrap --help lists what is allowed")
-            }
-            Self::SpecInvalid => {
-                ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/iso-format.md describes every key")
-            }
-            Self::Io => ("IO", NeedsOperator, "look at the named file and the kernel log"),
-            Self::Interrupted => ("INTERRUPTED", Transient, "run the same command again: it goes on where it stopped"),
-        }
+    fn row(self) -> Row {
+        ROWS[self as usize]
     }
 }
+
+/// Spelling, retry class, remedy.
+type Row = (&'static str, Retry, &'static str);
+
+/// One row per code, in the order of the enum.
+#[rustfmt::skip]
+const ROWS: [Row; Code::ALL.len()] = [
+    ("MEDIA_NOT_FOUND", Transient, "attach the CKS ISO, or name a source that holds it with --source"),
+    ("MEDIA_NOT_A_BUNDLE", NeedsOperator, "attach the CKS ISO of the wanted Kubernetes version instead"),
+    ("MEDIA_LACKS_ETCD", NeedsOperator, "build the ISO with an [etcd] component, or choose another role"),
+    ("MEDIA_LACKS_COMPONENT", NeedsOperator, "rebuild the ISO with the missing component"),
+    ("ARCH_MISMATCH", NeedsOperator, "use the ISO that was built for this machine's architecture"),
+    ("MANIFEST_INVALID", NeedsOperator, "rebuild the ISO with cks-iso build, then run cks-iso verify on it"),
+    ("MANIFEST_UNSUPPORTED", NeedsOperator, "install a newer cks-agent, or build the ISO with an older cks-iso"),
+    ("MANIFEST_REQUIRED", NeedsOperator, "build the ISO with cks-iso, or allow stock ISOs with --policy accept-legacy"),
+    ("DIGEST_MISMATCH", NeedsOperator, "replace the ISO: run cks-iso verify on it where it came from, then attach it again"),
+    ("CONTENT_INVALID", NeedsOperator, "rebuild the ISO: a download of its build was an error page or the wrong file"),
+    ("SOURCE_TRUNCATED", NeedsOperator, "compare the ISO's size with the original and attach it again"),
+    ("SOURCE_FILE_MISSING", NeedsOperator, "serve the whole content of the ISO, unchanged"),
+    ("SOURCE_UNREACHABLE", Transient, "check that the source is up and that this machine reaches it"),
+    ("SOURCE_INVALID", NeedsOperator, "serve the ISO by Apache, nginx or cks-iso, or attach it as a disc"),
+    ("ARCHIVE_UNSAFE", NeedsOperator, "do not use this ISO; find out who built it"),
+    ("IMAGE_INVALID", NeedsOperator, "make the archive again with docker save, ctr image export or skopeo, uncompressed"),
+    ("NO_SPACE", NeedsOperator, "free space or grow the filesystem, then run again"),
+    ("ROOT_NOT_FOUND", NeedsOperator, "create the directory, or correct --root"),
+    ("ALREADY_RUNNING", Transient, "wait for it: cks-agent status --watch"),
+    ("CONTAINERD_UNAVAILABLE", Transient, "start containerd (systemctl status containerd), or name its socket with --containerd"),
+    ("CONTAINERD_REFUSED", NeedsOperator, "read containerd's log (journalctl -u containerd)"),
+    ("STATE_INVALID", NeedsOperator, "move the file aside and run cks-agent bootstrap again: it looks at the machine anew"),
+    ("CONFIG_INVALID", NeedsOperator, "correct the value; cks-agent bootstrap --help lists what is allowed"),
+    ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/iso-format.md describes every key"),
+    ("IO", NeedsOperator, "look at the named file and the kernel log"),
+    ("INTERRUPTED", Transient, "run the same command again: it goes on where it stopped"),
+];
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,6 +240,7 @@ mod tests {
         for (at, code) in Code::ALL.iter().enumerate() {
             assert!(!Code::ALL[..at].contains(code), "{code} stands twice");
             assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+            assert_eq!(*code as usize, at, "{code} is out of order");
             assert!(!code.remedy().is_empty());
         }
         assert_eq!(Code::Interrupted as usize + 1, Code::ALL.len(), "ALL misses a code");

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`bundle`] | the manifest of a CKS ISO, its layout, its listings |
 //! | [`archive`] | image archives: docker-save and OCI layout tars, as indexes into the tar |
+//! | [`bounded`] | a reader for tars that may be hostile |
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
@@ -16,6 +17,7 @@
 //! | [`failure`] | failure codes with their remedies |
 
 pub mod archive;
+pub mod bounded;
 pub mod bundle;
 pub mod digest;
 pub mod disc;

@@ -49,7 +49,37 @@ impl NodeSpec {
         if etcd_members.len() > 1 && address.is_none() {
             return Err(refuse("an etcd cluster of several members needs --node-ip".to_owned()));
         }
-        Ok(Self { role, node_name, address, etcd_members })
+        let spec = Self { role, node_name, address, etcd_members };
+        // etcd itself refuses to start otherwise, at the next boot and out of sight.
+        let own = spec.etcd_members.iter().find(|(name, _)| *name == spec.node_name);
+        let (listens, told) = (spec.peer_url(), own.map(|(_, url)| url.trim_end_matches('/')));
+        match told {
+            Some(told) if told != listens => {
+                let what =
+                    format!("the etcd members say that {} is at {told}, but it listens at {listens}", spec.node_name);
+                Err(refuse(what))
+            }
+            _ => Ok(spec),
+        }
+    }
+
+    /// Where etcd listens for its peers (CloudStack 4.21: plain HTTP, port 2380).
+    #[must_use]
+    pub fn peer_url(&self) -> String {
+        self.url(2380)
+    }
+
+    /// Where etcd listens for its clients.
+    #[must_use]
+    pub fn client_url(&self) -> String {
+        self.url(2379)
+    }
+
+    fn url(&self, port: u16) -> String {
+        match self.bind_address() {
+            IpAddr::V4(address) => format!("http://{address}:{port}"),
+            IpAddr::V6(address) => format!("http://[{address}]:{port}"),
+        }
     }
 
     /// The address to bind to: the node's own, or loopback.
@@ -69,8 +99,8 @@ fn members(text: &str) -> Result<Vec<(String, String)>, String> {
 }
 
 fn is_url(text: &str) -> bool {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && !"\"'\\$%".contains(c)))
+    text.strip_prefix("http://")
+        .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && !"\"'\\$%".contains(c)))
 }
 
 #[cfg(test)]
@@ -86,10 +116,12 @@ mod tests {
             ("a b; rm", None, None, "a b; rm"),
             ("-a", None, None, "-a"),
             ("a", address, Some("b=http://h:2380"), "do not name this node"),
+            ("a", address, Some("a=http://10.1.1.3:2380"), "listens at http://10.1.1.2:2380"),
+            ("a", address, Some("a=https://10.1.1.2:2380"), "not of the form"),
             ("a", address, Some("a"), "not of the form"),
             ("a", address, Some("a=ftp://h"), "not of the form"),
             ("a", address, Some("a=http://h x"), "not of the form"),
-            ("a", None, Some("a=http://h:2380,b=http://i:2380"), "--node-ip"),
+            ("a", None, Some("a=http://127.0.0.1:2380,b=http://i:2380"), "--node-ip"),
         ] {
             let failure = NodeSpec::new(Role::Etcd, name, address, cluster).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);

@@ -71,8 +71,8 @@ fn member<R: Read>(entry: &mut tar::Entry<'_, R>, what: &str, arch: Arch) -> Res
         EntryType::Directory | EntryType::XGlobalHeader => Ok(None),
         EntryType::Symlink | EntryType::Link => {
             let target = entry.link_name_bytes().map(|t| String::from_utf8_lossy(&t).into_owned()).unwrap_or_default();
-            let base = if kind == EntryType::Symlink { path.rsplit_once('/').map_or("", |(dir, _)| dir) } else { "" };
-            if stays_inside(base, &target) {
+            let seen_from = if kind == EntryType::Symlink { path.as_str() } else { "" };
+            if layout::link_stays_inside(seen_from, &target) {
                 Ok(None)
             } else {
                 Err(unsafe_entry("is a link that leads out of its directory"))
@@ -98,23 +98,6 @@ fn member<R: Read>(entry: &mut tar::Entry<'_, R>, what: &str, arch: Arch) -> Res
         }
         _ => Err(unsafe_entry("is neither a file nor a directory")),
     }
-}
-
-/// Whether the link target `target`, seen from the directory `base`, stays below the top.
-fn stays_inside(base: &str, target: &str) -> bool {
-    let mut depth = base.split('/').filter(|part| !part.is_empty()).count();
-    if target.is_empty() || target.starts_with('/') {
-        return false;
-    }
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if depth == 0 => return false,
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    true
 }
 
 fn read_up_to<'b>(reader: &mut impl Read, buf: &'b mut [u8]) -> io::Result<&'b [u8]> {
@@ -222,21 +205,6 @@ pub fn header(name: &str, kind: EntryType, mode: u32, epoch: u64, size: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn links_may_not_leave_their_directory() {
-        for (base, target, want) in [
-            ("", "etcd", true),
-            ("a/b", "../../c", true),
-            ("a/b", "../../../c", false),
-            ("", "..", false),
-            ("a", "/etc/passwd", false),
-            ("a", "b/../../..", false),
-            ("", "", false),
-        ] {
-            assert_eq!(stays_inside(base, target), want, "{base} → {target}");
-        }
-    }
 
     fn tarball(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
         let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), Compression::fast()));

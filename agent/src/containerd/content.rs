@@ -15,13 +15,19 @@ use tonic::{Code as Grpc, Status, Streaming};
 
 use super::Containerd;
 use crate::install::Site;
+use crate::media::Turn;
 
 /// How a try to bring a blob ended.
 enum Written {
     /// It is in the store.
     Whole,
-    /// The bytes that this source gave are others; nothing of them is kept.
-    Other(String),
+    /// The bytes are others; nothing of them is kept.
+    Other {
+        /// What containerd says of them.
+        why: String,
+        /// Whether some of them were left by an earlier run, so that the source may be good.
+        resumed: bool,
+    },
 }
 
 impl Containerd {
@@ -50,22 +56,19 @@ impl Containerd {
     /// # Errors
     /// `DIGEST_MISMATCH` when no source has the right bytes; `SOURCE_…`; `CONTAINERD_…`; `NO_SPACE`.
     pub async fn bring(&self, site: &Site, blob: &Blob, object: &str) -> Result<(), Failure> {
-        let mut source = 0;
+        let mut turn = site.media.preferred();
         loop {
-            match self.write(site, blob, object, source).await? {
+            match self.write(site, blob, object, turn).await? {
                 Written::Whole => return Ok(()),
-                Written::Other(why) => {
-                    source += 1;
-                    if source >= site.media.sources.len() || matches!(blob.at, Place::Inline { .. }) {
-                        let what = format!("blob {} of {object}: {why}", blob.digest);
-                        return Err(Failure::new(Code::DigestMismatch, what));
-                    }
+                Written::Other { resumed: true, .. } => {}
+                Written::Other { why, resumed: false } => {
+                    turn = turn.next(&site.media).ok_or_else(|| mismatch(site, blob, object, &why))?;
                 }
             }
         }
     }
 
-    async fn write(&self, site: &Site, blob: &Blob, object: &str, source: usize) -> Result<Written, Failure> {
+    async fn write(&self, site: &Site, blob: &Blob, object: &str, turn: Turn) -> Result<Written, Failure> {
         let doing = format!("writing blob {}", blob.digest);
         let refused = |status: Status| self.refused(&doing, &status);
         let mut writer = match Writer::open(self, blob).await {
@@ -73,6 +76,7 @@ impl Containerd {
             Err(status) if status.code() == Grpc::AlreadyExists => return Ok(Written::Whole),
             Err(status) => return Err(refused(status)),
         };
+        let resumed = writer.offset > 0;
         match &blob.at {
             Place::Inline { text } => {
                 let rest = text.as_bytes().get(writer.offset as usize..).unwrap_or_default().to_vec();
@@ -82,7 +86,7 @@ impl Containerd {
                 let size = site.bundle.manifest.entry(path).map_or(0, |entry| entry.size);
                 let done = writer.offset.min(blob.size);
                 site.board.advance(object, done);
-                let mut stream = site.media.stream(source, path, size, offset + done, blob.size - done);
+                let mut stream = site.media.stream(turn, path, size, offset + done, blob.size - done);
                 while let Some(piece) = stream.next().await? {
                     let count = piece.len() as u64;
                     writer.send(piece).await.map_err(refused)?;
@@ -93,13 +97,13 @@ impl Containerd {
         match writer.commit(blob).await {
             Ok(()) => Ok(Written::Whole),
             Err(status) if status.code() == Grpc::AlreadyExists => Ok(Written::Whole),
-            Err(status) if status.message().contains("unexpected commit") => {
+            Err(status) if are_other_bytes(&status) => {
                 let mut client = ContentClient::new(self.channel.clone());
                 // Or the next try would go on behind the wrong bytes.
                 let aborted = client.abort(self.request(AbortRequest { r#ref: ingest_ref(blob) })).await;
                 match aborted {
                     Err(status) if status.code() != Grpc::NotFound => Err(refused(status)),
-                    _ => Ok(Written::Other(status.message().to_owned())),
+                    _ => Ok(Written::Other { why: status.message().to_owned(), resumed }),
                 }
             }
             Err(status) => Err(refused(status)),
@@ -117,6 +121,22 @@ impl Containerd {
         let updated = ContentClient::new(self.channel.clone()).update(self.request(request)).await;
         updated.map(drop).map_err(|status| self.refused(&format!("labelling blob {digest}"), &status))
     }
+}
+
+fn mismatch(site: &Site, blob: &Blob, object: &str, why: &str) -> Failure {
+    let names: Vec<&str> = site.media.sources.iter().map(|source| source.name.as_str()).collect();
+    let place = match &blob.at {
+        Place::Range { path, offset } => format!("{path} at byte {offset}"),
+        Place::Inline { .. } => "the manifest".to_owned(),
+    };
+    let what = format!("blob {} of {object}, in {place}, from {}: {why}", blob.digest, names.join(", "));
+    Failure::new(Code::DigestMismatch, what)
+}
+
+/// Whether containerd refuses to commit for the bytes' digest or their number.
+fn are_other_bytes(status: &Status) -> bool {
+    let says = |part| status.message().contains(part);
+    status.code() == Grpc::FailedPrecondition && (says("unexpected commit") || says("failed size validation"))
 }
 
 /// The name under which a blob's bytes gather; the same in every run, so that the next goes on.

@@ -62,16 +62,18 @@ impl Containerd {
     ) -> Result<Self, Failure> {
         let since = Instant::now();
         let mut pause = FIRST_PAUSE;
+        let waits_for = format!("containerd at {}", address.display());
         loop {
             match Self::try_connect(address, snapshotter).await {
-                Err(failure) if failure.code == Code::ContainerdUnavailable && since.elapsed() + pause < patience => {
-                    let waits_for = format!("containerd at {}", address.display());
+                Err(failure) if failure.code == Code::ContainerdUnavailable && since.elapsed() < patience => {
+                    // The last try is at the deadline that was shown.
+                    pause = pause.min(patience.saturating_sub(since.elapsed()));
                     board.wait(&waits_for, &failure.what, since, pause, patience);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 outcome => {
-                    board.stop_waiting();
+                    board.stop_waiting(&waits_for);
                     return outcome.map_err(|mut failure| {
                         if failure.code == Code::ContainerdUnavailable {
                             failure.what = format!("{}, for {} s", failure.what, since.elapsed().as_secs());
@@ -176,6 +178,8 @@ impl Containerd {
         let message = status.message();
         let code = match status.code() {
             tonic::Code::Unavailable | tonic::Code::DeadlineExceeded => Code::ContainerdUnavailable,
+            // A connection that broke has a cause below; an answer of containerd's has none.
+            _ if std::error::Error::source(status).is_some() => Code::ContainerdUnavailable,
             _ if message.contains("no space left on device") => Code::NoSpace,
             _ => Code::ContainerdRefused,
         };

@@ -68,7 +68,13 @@ impl Containerd {
             parent: parent.map(ToString::to_string).unwrap_or_default(),
             ..PrepareSnapshotRequest::default()
         };
-        let mounts = snapshots.prepare(self.request(prepare)).await.map_err(refused)?.into_inner().mounts;
+        let prepared = match snapshots.prepare(self.request(prepare.clone())).await {
+            // A containerd that was killed in the middle left a directory that it has no record of. It
+            // removes that while it refuses.
+            Err(status) if status.message().contains("file exists") => snapshots.prepare(self.request(prepare)).await,
+            prepared => prepared,
+        };
+        let mounts = prepared.map_err(refused)?.into_inner().mounts;
         let diff = Descriptor {
             media_type: layer.media_type.clone(),
             digest: layer.digest.to_string(),

@@ -1,16 +1,19 @@
 //! The receiving end of a fetch: what an earlier run left, then what comes, kept, hashed and handed on.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::{Code, Failure};
 use tokio::sync::mpsc;
 
+use crate::files;
 use crate::host::io_failure;
 
-/// Pieces that may wait for the disk: with the sender's own, at most four per entry in flight.
+/// Pieces that may wait for the reader: with the sender's own, at most four per entry in flight.
 const PIECES_IN_FLIGHT: usize = 2;
 
 /// The bytes of one entry, from first to last, for one blocking reader.
@@ -19,7 +22,6 @@ pub struct Intake {
     path: PathBuf,
     earlier: File,
     earlier_left: u64,
-    partial: File,
     receiver: mpsc::Receiver<Vec<u8>>,
     piece: Vec<u8>,
     used: usize,
@@ -29,15 +31,46 @@ pub struct Intake {
     failure: Option<Failure>,
 }
 
+/// The sending end of an [`Intake`].
+#[derive(Debug)]
+pub struct Feed {
+    path: PathBuf,
+    partial: Arc<File>,
+    sender: mpsc::Sender<Vec<u8>>,
+}
+
+impl Feed {
+    /// Keeps `piece` in the partial file and hands it on; false when the reader has stopped. What waits for
+    /// a slow reader is kept already, so a kill costs the piece that is still on its way and no other.
+    ///
+    /// # Errors
+    /// `NO_SPACE` or `IO` names the partial.
+    pub async fn give(&self, piece: Vec<u8>) -> Result<bool, Failure> {
+        let partial = Arc::clone(&self.partial);
+        let kept = tokio::task::spawn_blocking(move || (&*partial).write_all(&piece).map(|()| piece));
+        match kept.await.map_err(io::Error::from).flatten() {
+            Ok(piece) => Ok(self.sender.send(piece).await.is_ok()),
+            Err(e) => {
+                let failure = io_failure("Writing", &self.path, e);
+                if failure.code == Code::NoSpace {
+                    // A full disk is worth more than a resumed download.
+                    let _ = std::fs::remove_file(&self.path);
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
 impl Intake {
-    /// Opens the partial file at `path` of an entry of `size` bytes. The sender takes the pieces that
-    /// follow what the partial holds already.
+    /// Opens the partial file at `path` of an entry of `size` bytes. The feed takes the pieces that follow
+    /// what the partial holds already.
     ///
     /// # Errors
     /// `IO` or `NO_SPACE` names the file.
-    pub fn open(path: &Path, size: u64) -> Result<(Self, mpsc::Sender<Vec<u8>>), Failure> {
+    pub fn open(path: &Path, size: u64) -> Result<(Self, Feed), Failure> {
         let failed = |e| io_failure("Opening", path, e);
-        let partial = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
+        let partial = files::no_links().append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         let length = partial.metadata().map_err(failed)?.len();
         if length > size {
             partial.set_len(size).map_err(failed)?;
@@ -47,7 +80,6 @@ impl Intake {
             path: path.to_owned(),
             earlier: File::open(path).map_err(failed)?,
             earlier_left: length.min(size),
-            partial,
             receiver,
             piece: Vec::new(),
             used: 0,
@@ -56,23 +88,17 @@ impl Intake {
             hasher: Hasher::default(),
             failure: None,
         };
-        Ok((intake, sender))
+        Ok((intake, Feed { path: path.to_owned(), partial: Arc::new(partial), sender }))
     }
 
     /// Takes what is left and gives the digest of the whole.
     ///
     /// # Errors
-    /// `NO_SPACE` or `IO` when the partial can't be written; `SOURCE_TRUNCATED` when bytes are missing.
+    /// `IO` when the partial can't be read; `SOURCE_TRUNCATED` when bytes are missing.
     pub fn finish(mut self) -> Result<Digest, Failure> {
         let drained = io::copy(&mut self, &mut io::sink());
         match (drained, self.failure) {
-            (_, Some(failure)) => {
-                if failure.code == Code::NoSpace {
-                    // A full disk is worth more than a resumed download.
-                    let _ = std::fs::remove_file(&self.path);
-                }
-                Err(failure)
-            }
+            (_, Some(failure)) => Err(failure),
             (Err(e), None) => Err(io_failure("Reading", &self.path, e)),
             (Ok(_), None) => Ok(self.hasher.finish()),
         }
@@ -112,10 +138,6 @@ impl Read for Intake {
                     let what = format!("ended at byte {} of {}", self.position, self.size);
                     return Err(self.fail(Failure::new(Code::SourceTruncated, what)));
                 };
-                if let Err(e) = self.partial.write_all(&piece) {
-                    let failure = io_failure("Writing", &self.path, e);
-                    return Err(self.fail(failure));
-                }
                 (self.piece, self.used) = (piece, 0);
             }
             let rest = &self.piece[self.used..];
@@ -134,26 +156,45 @@ impl Read for Intake {
 mod tests {
     use super::*;
 
+    /// What `feed` does with `piece` while nobody reads.
+    fn give(feed: &Feed, piece: &[u8]) -> Result<bool, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(feed.give(piece.to_vec()))
+    }
+
     #[test]
     fn what_an_earlier_run_left_is_read_again_and_not_fetched() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("partial");
         std::fs::write(&path, b"one ").unwrap();
-        let (intake, sender) = Intake::open(&path, 7).unwrap();
-        sender.try_send(b"two".to_vec()).unwrap();
-        drop(sender);
+        let (intake, feed) = Intake::open(&path, 7).unwrap();
+        assert!(give(&feed, b"two").unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"one two", "kept before it is read");
+        drop(feed);
         assert_eq!(intake.finish().unwrap(), Digest::of(b"one two"));
-        assert_eq!(std::fs::read(&path).unwrap(), b"one two");
     }
 
     #[test]
     fn missing_bytes_are_told_and_what_came_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("partial");
-        let (intake, sender) = Intake::open(&path, 7).unwrap();
-        sender.try_send(b"one".to_vec()).unwrap();
-        drop(sender);
+        let (intake, feed) = Intake::open(&path, 7).unwrap();
+        assert!(give(&feed, b"one").unwrap());
+        drop(feed);
         assert_eq!(intake.finish().unwrap_err().code, Code::SourceTruncated);
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_a_reader_that_stopped_is_no_failure() {
+        let (intake, feed) = Intake::open(Path::new("/dev/full"), 7).unwrap();
+        drop(intake);
+        // Not a real partial: it must not be removed.
+        let feed = Feed { path: PathBuf::from("/nonexistent/partial"), ..feed };
+        assert_eq!(give(&feed, b"one").unwrap_err().code, Code::NoSpace);
+        let directory = tempfile::tempdir().unwrap();
+        let (intake, feed) = Intake::open(&directory.path().join("partial"), 7).unwrap();
+        drop(intake);
+        assert!(!give(&feed, b"one").unwrap());
     }
 }

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use bootstrap::bundle::{Arch, Entry};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::plan::{Bundle, VERSIONS_DIR};
+use bootstrap::plan::{Bundle, Plan, VERSIONS_DIR};
 
 use crate::board::Board;
 use crate::host::{Host, io_failure};
 use crate::journal::Journal;
-use crate::media::Media;
+use crate::media::{Media, Turn};
 use intake::Intake;
 
 /// What every step needs to work.
@@ -29,7 +29,7 @@ pub struct Site {
     /// The machine.
     pub host: Host,
     /// What was done.
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// The bundle.
     pub bundle: Bundle,
     /// Where its bytes come from.
@@ -67,10 +67,10 @@ impl Site {
     ) -> Result<(T, Digest, PathBuf), Failure> {
         let partial = self.partial(entry)?;
         let take = Arc::new(take);
-        let (mut source, mut shown) = (0, 0);
+        let (mut turn, mut shown) = (self.media.preferred(), 0);
         loop {
             let resumed = fs::metadata(&partial).map_or(0, |meta| meta.len().min(entry.size));
-            let (taken, digest) = self.attempt(entry, source, &partial, resumed, &mut shown, &take).await?;
+            let (taken, digest) = self.attempt(entry, turn, &partial, resumed, &mut shown, &take).await?;
             if entry.sha256.is_none_or(|should| should == digest) {
                 let made = taken.inspect_err(|_| drop_file(&partial))?;
                 return Ok((made, digest, partial));
@@ -79,32 +79,29 @@ impl Site {
             // What an earlier run left may be damaged (a power cut), and the source good: the same again
             // from the first byte, before it is given up.
             if resumed == 0 {
-                source += 1;
-            }
-            if source == self.media.sources.len() {
-                return Err(self.mismatch(entry, digest));
+                turn = turn.next(&self.media).ok_or_else(|| self.mismatch(entry, digest))?;
             }
         }
     }
 
-    /// One try with one source first. `shown` is how far progress was shown already.
+    /// One try, from the source whose `turn` it is. `shown` is how far progress was shown already.
     async fn attempt<T: Send + 'static>(
         &self,
         entry: &Entry,
-        source: usize,
+        turn: Turn,
         partial: &Path,
         resumed: u64,
         shown: &mut u64,
         take: &Arc<impl Fn(&mut Intake) -> Result<T, Failure> + Send + Sync + 'static>,
     ) -> Result<(Result<T, Failure>, Digest), Failure> {
-        let (mut intake, sender) = Intake::open(partial, entry.size)?;
+        let (mut intake, feed) = Intake::open(partial, entry.size)?;
         let take = Arc::clone(take);
         let taking = tokio::task::spawn_blocking(move || {
             let taken = take(&mut intake);
             intake.finish().map(|digest| (taken, digest))
         });
         let mut position = resumed;
-        let mut stream = self.media.stream(source, &entry.path, entry.size, resumed, entry.size - resumed);
+        let mut stream = self.media.stream(turn, &entry.path, entry.size, resumed, entry.size - resumed);
         let broken = loop {
             if position > *shown {
                 self.board.advance(&entry.path, position - *shown);
@@ -114,15 +111,17 @@ impl Site {
                 Ok(None) => break None,
                 Ok(Some(piece)) => {
                     position += piece.len() as u64;
-                    // A taker that stopped tells why below.
-                    if sender.send(piece).await.is_err() {
-                        break None;
+                    match feed.give(piece).await {
+                        Ok(true) => {}
+                        // A taker that stopped tells why below.
+                        Ok(false) => break None,
+                        Err(failure) => break Some(failure),
                     }
                 }
                 Err(failure) => break Some(failure),
             }
         };
-        drop(sender);
+        drop(feed);
         let taken =
             taking.await.map_err(|e| Failure::new(Code::Io, format!("Taking {}", entry.path)).with_source(e))?;
         match broken {
@@ -138,17 +137,21 @@ impl Site {
         Failure::new(Code::DigestMismatch, what)
     }
 
-    /// Removes partials that no entry of this bundle will go on with.
+    /// The entries that `plan` goes on with.
+    pub fn entries_of<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a Entry> {
+        let fetching = plan.steps.iter().filter(|step| step.fetches());
+        fetching.filter_map(|step| self.bundle.manifest.entry(step.object()))
+    }
+
+    /// Removes the partials of all but `kept`. One may be left whole: a run that is killed after the last
+    /// member of a tarball is in its place has not removed it.
     ///
     /// # Errors
     /// `IO` names the file.
-    pub fn drop_stale_partials(&self) -> Result<(), Failure> {
+    pub fn drop_partials_except<'a>(&self, kept: impl Iterator<Item = &'a Entry>) -> Result<(), Failure> {
         let directory = self.host.path(&format!("{VERSIONS_DIR}/.partial"));
         let Ok(entries) = fs::read_dir(&directory) else { return Ok(()) };
-        let mut wanted = Vec::new();
-        for entry in &self.bundle.manifest.entries {
-            wanted.push(self.partial(entry)?);
-        }
+        let wanted = kept.map(|entry| self.partial(entry)).collect::<Result<Vec<_>, _>>()?;
         for entry in entries {
             let path = entry.map_err(|e| io_failure("Reading", &directory, e))?.path();
             if !wanted.contains(&path) {

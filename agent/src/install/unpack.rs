@@ -1,10 +1,11 @@
 //! A tarball of the bundle whose members become files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bootstrap::bounded::Bounded;
 use bootstrap::bundle::{Entry, Kind, Member, layout};
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::{Code, Failure};
@@ -18,6 +19,8 @@ use crate::host::io_failure;
 
 /// Members beyond this are refused: the largest real tarball has some thirty.
 const MAX_MEMBERS: usize = 10_000;
+/// Bytes of a member that are kept to tell what it is.
+const HEAD_BYTES: usize = 64;
 
 /// A member that lies staged, whole, under a hidden name.
 #[derive(Debug)]
@@ -108,10 +111,13 @@ fn unpack_stream(
         Some(StageError(at, kind)) => io_failure("Writing", at, io::Error::from(*kind)),
         None => Failure::new(Code::ContentInvalid, format!("{path} is no gzip'd tar: {e}")),
     };
-    let mut archive = tar::Archive::new(MultiGzDecoder::new(intake));
+    let (reader, budget) = Bounded::new(MultiGzDecoder::new(intake));
+    let mut archive = tar::Archive::new(reader);
     let mut staged = Vec::new();
     for (count, member) in archive.entries().map_err(invalid)?.enumerate() {
         let mut member = member.map_err(invalid)?;
+        // Its content, read here or passed over, and then the next one's headers.
+        budget.allow(member.size());
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
         let unsafe_because = |why: &str| Failure::new(Code::ArchiveUnsafe, format!("{path}: member {name:?} {why}"));
@@ -124,6 +130,13 @@ fn unpack_stream(
             && let Err(reason) = layout::check_path(&name)
         {
             return Err(unsafe_because(reason));
+        }
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = member.link_name_bytes().unwrap_or_default();
+            let seen_from = if kind.is_symlink() { name.as_str() } else { "" };
+            if !layout::link_stays_inside(seen_from, &String::from_utf8_lossy(&target)) {
+                return Err(unsafe_because("is a link that leads out of its directory"));
+            }
         }
         let mode = member.header().mode().map_err(invalid)? & 0o7777;
         if !kind.is_file() || !taken(&name, mode) {
@@ -139,7 +152,7 @@ fn unpack_stream(
 
 fn stage_member(member: &mut impl Read, at: &Path) -> io::Result<(Digest, Vec<u8>)> {
     let failed = |e: io::Error| io::Error::other(StageError(at.to_owned(), e.kind()));
-    let mut file = BufWriter::with_capacity(256 << 10, File::create(at).map_err(failed)?);
+    let mut file = BufWriter::with_capacity(256 << 10, files::create_anew(at).map_err(failed)?);
     let (mut hasher, mut head) = (Hasher::default(), Vec::new());
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -147,8 +160,9 @@ fn stage_member(member: &mut impl Read, at: &Path) -> io::Result<(Digest, Vec<u8
         if count == 0 {
             break;
         }
-        if head.is_empty() {
-            head = buffer[..count.min(64)].to_vec();
+        if head.len() < HEAD_BYTES {
+            // A read may end anywhere: the inflater's input does.
+            head.extend(&buffer[..count.min(HEAD_BYTES - head.len())]);
         }
         hasher.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! From the named sources to the bundle: which of them hold one, and which one it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bootstrap::archive;
 use bootstrap::bundle::legacy::{self, Listed};
@@ -10,6 +11,8 @@ use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::plan::Bundle;
 use bootstrap::state::SourceState;
 use clap::ValueEnum;
+use futures::StreamExt as _;
+use futures::stream::FuturesOrdered;
 
 use super::seek::EntryReader;
 use super::{Opened, Source};
@@ -32,24 +35,39 @@ pub struct Located {
     pub sources: Vec<Arc<Source>>,
 }
 
+/// How long the others are waited for once a source has the bundle.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    /// The role that the bundle is for.
+    pub role: Role,
+    /// The machine's architecture.
+    pub arch: Arch,
+    /// What has to vouch for the content.
+    pub policy: Policy,
+    /// How long a connection may bring nothing.
+    pub stall: Duration,
+}
+
 /// Opens all sources side by side. The first in the given order that holds a bundle decides which
 /// bundle it is; others with the same one stand by.
 ///
 /// # Errors
 /// The failures of all sources, under the code of one, when none holds a bundle; `MANIFEST_REQUIRED` by policy.
-pub async fn locate(
-    names: &[String],
-    role: Role,
-    arch: Arch,
-    policy: Policy,
-    verdicts: &mut Vec<SourceState>,
-) -> Result<Located, Failure> {
-    let opened = futures::future::join_all(names.iter().map(|name| open(name, role, arch, policy))).await;
+pub async fn locate(names: &[String], search: Search, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
+    let mut opened: FuturesOrdered<_> = names.iter().map(|name| open(name, search)).collect();
     let mut located: Option<Located> = None;
     let mut failures = Vec::new();
     verdicts.clear();
-    for (name, result) in names.iter().zip(opened) {
-        let (verdict, reason) = match result {
+    for name in names {
+        let patience = if located.is_some() { GRACE } else { Duration::MAX };
+        let Ok(Some(result)) = tokio::time::timeout(patience, opened.next()).await else {
+            verdicts.push(verdict(name, "slow", "did not answer in time to stand by"));
+            continue;
+        };
+        let (word, reason) = match result {
             Ok((source, bundle)) => match &mut located {
                 None => {
                     located = Some(Located { bundle, sources: vec![Arc::new(source)] });
@@ -65,12 +83,12 @@ pub async fn locate(
                 }
             },
             Err(failure) => {
-                let verdict = (failure.code.to_string(), failure.what.clone());
+                let refused = (failure.code.to_string(), failure.what.clone());
                 failures.push(failure);
-                verdict
+                refused
             }
         };
-        verdicts.push(SourceState { source: name.clone(), verdict, reason, bytes: 0 });
+        verdicts.push(verdict(name, &word, &reason));
     }
     located.ok_or_else(|| all_refused(failures))
 }
@@ -88,16 +106,20 @@ fn all_refused(failures: Vec<Failure>) -> Failure {
     }
 }
 
-async fn open(name: &str, role: Role, arch: Arch, policy: Policy) -> Result<(Source, Bundle), Failure> {
-    let (source, opened) = Source::open(name).await?;
+fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
+    SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: reason.to_owned(), bytes: 0 }
+}
+
+async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {
+    let (source, opened) = Source::open(name, search.stall).await?;
     match opened {
         Opened::Manifest { text, manifest } => {
             Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest: *manifest, text, derived: false }))
         }
-        Opened::Listing(_) if policy == Policy::RequireManifest => {
+        Opened::Listing(_) if search.policy == Policy::RequireManifest => {
             Err(Failure::new(Code::ManifestRequired, format!("{name} has no cks-bundle.json")))
         }
-        Opened::Listing(listing) => derive(source, listing, role, arch).await,
+        Opened::Listing(listing) => derive(source, listing, search.role, search.arch).await,
     }
 }
 

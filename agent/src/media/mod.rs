@@ -12,13 +12,14 @@ pub mod tree;
 pub mod vr;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::bundle::legacy::Listed;
 use bootstrap::failure::{Code, Failure};
 
 pub use self::pieces::Pieces;
-pub use self::stream::{Media, Stream};
+pub use self::stream::{Media, Stream, Turn};
 
 /// Bytes of one piece that is handed on: large enough for few system calls and messages, small enough
 /// that the pieces in flight fit the memory of the smallest node.
@@ -55,13 +56,14 @@ enum Medium {
 }
 
 impl Source {
-    /// Opens the source called `name`: `http://…/`, an .iso file, a block device, or a directory.
+    /// Opens the source called `name`: `http://…/`, an .iso file, a block device, or a directory. An HTTP
+    /// connection that brings nothing for `stall` counts as broken.
     ///
     /// # Errors
     /// `MEDIA_NOT_FOUND`, `MEDIA_NOT_A_BUNDLE`, `SOURCE_…` and `MANIFEST_…`, each naming the source.
-    pub async fn open(name: &str) -> Result<(Self, Opened), Failure> {
+    pub async fn open(name: &str, stall: Duration) -> Result<(Self, Opened), Failure> {
         let (medium, opened) = if name.starts_with("http://") || name.starts_with("https://") {
-            let (vr, opened) = vr::Vr::open(name).await?;
+            let (vr, opened) = vr::Vr::open(name, stall).await?;
             (Medium::Vr(vr), opened)
         } else if name.contains("://") {
             let what = format!("source {name}: only http:// and https:// URLs are read");

@@ -10,19 +10,23 @@ use bootstrap::bundle::autoindex::{self, percent_encode_path};
 use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH};
 use bootstrap::failure::{Code, Failure};
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::tree::{check_size, opened};
 use super::{Opened, PIECE_BYTES};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// No byte for so long and the connection counts as broken; there is no limit on the whole transfer.
+/// The longest that a connection may bring nothing; there is no limit on the whole transfer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Listings read at most, and how deep: the stock layout has seven directories, one below the other.
 const MAX_PAGES: usize = 64;
 const MAX_DEPTH: usize = 3;
 const MAX_PAGE_BYTES: u64 = 4 << 20;
+/// Files of a listing at most: the stock ISO has some fifty.
+const MAX_FILES: usize = 4096;
+/// A file whose size no header tells is read to its end up to here.
+const MAX_UNSIZED_BYTES: u64 = 1 << 20;
 
 /// An HTTP directory.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Vr {
 #[derive(Debug)]
 pub struct Body {
     response: Option<Response>,
+    /// Bytes that come first and were not asked for.
+    skip: u64,
     left: u64,
     what: String,
 }
@@ -45,25 +51,22 @@ impl Vr {
     /// # Errors
     /// `CONFIG_INVALID` for what is no URL; `SOURCE_UNREACHABLE`; `MEDIA_NOT_FOUND` when the directory
     /// is not served; `MEDIA_NOT_A_BUNDLE` when nothing in it belongs on a CKS ISO; `MANIFEST_…`.
-    pub async fn open(name: &str) -> Result<(Self, Opened), Failure> {
+    pub async fn open(name: &str, stall: Duration) -> Result<(Self, Opened), Failure> {
         let refuse = |e: &dyn std::fmt::Display| Failure::new(Code::ConfigInvalid, format!("source {name}: {e}"));
         let mut base = Url::parse(name).map_err(|e| refuse(&e))?;
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let vr = Self { client: client(&base).map_err(|e| refuse(&e))?, base };
+        let vr = Self { client: client(&base, stall).map_err(|e| refuse(&e))?, base };
         let manifest = vr.get(MANIFEST_PATH).await?;
-        match manifest.status() {
-            StatusCode::NOT_FOUND => {}
-            _ => {
-                let bytes = vr.small(MANIFEST_PATH, manifest, MANIFEST_MAX_BYTES).await?;
-                let named = |mut failure: Failure| {
-                    failure.what = format!("{}: {}", vr.base, failure.what);
-                    failure
-                };
-                let opened = opened(&bytes).map_err(named)?;
-                return Ok((vr, opened));
-            }
+        if manifest.status().is_success() {
+            let bytes = vr.small(MANIFEST_PATH, manifest, MANIFEST_MAX_BYTES).await?;
+            let named = |mut failure: Failure| {
+                failure.what = format!("{}: {}", vr.base, failure.what);
+                failure
+            };
+            let opened = opened(&bytes).map_err(named)?;
+            return Ok((vr, opened));
         }
         let listing = vr.list().await?;
         Ok((vr, Opened::Listing(listing)))
@@ -78,7 +81,7 @@ impl Vr {
         let what = url.to_string();
         if length == 0 {
             // HTTP has no empty range, and an empty file needs no request.
-            return Ok(Body { response: None, left: 0, what });
+            return Ok(Body { response: None, skip: 0, left: 0, what });
         }
         let range = format!("bytes={offset}-{}", offset + length - 1);
         let response = self.client.get(url).header(RANGE, range).send().await.map_err(|e| broken(&what, &e))?;
@@ -96,6 +99,11 @@ impl Vr {
             StatusCode::OK if offset == 0 && length == size => {
                 check_size(&what, response.content_length().unwrap_or(size), size)?;
             }
+            // A server without ranges: what was fetched before is read again and passed over.
+            StatusCode::OK if offset + length == size => {
+                check_size(&what, response.content_length().unwrap_or(size), size)?;
+                return Ok(Body { response: Some(response), skip: offset, left: length, what });
+            }
             StatusCode::OK => {
                 let why = format!("{what}: the server ignores byte ranges");
                 return Err(Failure::new(Code::SourceInvalid, why));
@@ -106,7 +114,7 @@ impl Vr {
             }
             status => return Err(refused(&what, status)),
         }
-        Ok(Body { response: Some(response), left: length, what })
+        Ok(Body { response: Some(response), skip: 0, left: length, what })
     }
 
     async fn get(&self, path: &str) -> Result<Response, Failure> {
@@ -114,7 +122,9 @@ impl Vr {
         let what = url.to_string();
         let response = self.client.get(url).send().await.map_err(|e| broken(&what, &e))?;
         match response.status() {
-            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(response),
+            // Not there, or not there yet: the router opens its web root while it mounts the disc.
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(response),
+            status if status.is_success() => Ok(response),
             status => Err(refused(&what, status)),
         }
     }
@@ -142,8 +152,9 @@ impl Vr {
                 return Err(Failure::new(Code::SourceInvalid, format!("{}: lists too many directories", self.base)));
             }
             let page = self.get(&directory).await?;
-            if page.status() == StatusCode::NOT_FOUND {
-                let what = format!("{}{directory}: neither {MANIFEST_PATH} nor a listing (HTTP 404)", self.base);
+            if !page.status().is_success() {
+                let status = page.status();
+                let what = format!("{}{directory}: neither {MANIFEST_PATH} nor a listing (HTTP {status})", self.base);
                 return Err(Failure::new(Code::MediaNotFound, what));
             }
             let html = self.small(&directory, page, MAX_PAGE_BYTES).await?;
@@ -155,6 +166,12 @@ impl Vr {
                     (false, _) => files.push(path),
                 }
             }
+            if files.len() > MAX_FILES {
+                return Err(Failure::new(Code::SourceInvalid, format!("{}: lists too many files", self.base)));
+            }
+        }
+        if files.is_empty() {
+            return Err(Failure::new(Code::MediaNotFound, format!("{}: lists no files", self.base)));
         }
         if !legacy::is_bundle(files.iter().map(String::as_str)) {
             let what = format!("{}: lists {} files, none of a CKS ISO", self.base, files.len());
@@ -175,10 +192,15 @@ impl Vr {
             return Err(refused(&what, response.status()));
         }
         // Not `content_length()`: that is the length of a HEAD's body, which is none.
-        let length = response.headers().get(reqwest::header::CONTENT_LENGTH);
-        length.and_then(|value| value.to_str().ok()?.parse().ok()).ok_or_else(|| {
-            Failure::new(Code::SourceInvalid, format!("{what}: the server does not tell the file's size"))
-        })
+        let length = response.headers().get(CONTENT_LENGTH);
+        match length.and_then(|value| value.to_str().ok()?.parse().ok()) {
+            Some(length) => Ok(length),
+            // Apache 2.4 leaves it out for an empty file.
+            None => {
+                let response = self.get(path).await?;
+                Ok(self.small(path, response, MAX_UNSIZED_BYTES).await?.len() as u64)
+            }
+        }
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
@@ -201,7 +223,11 @@ impl Body {
         // The connection's chunks are small and uneven; what is handed on is not.
         while piece.len() + (16 << 10) < want || piece.is_empty() {
             match response.chunk().await {
-                Ok(Some(chunk)) => piece.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => {
+                    let passed = self.skip.min(chunk.len() as u64);
+                    self.skip -= passed;
+                    piece.extend_from_slice(&chunk[passed as usize..]);
+                }
                 Ok(None) => break,
                 // What has come is whole and kept; the error comes again with the next call.
                 Err(_) if !piece.is_empty() => break,
@@ -223,7 +249,7 @@ impl Body {
 
 /// No proxy, or an operator's `http_proxy` would be asked for the router on this very link; no
 /// redirect out of the prefix.
-fn client(base: &Url) -> reqwest::Result<Client> {
+fn client(base: &Url, stall: Duration) -> reqwest::Result<Client> {
     let prefix = base.clone();
     let policy = redirect::Policy::custom(move |attempt| {
         if attempt.previous().len() > 3 || !below(&prefix, attempt.url()) {
@@ -235,7 +261,7 @@ fn client(base: &Url) -> reqwest::Result<Client> {
     Client::builder()
         .user_agent(concat!("cks-agent/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(STALL_TIMEOUT)
+        .read_timeout(stall.clamp(CONNECT_TIMEOUT, STALL_TIMEOUT))
         .redirect(policy)
         .no_proxy()
         .build()
@@ -278,7 +304,7 @@ mod tests {
 
     fn vr(base: &str) -> Vr {
         let base = Url::parse(base).unwrap();
-        Vr { client: client(&base).unwrap(), base }
+        Vr { client: client(&base, STALL_TIMEOUT).unwrap(), base }
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn link(href: &str) -> Option<Link> {
     let leads_elsewhere = name.is_empty()
         || name == "."
         || name == ".."
-        || name.contains(['/', '\\', '\0', '\n'])
+        || name.contains(|c: char| c.is_control() || c == '/' || c == '\\')
         || path.contains("://");
     (!leads_elsewhere).then_some(Link { name, directory })
 }

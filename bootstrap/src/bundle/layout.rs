@@ -111,7 +111,7 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     if path.starts_with('/') {
         return Err("is absolute");
     }
-    if path.contains(['\0', '\n', '\\']) {
+    if path.contains(|c: char| c.is_control() || c == '\\') {
         return Err("has a character that no file name here may have");
     }
     if path.split('/').any(|part| part == "..") {
@@ -121,6 +121,39 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
         return Err("is not in its shortest form");
     }
     Ok(())
+}
+
+/// Accepts an image reference that can be written into any configuration file as it is.
+///
+/// # Errors
+/// The reason, to be put behind the reference.
+pub fn check_reference(reference: &str) -> Result<(), &'static str> {
+    if reference.is_empty() || reference.len() > 512 {
+        return Err("is empty or longer than 512 bytes");
+    }
+    if !reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-:/@+".contains(&byte)) {
+        return Err("has a character that no image reference may have");
+    }
+    Ok(())
+}
+
+/// Whether a link at `path` of an archive stays inside it. A symbolic link's target is seen from the
+/// link's directory, a hard link's from the top: give `path` as empty for one.
+#[must_use]
+pub fn link_stays_inside(path: &str, target: &str) -> bool {
+    if target.is_empty() || target.starts_with('/') {
+        return false;
+    }
+    let mut depth = path.split('/').filter(|part| !part.is_empty()).count().saturating_sub(1);
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if depth == 0 => return false,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -182,9 +215,34 @@ mod tests {
 
     #[test]
     fn paths_that_leave_their_directory_are_refused() {
-        for path in ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "a\0b", "a\\b"] {
+        for path in ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "a\0b", "a\x1b[31mb", "a\\b"] {
             assert!(check_path(path).is_err(), "{path:?}");
         }
         assert_eq!(check_path("docker/pause:3.10.tar"), Ok(()));
+    }
+
+    #[test]
+    fn references_can_be_written_into_toml() {
+        for reference in ["", "a\"\nroot = \"/", "a b", "a\x1b"] {
+            assert!(check_reference(reference).is_err(), "{reference:?}");
+        }
+        assert_eq!(check_reference("localhost:5000/a_b/c:v1.2+3@sha256:00"), Ok(()));
+    }
+
+    #[test]
+    fn links_may_not_leave_their_archive() {
+        for (path, target, want) in [
+            ("etcdctl", "etcd", true),
+            ("a/b/c", "../../d", true),
+            ("a/b/c", "../../../d", false),
+            ("bridge", "..", false),
+            ("a/b", "/etc/passwd", false),
+            ("a/b", "c/../../..", false),
+            ("", "etc/passwd", true),
+            ("", "../etc/passwd", false),
+            ("a", "", false),
+        ] {
+            assert_eq!(link_stays_inside(path, target), want, "{path} → {target}");
+        }
     }
 }

@@ -46,12 +46,15 @@ pub fn archives_for(listing: &[Listed], role: Role) -> impl Iterator<Item = &Lis
 /// that is assumed where no name tells one.
 ///
 /// # Errors
-/// `MANIFEST_INVALID` when two archives contradict each other.
+/// `MANIFEST_INVALID` when two archives contradict each other; `ARCH_MISMATCH` names an image for another
+/// architecture than the ISO's (the stock script pulls without `--platform`).
 pub fn derive(listing: &[Listed], archives: Vec<Archive>, machine: Arch) -> Result<Manifest, Failure> {
     let mut entries: Vec<Entry> = listing.iter().map(entry).collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let arch = listing.iter().find_map(|file| layout::arch_of_path(&file.path)).unwrap_or(machine);
     let (mut images, mut blobs) = (Vec::new(), Vec::new());
     for archive in archives {
+        check_arch(&archive, arch)?;
         images.extend(archive.images);
         blobs.extend(archive.blobs);
     }
@@ -63,7 +66,6 @@ pub fn derive(listing: &[Listed], archives: Vec<Archive>, machine: Arch) -> Resu
         let what = format!("two archives hold different images named {}", pair[0].reference);
         return Err(Failure::new(Code::ManifestInvalid, what));
     }
-    let arch = listing.iter().find_map(|file| layout::arch_of_path(&file.path)).unwrap_or(machine);
     let manifest = Manifest {
         schema: SCHEMA,
         name: "stock ISO".to_owned(),
@@ -77,6 +79,19 @@ pub fn derive(listing: &[Listed], archives: Vec<Archive>, machine: Arch) -> Resu
     };
     manifest.check()?;
     Ok(manifest)
+}
+
+fn check_arch(archive: &Archive, arch: Arch) -> Result<(), Failure> {
+    let other = archive.images.iter().find_map(|image| {
+        let found = archive.architectures.get(&image.config).filter(|found| !found.is_empty())?;
+        (Arch::parse(found) != Some(arch)).then_some((&image.reference, found))
+    });
+    match other {
+        None => Ok(()),
+        Some((reference, found)) => {
+            Err(Failure::new(Code::ArchMismatch, format!("image {reference} is for {found}, the ISO is for {arch}")))
+        }
+    }
 }
 
 fn entry(file: &Listed) -> Entry {

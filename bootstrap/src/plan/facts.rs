@@ -18,6 +18,8 @@ pub struct Facts {
     pub texts: BTreeMap<String, String>,
     /// The filesystem of the version directories.
     pub filesystem: Option<Filesystem>,
+    /// Bytes that an earlier run left on that filesystem and that this one goes on with.
+    pub kept_bytes: u64,
     /// containerd, where it answers.
     pub containerd: Option<ContainerdFact>,
     /// The filesystem that containerd keeps its content and snapshots on.
@@ -38,6 +40,7 @@ impl Facts {
             links: BTreeMap::new(),
             texts: BTreeMap::new(),
             filesystem: None,
+            kept_bytes: 0,
             containerd: None,
             containerd_filesystem: None,
             images: BTreeMap::new(),
@@ -80,6 +83,7 @@ pub struct ImageFact {
     pub digest: Digest,
     /// Labels of the image record.
     pub labels: BTreeMap<String, String>,
-    /// Whether its content is complete and its top layer's snapshot exists.
+    /// Whether its manifest, its config and its top layer's snapshot are there. Layers themselves need not
+    /// be: containerd may discard them once they are unpacked (`discard_unpacked_layers`).
     pub unpacked: bool,
 }

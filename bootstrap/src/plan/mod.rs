@@ -153,7 +153,18 @@ fn text_steps(wanted: &Wanted, facts: &Facts, plan: &mut Plan) {
             None => {
                 texts.insert(render::containerd::MAIN.to_owned(), render::containerd::main(format));
             }
-            Some(main) if render::containerd::imports_drop_in(main) => {}
+            Some(main) if render::containerd::imports_drop_in(main) => {
+                if format == Format::V2 && render::containerd::has_cri_section(main) {
+                    plan.warnings.push(Warning {
+                        code: "CONTAINERD_SECTION_REPLACED".to_owned(),
+                        text: format!(
+                            "containerd 1.x takes the CRI section from {}, not from {}: move your settings into a file of conf.d that sorts after it",
+                            render::containerd::DROP_IN,
+                            render::containerd::MAIN
+                        ),
+                    });
+                }
+            }
             Some(_) => plan.warnings.push(Warning {
                 code: "CONTAINERD_CONFIG_NOT_IMPORTED".to_owned(),
                 text: format!(
@@ -189,6 +200,9 @@ fn check_space(plan: &Plan, bundle: &Bundle, facts: &Facts) -> Result<(), Failur
         if let Some(filesystem) = filesystem {
             *needed.entry(filesystem.device).or_default() += bytes;
         }
+    }
+    if let Some(bytes) = facts.filesystem.as_ref().and_then(|filesystem| needed.get_mut(&filesystem.device)) {
+        *bytes = bytes.saturating_sub(facts.kept_bytes);
     }
     for filesystem in [&facts.filesystem, &facts.containerd_filesystem].into_iter().flatten() {
         let bytes = needed.get(&filesystem.device).copied().unwrap_or_default();

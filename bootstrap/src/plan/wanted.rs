@@ -57,7 +57,7 @@ impl Bundle {
 pub struct Wanted {
     /// Files whose bytes come from the bundle.
     pub files: Vec<WantedFile>,
-    /// Tarballs whose members nobody has listed yet (stock ISOs): path of the entry → its kind.
+    /// Paths of the tarballs whose members nobody has listed yet (stock ISOs).
     pub unlisted: Vec<String>,
     /// Files whose text is rendered: path → text.
     pub texts: BTreeMap<String, String>,
@@ -162,6 +162,14 @@ impl Wanted {
                 }
                 if !kubelet && !has(Kind::CniPlugins) && !has(Kind::CriTools) {
                     return lacks(Code::MediaLacksComponent, &format!("has nothing that role {role} installs"));
+                }
+                let missing = |path: &&&str| kubelet && manifest.entry(path).is_none();
+                let parts = ["k8s/kubeadm", "k8s/kubectl", "kubelet.service", "10-kubeadm.conf"];
+                let mut missing: Vec<&str> = parts.iter().filter(missing).copied().collect();
+                let tarballs = [(Kind::CniPlugins, "the CNI plugins"), (Kind::CriTools, "crictl")];
+                missing.extend(tarballs.iter().filter(|(kind, _)| !has(*kind)).map(|(_, name)| *name));
+                if !missing.is_empty() {
+                    self.warn("INCOMPLETE_BUNDLE", &format!("the bundle brings no {}", missing.join(", no ")));
                 }
                 if !kubelet {
                     self.warn(

@@ -82,6 +82,12 @@ pub fn imports_drop_in(main: &str) -> bool {
     })
 }
 
+/// Whether a main file of format 2 configures the CRI plugin itself.
+#[must_use]
+pub fn has_cri_section(main: &str) -> bool {
+    main.lines().any(|line| line.trim().starts_with("[plugins.\"io.containerd.grpc.v1.cri\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

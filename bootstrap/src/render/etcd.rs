@@ -2,8 +2,6 @@
 //! that a control plane made by an unmodified management server reaches it; the data directory is not
 //! (the stock unit leaves it in `/`).
 
-use std::net::IpAddr;
-
 use crate::node_spec::NodeSpec;
 
 /// Where the unit keeps its data.
@@ -13,7 +11,7 @@ pub const DATA_DIR: &str = "/var/lib/etcd";
 #[must_use]
 pub fn unit(spec: &NodeSpec) -> String {
     let bind = spec.bind_address();
-    let (peer, client) = (url(bind, 2380), url(bind, 2379));
+    let (peer, client) = (spec.peer_url(), spec.client_url());
     let clients = if bind.is_loopback() { client.clone() } else { format!("{client},http://127.0.0.1:2379") };
     let cluster = match &spec.etcd_members[..] {
         [] => format!("{}={peer}", spec.node_name),
@@ -50,13 +48,6 @@ WantedBy=multi-user.target
 ",
         name = spec.node_name,
     )
-}
-
-fn url(address: IpAddr, port: u16) -> String {
-    match address {
-        IpAddr::V4(address) => format!("http://{address}:{port}"),
-        IpAddr::V6(address) => format!("http://[{address}]:{port}"),
-    }
 }
 
 #[cfg(test)]

@@ -33,8 +33,7 @@ lint:
 # The crate bootstrap decides and does nothing: no runtime, no network, no files, no processes
 [group('check')]
 check-pure:
-    ! cargo tree --package bootstrap --edges normal --prefix none | grep -E '^(tokio|nix|reqwest|hyper) '
-    ! grep -rnE 'std::(fs|process|env)\b' bootstrap/src
+    tests/check-pure
 
 # Licences, sources and banned crates; not part of `test`: cargo-deny takes 5 minutes to build
 [group('check')]

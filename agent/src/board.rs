@@ -9,6 +9,7 @@ use bootstrap::plan::{Bundle, Plan, Step};
 use bootstrap::state::{
     ActiveStep, BundleState, FailureState, NodeState, Phase, PhaseTime, Progress, SCHEMA, SourceState, Trust, Wait,
 };
+use bootstrap::text;
 use tokio::sync::watch;
 
 use crate::files;
@@ -152,7 +153,7 @@ impl Board {
         let wait = Wait {
             waits_for: waits_for.to_owned(),
             since: humantime::format_rfc3339_seconds(SystemTime::now() - ago).to_string(),
-            last_error: last_error.to_owned(),
+            last_error: text::plain(last_error),
             next_try: timestamp(pause),
             deadline: timestamp(patience.saturating_sub(ago)),
         };

@@ -59,10 +59,16 @@ impl Host {
             Failure::new(code_of(&e), format!("making directory {}: {e}", parent.display())).with_source(e)
         };
         let mut there = parent;
-        while !there.exists() {
+        while fs::symlink_metadata(there).is_err() {
             there = there.parent().unwrap_or(&self.root);
         }
-        let real = there.canonicalize().map_err(failed)?;
+        let real = there.canonicalize().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                Failure::new(Code::ConfigInvalid, format!("{} is a symbolic link that leads nowhere", there.display()))
+                    .with_remedy("make it a directory")
+            }
+            _ => failed(e),
+        })?;
         if !real.starts_with(&self.root) {
             let what =
                 format!("{} leads out of the root {} to {}", there.display(), self.root.display(), real.display());

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use bootstrap::bundle::Role;
 use bootstrap::plan::Plan;
 use bootstrap::state::{NodeState, Trust};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -151,13 +152,17 @@ pub fn summary(state: &NodeState, took: Duration) -> String {
     if state.steps.total == 0 {
         return format!("{role}: nothing to do: {directory} is installed ({:.2} s)\n", took.as_secs_f64());
     }
+    let without = match bundle.and_then(|bundle| bundle.kubernetes.as_ref()) {
+        None if role != Role::Etcd => ", without Kubernetes, which the bundle does not bring",
+        _ => "",
+    };
     let trust = match bundle.map(|bundle| bundle.trust) {
         Some(Trust::Legacy) => "not verified: stock ISO without manifest",
         _ => "every byte verified against the manifest",
     };
     let bytes: u64 = state.sources.iter().map(|source| source.bytes).sum();
     format!(
-        "{role}: installed {directory}: {} steps, {} fetched in {:.1} s; {trust}\n",
+        "{role}: installed {directory}{without}: {} steps, {} fetched in {:.1} s; {trust}\n",
         state.steps.done,
         HumanBytes(bytes),
         took.as_secs_f64()

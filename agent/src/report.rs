@@ -31,7 +31,7 @@ fn chain(failure: &Failure) -> String {
         }
         cause = error.source();
     }
-    text
+    bootstrap::text::plain(&text)
 }
 
 /// Sends log events to standard error: warnings, with `verbose` 1 steps, with 2 everything of ours.

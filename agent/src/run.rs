@@ -20,6 +20,7 @@ use crate::install::Site;
 use crate::journal::Journal;
 use crate::media::Media;
 use crate::media::locate::{Located, Search, locate};
+use crate::media::stream::IMPATIENCE;
 use crate::progress;
 use crate::report;
 
@@ -167,7 +168,9 @@ async fn wait_for_media(
     arch: bootstrap::bundle::Arch,
 ) -> Result<Located, Failure> {
     let since = Instant::now();
-    let search = Search { role: spec.role, arch, policy: arguments.policy, stall: arguments.wait };
+    // With another source at hand nobody waits long for one that says nothing.
+    let stall = if arguments.sources.len() > 1 { arguments.wait.min(IMPATIENCE) } else { arguments.wait };
+    let search = Search { role: spec.role, arch, policy: arguments.policy, stall };
     let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
     loop {
         let located = locate(&arguments.sources, search, &mut verdicts).await;

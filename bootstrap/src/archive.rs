@@ -21,6 +21,9 @@ const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// More entries than any real archive has; beyond it the file is refused instead of read for ever.
 const MAX_ENTRIES: usize = 100_000;
+/// Images of one archive, and layers of one image, at most: containerd and Docker stop at 127 layers.
+const MAX_IMAGES: usize = 4096;
+const MAX_LAYERS: usize = 512;
 /// JSON documents larger than this are refused: containerd's own limit for manifests is 4 MiB.
 const MAX_JSON: u64 = 4 << 20;
 
@@ -142,6 +145,14 @@ impl Found {
         if let Err(reason) = check_reference(&reference) {
             return Err(Failure::new(Code::ImageInvalid, format!("image name {reference:?} {reason}")));
         }
+        if manifest.layers.len() > MAX_LAYERS || self.images.len() >= MAX_IMAGES {
+            let why = format!("has more than {MAX_LAYERS} layers, or is one of more than {MAX_IMAGES} images");
+            return Err(Failure::new(Code::ImageInvalid, format!("image {reference} {why}")));
+        }
+        if self.images.get(&reference).is_some_and(|other| other.digest != digest) {
+            let why = "stands for two different images in one archive";
+            return Err(Failure::new(Code::ImageInvalid, format!("image name {reference} {why}")));
+        }
         let image = Image {
             roles: roles_of_image(&reference),
             reference: reference.clone(),
@@ -251,21 +262,29 @@ impl<'a, R: Read + Seek> Tar<'a, R> {
 
 fn read_oci<R: Read + Seek>(tar: &mut Tar<'_, R>, found: &mut Found) -> Result<(), Failure> {
     let index: Index = tar.json("index.json")?;
+    if index.manifests.len() > MAX_IMAGES {
+        return Err(tar.refuse(&format!("lists more than {MAX_IMAGES} images")));
+    }
     let mut tags = docker_tags(tar)?;
+    // An image with several names is listed several times; it is read once.
+    let mut names: BTreeMap<Digest, (Descriptor, BTreeSet<String>)> = BTreeMap::new();
     for descriptor in &index.manifests {
         let descriptor = one_platform(tar, descriptor)?;
-        let manifest: OciManifest = tar.json(&blob_name(&descriptor.digest))?;
+        let name = name_of(&descriptor.annotations);
+        names.entry(descriptor.digest).or_insert_with(|| (descriptor, BTreeSet::new())).1.extend(name);
+    }
+    for (digest, (descriptor, mut names)) in names {
+        let manifest: OciManifest = tar.json(&blob_name(&digest))?;
         let config: Config = tar.json(&blob_name(&manifest.config.digest))?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(tar.refuse(&format!("has a manifest {} whose layers do not fit its config", descriptor.digest)));
+            return Err(tar.refuse(&format!("has a manifest {digest} whose layers do not fit its config")));
         }
         for blob in [&descriptor, &manifest.config].into_iter().chain(&manifest.layers) {
             tar.take_blob(blob, found)?;
         }
-        let mut names = tags.remove(&manifest.config.digest).unwrap_or_default();
-        names.extend(name_of(&descriptor.annotations));
+        names.extend(tags.remove(&manifest.config.digest).unwrap_or_default());
         for name in names {
-            found.add_image(&name, descriptor.digest, &manifest, &config.rootfs.diff_ids)?;
+            found.add_image(&name, digest, &manifest, &config.rootfs.diff_ids)?;
         }
         found.architectures.insert(manifest.config.digest, config.architecture);
     }

@@ -167,7 +167,7 @@ const ROWS: [Row; Code::ALL.len()] = [
     ("SOURCE_TRUNCATED", NeedsOperator, "compare the ISO's size with the original and attach it again"),
     ("SOURCE_FILE_MISSING", NeedsOperator, "serve the whole content of the ISO, unchanged"),
     ("SOURCE_UNREACHABLE", Transient, "check that the source is up and that this machine reaches it"),
-    ("SOURCE_INVALID", NeedsOperator, "serve the ISO by Apache, nginx or cks-iso, or attach it as a disc"),
+    ("SOURCE_INVALID", NeedsOperator, "serve the ISO by Apache or nginx, or attach it as a disc"),
     ("ARCHIVE_UNSAFE", NeedsOperator, "do not use this ISO; find out who built it"),
     ("IMAGE_INVALID", NeedsOperator, "make the archive again with docker save, ctr image export or skopeo, uncompressed"),
     ("NO_SPACE", NeedsOperator, "free space or grow the filesystem, then run again"),

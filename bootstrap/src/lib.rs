@@ -14,6 +14,7 @@
 //! | [`render`] | values to the text of configuration files |
 //! | [`state`] | where a node stands, as status tells it |
 //! | [`digest`] | the sha256 digest |
+//! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
 pub mod archive;
@@ -26,3 +27,4 @@ pub mod node_spec;
 pub mod plan;
 pub mod render;
 pub mod state;
+pub mod text;

@@ -10,6 +10,7 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::plan::Bundle;
 use bootstrap::state::SourceState;
+use bootstrap::text;
 use clap::ValueEnum;
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
@@ -107,7 +108,7 @@ fn all_refused(failures: Vec<Failure>) -> Failure {
 }
 
 fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
-    SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: reason.to_owned(), bytes: 0 }
+    SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: text::plain(reason), bytes: 0 }
 }
 
 async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {

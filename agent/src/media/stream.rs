@@ -14,7 +14,7 @@ use crate::board::Board;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a source may bring nothing while another one stands by.
-const IMPATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const IMPATIENCE: Duration = Duration::from_secs(2);
 
 /// The sources of one bundle, best first.
 #[derive(Debug)]
@@ -103,6 +103,7 @@ impl Stream<'_> {
             if self.position == self.end {
                 return Ok(None);
             }
+            let began = Instant::now();
             match self.try_next().await {
                 Ok(piece) => {
                     self.position += piece.len() as u64;
@@ -115,7 +116,7 @@ impl Stream<'_> {
                 }
                 Err(failure) => {
                     self.pieces = None;
-                    self.wait_or_move_on(failure).await?;
+                    self.wait_or_move_on(failure, began).await?;
                 }
             }
         }
@@ -141,12 +142,13 @@ impl Stream<'_> {
         })
     }
 
-    /// Pauses before the same source is tried again, or goes on to the next one.
-    async fn wait_or_move_on(&mut self, failure: Failure) -> Result<(), Failure> {
+    /// Pauses before the same source is tried again, or goes on to the next one. The try that failed began at
+    /// `began`, and the source has brought nothing since.
+    async fn wait_or_move_on(&mut self, failure: Failure, began: Instant) -> Result<(), Failure> {
         let others = self.media.sources.len() - self.given_up.min(self.media.sources.len());
         // With another source at hand nobody waits long for this one.
         let patience = if others > 1 { IMPATIENCE.min(self.media.patience) } else { self.media.patience };
-        let quiet_since = *self.quiet_since.get_or_insert_with(Instant::now);
+        let quiet_since = *self.quiet_since.get_or_insert(began);
         let left = patience.saturating_sub(quiet_since.elapsed());
         if failure.code.retry() == Retry::Transient && !left.is_zero() {
             // Many nodes lose the same router at the same moment; they shall not come back as one.

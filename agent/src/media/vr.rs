@@ -19,6 +19,9 @@ use super::{Opened, PIECE_BYTES};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest that a connection may bring nothing; there is no limit on the whole transfer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What has come is handed on after this time, however little it is: a kill may cost no more of a slow
+/// transfer, and who reads sees how long nothing came.
+const LINGER: Duration = Duration::from_secs(1);
 /// Listings read at most, and how deep: the stock layout has seven directories, one below the other.
 const MAX_PAGES: usize = 64;
 const MAX_DEPTH: usize = 3;
@@ -222,7 +225,14 @@ impl Body {
         let mut piece: Vec<u8> = Vec::with_capacity(want);
         // The connection's chunks are small and uneven; what is handed on is not.
         while piece.len() + (16 << 10) < want || piece.is_empty() {
-            match response.chunk().await {
+            let chunk = match piece.is_empty() {
+                true => response.chunk().await,
+                false => match tokio::time::timeout(LINGER, response.chunk()).await {
+                    Ok(chunk) => chunk,
+                    Err(_) => break,
+                },
+            };
+            match chunk {
                 Ok(Some(chunk)) => {
                     let passed = self.skip.min(chunk.len() as u64);
                     self.skip -= passed;

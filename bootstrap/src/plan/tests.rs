@@ -211,6 +211,9 @@ fn bundles_that_lack_what_the_role_needs_are_refused() {
     let mut none = without(Kind::Kubernetes);
     none.manifest.kubernetes = None;
     let wanted = Wanted::of(&spec(Role::Worker), &none).unwrap();
+    assert_eq!(wanted.warnings, [], "a bundle that is meant to be without");
+    none.derived = true;
+    let wanted = Wanted::of(&spec(Role::Worker), &none).unwrap();
     assert_eq!(wanted.warnings[0].code, "NO_KUBERNETES");
 }
 

@@ -125,7 +125,7 @@ impl Wanted {
     /// `MANIFEST_INVALID` when two of its files want the same place.
     pub fn of(spec: &NodeSpec, bundle: &Bundle) -> Result<Self, Failure> {
         let mut wanted = Self::default();
-        wanted.check_components(spec.role, &bundle.manifest)?;
+        wanted.check_components(spec.role, bundle)?;
         let directory = bundle.directory();
         for entry in bundle.manifest.entries_for(spec.role) {
             wanted.add_entry(entry, &directory);
@@ -147,7 +147,8 @@ impl Wanted {
         }
     }
 
-    fn check_components(&mut self, role: Role, manifest: &Manifest) -> Result<(), Failure> {
+    fn check_components(&mut self, role: Role, bundle: &Bundle) -> Result<(), Failure> {
+        let manifest = &bundle.manifest;
         let has = |kind| manifest.entries_for(role).any(|entry| entry.kind == kind);
         let lacks = |code, what: &str| Err(Failure::new(code, format!("bundle {:?} {what}", manifest.name)));
         match role {
@@ -171,7 +172,8 @@ impl Wanted {
                 if !missing.is_empty() {
                     self.warn("INCOMPLETE_BUNDLE", &format!("the bundle brings no {}", missing.join(", no ")));
                 }
-                if !kubelet {
+                // A manifest that names no Kubernetes version means it; a stock ISO lost it.
+                if !kubelet && bundle.derived {
                     self.warn(
                         "NO_KUBERNETES",
                         "the bundle brings no Kubernetes binaries: kubelet, kubeadm and kubectl are not installed",

@@ -69,7 +69,7 @@ fn build(work: &Path, kubernetes: Option<&Path>, table: &mut Table) -> Result<Pa
     println!("etcd {etcd}, CNI plugins {cni_plugins} of the distribution; crictl {cri_tools}");
     match &components.kubernetes {
         Some(version) => println!("kubeadm, kubelet and kubectl {version}"),
-        None => println!("without kubeadm, kubelet and kubectl: `./dev kubernetes` builds them (20 minutes)"),
+        None => println!("without kubeadm, kubelet and kubectl: `./dev kubernetes` builds them (6 minutes)"),
     }
     println!("image archives: {}", components.archives.join(", "));
     table.add("components", Some(size(&components.directory)?), Some(began.elapsed()));

@@ -62,7 +62,8 @@ impl Containerd {
             ensure!(Instant::now() < deadline, "The private containerd outlives SIGKILL by 10 s");
             thread::sleep(POLL);
         }
-        Ok(())
+        // A crash leaves the socket. Nobody shall take it, as long as it is still open, for the next one's.
+        fs::remove_file(&self.socket).context("Removing the socket of a killed containerd")
     }
 
     /// Starts it on the same data after [`Containerd::kill`].

@@ -1,5 +1,5 @@
-//! A web server that stops in the middle of one file until it is told to go on: for what has to happen
-//! while a download is under way.
+//! A web server that stops in the middle of one file until it is told to go on, to break off or to answer
+//! nobody: for what has to happen while a download is under way.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -11,6 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+
+/// Smaller answers are not held up.
+const HELD_BYTES: usize = 64 << 10;
 
 /// A web server on 127.0.0.1.
 #[derive(Debug)]
@@ -28,16 +31,21 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     over: AtomicBool,
+    no_ranges: AtomicBool,
+    dies: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     reached: bool,
     open: bool,
+    cut: bool,
+    dead: bool,
 }
 
 impl Gate {
-    /// Serves the directory `content`; only half of the file `held` comes until [`Gate::open`].
+    /// Serves the directory `content`; only half of the file `held` comes until [`Gate::open`]. Answers of less
+    /// than 64 KiB, such as small blobs of an archive, come whole.
     ///
     /// # Errors
     /// When no port is free.
@@ -45,7 +53,8 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").context("Listening on 127.0.0.1")?;
         let address = listener.local_addr().context("Asking for the port")?;
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { content, held: held.to_owned(), state, changed, over: AtomicBool::new(false) });
+        let (over, no_ranges, dies) = Default::default();
+        let shared = Arc::new(Shared { content, held: held.to_owned(), state, changed, over, no_ranges, dies });
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -58,6 +67,20 @@ impl Gate {
             }
         });
         Ok(Self { url: format!("http://{address}/"), address, shared })
+    }
+
+    /// Answers every request with the whole file, as servers without byte ranges do.
+    #[must_use]
+    pub fn without_ranges(self) -> Self {
+        self.shared.no_ranges.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Keeps its connections open and answers nothing at all once the half has been sent.
+    #[must_use]
+    pub fn that_dies(self) -> Self {
+        self.shared.dies.store(true, Ordering::Relaxed);
+        self
     }
 
     /// Waits until the half has been sent.
@@ -74,7 +97,21 @@ impl Gate {
 
     /// Lets the rest through, now and ever after.
     pub fn open(&self) {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.open, state.dead) = (true, false);
+        self.shared.changed.notify_all();
+    }
+
+    /// Breaks the connection off at the half; who asks again gets everything.
+    pub fn cut(&self) {
+        self.cut_and_die();
+        self.open();
+    }
+
+    /// Breaks the connection off at the half and answers nobody until [`Gate::open`].
+    pub fn cut_and_die(&self) {
+        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.cut, state.dead) = (true, true);
         self.shared.changed.notify_all();
     }
 }
@@ -101,6 +138,9 @@ impl Shared {
                 break;
             }
         }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(state, |state| state.dead));
+        let range = range.filter(|_| !self.no_ranges.load(Ordering::Relaxed));
         self.send(stream, &path, range)
     }
 
@@ -112,19 +152,20 @@ impl Shared {
         let body = bytes.get(from..=to).unwrap_or_default();
         let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
         let (length, whole) = (body.len(), bytes.len());
-        write!(
-            stream,
-            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nContent-Range: bytes {from}-{to}/{whole}\r\nConnection: close\r\n\r\n"
-        )?;
-        if path != self.held {
+        let told = range.map(|_| format!("Content-Range: bytes {from}-{to}/{whole}\r\n")).unwrap_or_default();
+        write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{told}Connection: close\r\n\r\n")?;
+        let open = self.state.lock().unwrap_or_else(PoisonError::into_inner).open;
+        if path != self.held || length < HELD_BYTES || open {
             return stream.write_all(body);
         }
         let (first, rest) = body.split_at(length / 2);
         stream.write_all(first)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.reached = true;
+        state.dead = self.dies.load(Ordering::Relaxed) && !state.open;
         self.changed.notify_all();
-        drop(self.changed.wait_while(state, |state| !state.open));
-        stream.write_all(rest)
+        let waited = self.changed.wait_while(state, |state| !state.open && !state.cut);
+        let cut = waited.unwrap_or_else(PoisonError::into_inner).cut;
+        if cut { Ok(()) } else { stream.write_all(rest) }
     }
 }

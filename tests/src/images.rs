@@ -31,6 +31,9 @@ pub enum Format {
     DockerSave,
     /// `ctr image export`: OCI layout with `manifest.json`; layers gzip'd.
     CtrExport,
+    /// `docker save` of an image that BuildKit built (Docker 25 and later with containerd's image store): an
+    /// OCI layout whose index names another index, and that the image and what attests how it was built.
+    BuildKit,
 }
 
 impl Image {
@@ -54,7 +57,8 @@ impl Image {
         let path = directory.join(self.file_name());
         let bytes = match format {
             Format::DockerSave => self.docker_save()?,
-            Format::CtrExport => self.ctr_export()?,
+            Format::CtrExport => self.oci_layout(false)?,
+            Format::BuildKit => self.oci_layout(true)?,
         };
         save(&path, &bytes)?;
         Ok(path)
@@ -63,7 +67,7 @@ impl Image {
     fn config(&self) -> Vec<u8> {
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
         let config = json!({
-            "architecture": std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"),
+            "architecture": own_arch(),
             "config": { "Entrypoint": self.entrypoint, "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"] },
             "created": "1970-01-01T00:00:00Z",
             "os": "linux",
@@ -88,12 +92,8 @@ impl Image {
         tar.file(&config_name, 0o644, config).file("manifest.json", 0o644, manifest.to_string()).finish()
     }
 
-    fn ctr_export(&self) -> Result<Vec<u8>> {
+    fn oci_layout(&self, with_attestation: bool) -> Result<Vec<u8>> {
         let path_of = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
-        let descriptor = |kind: &str, bytes: &[u8]| -> Value {
-            let media_type = format!("application/vnd.oci.image.{kind}");
-            json!({ "mediaType": media_type, "digest": Digest::of(bytes).to_string(), "size": bytes.len() })
-        };
         let config = self.config();
         let layers = self.layers.iter().map(|layer| gzip(layer)).collect::<Result<Vec<_>>>()?;
         let manifest = json!({
@@ -105,6 +105,11 @@ impl Image {
         .to_string()
         .into_bytes();
         let mut named = descriptor("manifest.v1+json", &manifest);
+        let mut attached = Vec::new();
+        if with_attestation {
+            attached = attested(named);
+            named = descriptor("index.v1+json", &attached[0]);
+        }
         named["annotations"] = json!({
             "io.containerd.image.name": self.reference,
             "org.opencontainers.image.ref.name": layout::tag(&self.reference).unwrap_or("latest"),
@@ -115,8 +120,8 @@ impl Image {
             "RepoTags": [self.reference],
             "Layers": layers.iter().map(|layer| path_of(&Digest::of(layer))).collect::<Vec<_>>(),
         }]);
-        let mut blobs: Vec<(String, Vec<u8>)> =
-            layers.into_iter().chain([config, manifest]).map(|blob| (path_of(&Digest::of(&blob)), blob)).collect();
+        let all = layers.into_iter().chain([config, manifest]).chain(attached);
+        let mut blobs: Vec<(String, Vec<u8>)> = all.map(|blob| (path_of(&Digest::of(&blob)), blob)).collect();
         blobs.sort();
         blobs.dedup();
         let tar = Tarball::default().directory("blobs/").directory("blobs/sha256/");
@@ -126,6 +131,50 @@ impl Image {
             .file("oci-layout", 0o444, r#"{"imageLayoutVersion":"1.0.0"}"#)
             .finish()
     }
+}
+
+/// In OCI's spelling.
+fn own_arch() -> String {
+    std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64")
+}
+
+fn descriptor(kind: &str, bytes: &[u8]) -> Value {
+    let media_type = format!("application/vnd.oci.image.{kind}");
+    json!({ "mediaType": media_type, "digest": Digest::of(bytes).to_string(), "size": bytes.len() })
+}
+
+/// BuildKit's index of an image and its attestation, and the blobs of the latter.
+fn attested(mut image: Value) -> Vec<Vec<u8>> {
+    let statement = json!({ "_type": "https://in-toto.io/Statement/v0.1", "subject": [] }).to_string().into_bytes();
+    let config = json!({
+        "architecture": "unknown",
+        "os": "unknown",
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [Digest::of(&statement).to_string()] },
+    });
+    let config = config.to_string().into_bytes();
+    let mut layer = descriptor("", &statement);
+    layer["mediaType"] = "application/vnd.in-toto+json".into();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("config.v1+json", &config),
+        "layers": [layer],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut attestation = descriptor("manifest.v1+json", &manifest);
+    attestation["annotations"] = json!({
+        "vnd.docker.reference.digest": image["digest"],
+        "vnd.docker.reference.type": "attestation-manifest",
+    });
+    attestation["platform"] = json!({ "architecture": "unknown", "os": "unknown" });
+    image["platform"] = json!({ "architecture": own_arch(), "os": "linux" });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [image, attestation],
+    });
+    vec![index.to_string().into_bytes(), manifest, config, statement]
 }
 
 /// `pause`, compiled here from `tests/fixtures/pause.c`: one static program in one layer.

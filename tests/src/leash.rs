@@ -125,7 +125,11 @@ impl Daemon {
     pub fn kill(&mut self) -> Result<()> {
         // `--kill-child` hands it on to the first process of the namespace, and that takes all others along.
         self.child.kill().with_context(|| format!("Killing {}", self.line))?;
-        self.child.wait().map(drop).with_context(|| format!("Waiting for {}", self.line))
+        // Not by `wait`, which lets go of the leash first: the daemon would get SIGTERM and end in order.
+        while self.child.try_wait().with_context(|| format!("Waiting for {}", self.line))?.is_none() {
+            thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// The last lines of what it said.

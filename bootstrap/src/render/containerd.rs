@@ -73,19 +73,19 @@ pub fn main(format: Format) -> String {
     )
 }
 
-/// Whether a main file that is there already reads the drop-in.
+/// Whether a main file that is there already reads the drop-in. One that can't be read imports nothing.
 #[must_use]
 pub fn imports_drop_in(main: &str) -> bool {
-    main.lines().any(|line| {
-        let line = line.trim();
-        line.starts_with("imports") && (line.contains("/etc/containerd/conf.d/*.toml") || line.contains(DROP_IN))
-    })
+    let Ok(main) = main.parse::<toml::Table>() else { return false };
+    let imports = main.get("imports").and_then(toml::Value::as_array).into_iter().flatten();
+    imports.filter_map(toml::Value::as_str).any(|import| import == "/etc/containerd/conf.d/*.toml" || import == DROP_IN)
 }
 
 /// Whether a main file of format 2 configures the CRI plugin itself.
 #[must_use]
 pub fn has_cri_section(main: &str) -> bool {
-    main.lines().any(|line| line.trim().starts_with("[plugins.\"io.containerd.grpc.v1.cri\""))
+    let Ok(main) = main.parse::<toml::Table>() else { return false };
+    main.get("plugins").and_then(|plugins| plugins.get("io.containerd.grpc.v1.cri")).is_some()
 }
 
 #[cfg(test)]
@@ -105,6 +105,11 @@ mod tests {
     fn our_own_main_file_imports_our_drop_in() {
         assert!(imports_drop_in(&main(Format::V2)));
         assert!(!imports_drop_in("version = 2\nimports = []\n"));
+        assert!(imports_drop_in("imports = [\n  '/etc/containerd/conf.d/*.toml',\n]\n"));
+        assert!(!imports_drop_in("# imports = [\"/etc/containerd/conf.d/*.toml\"]\n"));
+        assert!(!imports_drop_in("no toml"));
+        assert!(has_cri_section(&drop_in(Format::V2, "r/pause:3.10")));
+        assert!(!has_cri_section(&main(Format::V2)));
         assert!(drop_in(Format::V3, "r/pause:3.10").contains("sandbox = \"r/pause:3.10\""));
     }
 }

@@ -39,8 +39,13 @@ const MAX_DEPTH: usize = 32;
 pub struct Disc {
     /// The volume identifier of the primary descriptor, without padding.
     pub volume_id: String,
-    /// The regular files, sorted by path. Symbolic links and devices are left out.
+    /// Bytes of the volume, as the primary descriptor tells; the image may have more.
+    pub volume_bytes: u64,
+    /// The regular files, sorted by path.
     pub files: Vec<DiscFile>,
+    /// Paths of everything else, sorted: symbolic links, devices, pipes, and empty directories, which
+    /// end in `/`.
+    pub others: Vec<String>,
 }
 
 /// One regular file of a disc.
@@ -148,17 +153,21 @@ pub fn joliet_volume_id<R: Read + Seek>(reader: R) -> Result<Option<String>, Fai
 pub fn read<R: Read + Seek>(reader: R) -> Result<Disc, Failure> {
     let mut reader = reader;
     let volume_id = volume_id(&mut reader)?;
+    let blocks = descriptor(&mut reader, 0)?.as_chunks::<4>().0.get(20).copied().unwrap_or_default();
+    let volume_bytes = u64::from(u32::from_le_bytes(blocks)) * SECTOR as u64;
     let length = reader.seek(SeekFrom::End(0)).map_err(|e| unreadable("its size", e))?;
     let iso = IsoFs::mount(Sectors::new(reader, length), MountOptions::new())
         .map_err(|error| failure("its root directory", error.into_error()))?;
-    let mut walk = Walk { plain: iso.namespace() == Namespace::Primary, iso, length, files: Vec::new() };
+    let plain = iso.namespace() == Namespace::Primary;
+    let mut walk = Walk { plain, iso, length, files: Vec::new(), others: Vec::new() };
     walk.all()?;
-    let mut files = walk.files;
+    let Walk { mut files, mut others, .. } = walk;
     files.sort_by(|a, b| a.path.cmp(&b.path));
+    others.sort();
     if let Some(twice) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
         return Err(invalid(format!("{:?} stands twice in its directory", twice[0].path)));
     }
-    Ok(Disc { volume_id, files })
+    Ok(Disc { volume_id, volume_bytes, files, others })
 }
 
 /// One pass over the directories.
@@ -169,6 +178,7 @@ struct Walk<R> {
     /// Bytes of the image.
     length: u64,
     files: Vec<DiscFile>,
+    others: Vec<String>,
 }
 
 impl<R: Read + Seek> Walk<R> {
@@ -180,11 +190,11 @@ impl<R: Read + Seek> Walk<R> {
             if depth > MAX_DEPTH {
                 return Err(invalid(format!("directory {path:?} lies more than {MAX_DEPTH} deep")));
             }
-            let mut cursor = DirCursor::START;
+            let (mut cursor, mut is_empty) = (DirCursor::START, true);
             while let Some(entry) =
                 self.iso.readdir(dir, cursor).map_err(|e| failure(&format!("directory {path:?}"), e))?
             {
-                entries += 1;
+                (entries, is_empty) = (entries + 1, false);
                 if entries > MAX_ENTRIES {
                     return Err(invalid(format!("it has more than {MAX_ENTRIES} files and directories")));
                 }
@@ -198,8 +208,11 @@ impl<R: Read + Seek> Walk<R> {
                     }
                     FileType::Dir if seen.insert(entry.node()) => pending.push((entry.node(), path, depth + 1)),
                     FileType::Dir => return Err(invalid(format!("directory {path:?} lies in itself or stands twice"))),
-                    _ => {}
+                    _ => self.others.push(path),
                 }
+            }
+            if is_empty && !path.is_empty() {
+                self.others.push(path + "/");
             }
         }
         Ok(())

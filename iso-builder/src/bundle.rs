@@ -95,6 +95,7 @@ pub fn assemble(
             Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), &path, spec.arch)?,
             _ => Vec::new(),
         };
+        tarball::check_purpose(kind, &path, &members)?;
         let (size, roles) = (content.length(), layout::roles_of(kind));
         entries.push(Entry { path: path.clone(), size, sha256: Some(digest), kind, roles, members });
         let mode = if kind == Kind::Kubernetes { 0o755 } else { 0o644 };
@@ -116,9 +117,7 @@ fn manifest(spec: &Spec, entries: Vec<Entry>, merged: Merged) -> Manifest {
     let kubernetes = spec.kubernetes.as_ref().map(|k| format!("v{}", k.version.trim_start_matches('v')));
     let component = |name: &str, version: &str| Component { name: name.to_owned(), version: version.to_owned() };
     let mut components: Vec<Component> = kubernetes.iter().map(|version| component("kubernetes", version)).collect();
-    for (key, tarball) in [("cni-plugins", &spec.cni_plugins), ("cri-tools", &spec.cri_tools), ("etcd", &spec.etcd)] {
-        components.extend(tarball.iter().map(|tarball| component(key, &tarball.version)));
-    }
+    components.extend(spec.tarballs().iter().map(|(key, tarball)| component(key, &tarball.version)));
     let references = merged.images.iter().map(|image| image.reference.as_str());
     Manifest {
         schema: SCHEMA,

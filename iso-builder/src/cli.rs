@@ -1,16 +1,18 @@
 //! The command line of `cks-iso`.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::text::plain;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use indicatif::HumanBytes;
 
 use crate::build::{self, Built, Options};
-use crate::content::failed;
+use crate::content::{failed, misnamed};
 use crate::inspect::Inspection;
 use crate::opened::Opened;
 use crate::progress::Progress;
@@ -52,11 +54,12 @@ enum Command {
         /// The build's name, instead of the spec's.
         #[arg(long)]
         name: Option<String>,
-        /// Where downloads are kept [default: $XDG_CACHE_HOME/cks-iso or ~/.cache/cks-iso].
-        #[arg(long, value_name = "DIR", env = "CKS_ISO_CACHE")]
+        /// Where downloads are kept [env: CKS_ISO_CACHE] [default: $XDG_CACHE_HOME/cks-iso or ~/.cache/cks-iso].
+        #[arg(long, value_name = "DIR")]
         cache: Option<PathBuf>,
-        /// The time that dates everything on the ISO, in seconds since 1970, instead of the spec's.
-        #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
+        /// The time that dates everything on the ISO, in seconds since 1970, instead of the spec's
+        /// [env: SOURCE_DATE_EPOCH].
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
         source_date_epoch: Option<u64>,
         /// Print the result as JSON, and no progress.
         #[arg(long)]
@@ -116,12 +119,13 @@ pub fn run(cli: Cli) -> ExitCode {
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Build { spec, output, name, cache, source_date_epoch, json } => {
-            let base = spec.parent().unwrap_or(Path::new("")).to_owned();
             let cache = cache.unwrap_or_else(default_cache);
-            let spec = read_spec(&spec, name)?;
-            let progress = Progress::choose(json);
-            let options = Options { output, base, cache, epoch: source_date_epoch, progress };
-            let built = build::build(&spec, &options)?;
+            let epoch = source_date_epoch.map_or_else(epoch_of_environment, |epoch| Ok(Some(epoch)))?;
+            let options = Options { output, spec, cache, epoch, progress: Progress::choose(json) };
+            let built = build::build(&read_spec(&options.spec, name)?, &options)?;
+            for warning in built.warnings.iter().filter(|_| !json) {
+                eprintln!("warning: {}", plain(warning));
+            }
             let printed = if json { report::print_json(&built) } else { report::print(&summary(&built)) };
             printed.map_err(unprinted)?;
         }
@@ -137,7 +141,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             report::print(&String::from_utf8_lossy(&text)).map_err(unprinted)?;
         }
         Command::Man { directory } => {
-            clap_mangen::generate_to(Cli::command(), &directory).map_err(|e| failed("Writing into", &directory, e))?;
+            clap_mangen::generate_to(Cli::command(), &directory)
+                .map_err(|e| misnamed("Writing into", &directory, e))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -145,9 +150,12 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
 
 fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::new(Code::SpecInvalid, format!("Reading {}", path.display()))
-            .with_source(e)
-            .with_remedy("name the spec, a TOML file; docs/iso-format.md has an example")
+        let remedy = "name the spec, a TOML file; docs/iso-format.md has an example";
+        match e.kind() {
+            io::ErrorKind::InvalidData => Failure::new(Code::SpecInvalid, format!("{} is no text", path.display())),
+            _ => misnamed("Reading", path, e),
+        }
+        .with_remedy(remedy)
     })?;
     let naming = |failure| crate::bundle::named(&path.display().to_string(), failure);
     let mut spec = Spec::parse(&text).map_err(naming)?;
@@ -162,7 +170,7 @@ fn summary(built: &Built) -> String {
     format!(
         "ISO      {path}\nSize     {human} ({size} bytes), {files} files, {images} images\nsha256   {sha256}\n\
          Verify   cks-iso verify {path}\n",
-        path = built.path.display(),
+        path = plain(&built.path.to_string_lossy()),
         human = HumanBytes(built.size),
         size = built.size,
         files = built.files,
@@ -177,10 +185,11 @@ fn verify(path: &Path, json: bool) -> Result<ExitCode, Failure> {
         report::print_json(&serde_json::json!({ "path": path, "clean": findings.is_empty(), "findings": findings }))
     } else {
         let lines: String = findings.iter().map(line).collect();
+        let path = plain(&path.to_string_lossy());
         let end = match findings.len() {
-            0 => format!("{}: clean\n", path.display()),
-            1 => format!("{}: 1 finding\n", path.display()),
-            count => format!("{}: {count} findings\n", path.display()),
+            0 => format!("{path}: clean\n"),
+            1 => format!("{path}: 1 finding\n"),
+            count => format!("{path}: {count} findings\n"),
         };
         report::print(&(lines + &end))
     };
@@ -189,16 +198,36 @@ fn verify(path: &Path, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn line(finding: &Finding) -> String {
-    format!("{}: {} (remedy: {})\n", finding.rule, finding.what, finding.remedy)
+    format!("{}: {} (remedy: {})\n", finding.rule, plain(&finding.what), finding.remedy)
 }
 
 fn unprinted(error: io::Error) -> Failure {
     failed("Writing to", Path::new("standard output"), error)
 }
 
+/// A variable of the environment; an empty one is none.
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 fn default_cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    cache.unwrap_or_else(|| PathBuf::from(".cache")).join("cks-iso")
+    if let Some(cache) = set("CKS_ISO_CACHE") {
+        return cache.into();
+    }
+    let home = || set("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let caches = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    caches.unwrap_or_else(|| PathBuf::from(".cache")).join("cks-iso")
+}
+
+fn epoch_of_environment() -> Result<Option<u64>, Failure> {
+    let Some(text) = set("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let text = text.to_string_lossy();
+    match text.parse() {
+        Ok(epoch) if epoch <= spec::MAX_EPOCH => Ok(Some(epoch)),
+        _ => {
+            let what = format!("SOURCE_DATE_EPOCH={text}: no number of seconds up to {}", spec::MAX_EPOCH);
+            Err(Failure::new(Code::ConfigInvalid, what).with_remedy("correct or unset SOURCE_DATE_EPOCH"))
+        }
+    }
 }

@@ -1,14 +1,15 @@
 //! A file of the ISO before it is written: a list of segments, each a few bytes in memory or a range
 //! of a file on this machine. Gigabytes are hashed and written from where they lie.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::{Code, Failure};
+use nix::fcntl::OFlag;
 
 use crate::progress::Bar;
 
@@ -27,13 +28,28 @@ impl Source {
     /// Opens the regular file or block device at `path`.
     ///
     /// # Errors
-    /// `IO` names the path.
+    /// `CONFIG_INVALID` when there is none, `IO` when it can't be read.
     pub fn open(path: &Path) -> Result<Arc<Self>, Failure> {
-        let file = File::open(path).map_err(|e| failed("Opening", path, e))?;
-        if file.metadata().map_err(|e| failed("Reading", path, e))?.is_dir() {
-            return Err(failed("Reading", path, io::ErrorKind::IsADirectory.into()));
+        let is_block = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
+        // Without the flag the open of a pipe would wait for a writer; with it, that of an optical drive
+        // would not wait for its disc.
+        let flags = if is_block { OFlag::empty() } else { OFlag::O_NONBLOCK };
+        let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+        let file = opened.map_err(|e| misnamed("Opening", path, e))?;
+        let kind = file.metadata().map_err(|e| failed("Reading", path, e))?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            let what = format!("{} is neither a regular file nor a block device", path.display());
+            return Err(Failure::new(Code::ConfigInvalid, what).with_remedy("correct the path"));
         }
         Self::of(file, path)
+    }
+
+    /// Whether it is a file, which ends where its content ends, and no device.
+    ///
+    /// # Errors
+    /// `IO` names the path.
+    pub fn is_regular(&self) -> Result<bool, Failure> {
+        self.file.metadata().map(|meta| meta.is_file()).map_err(|e| failed("Reading", &self.path, e))
     }
 
     /// Takes an open file; `path` is what messages call it.
@@ -278,6 +294,15 @@ pub fn failed(doing: &str, path: &Path, error: io::Error) -> Failure {
     Failure::new(code, format!("{doing} {}", path.display())).with_source(error)
 }
 
+/// As [`failed`], but where `path` leads to nothing, whoever named it has to correct it.
+#[must_use]
+pub fn misnamed(doing: &str, path: &Path, error: io::Error) -> Failure {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    let wrong = matches!(error.kind(), NotFound | NotADirectory | IsADirectory);
+    let failure = failed(doing, path, error);
+    if wrong { Failure { code: Code::ConfigInvalid, ..failure }.with_remedy("correct the path") } else { failure }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,6 +332,19 @@ mod tests {
         assert_eq!(rest, "6z");
         assert_eq!(content.read_at(8, &mut [0; 4]).unwrap(), 0);
         assert!(content.small(7).is_err());
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [&pipe, Path::new("/dev/zero"), dir.path(), &dir.path().join("absent"), Path::new("/etc/passwd/x")]
+        {
+            let failure = Source::open(path).unwrap_err();
+            assert_eq!(failure.code, Code::ConfigInvalid, "{failure}");
+            assert_eq!(failure.remedy(), "correct the path");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use bootstrap::failure::{Code, Failure};
 use futures::StreamExt;
 use url::Url;
 
-use crate::content::{Content, Source, failed};
+use crate::content::{Content, Source, failed, misnamed};
+use crate::partial::Partial;
 use crate::progress::{Bar, Progress};
 
 /// How long a server may be silent.
@@ -24,41 +25,44 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub fn fetch(url: &Url, digest: Digest, cache: &Path, progress: Progress) -> Result<PathBuf, Failure> {
     let directory = cache.join("sha256");
     let path = directory.join(digest.hex());
-    if path.exists() && Content::whole(&Source::open(&path)?).digest(&Bar::none())? == digest {
+    if is_cached(&path, digest)? {
         return Ok(path);
     }
-    fs::create_dir_all(&directory).map_err(|e| failed("Making", &directory, e))?;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".download-")
-        .tempfile_in(&directory)
-        .map_err(|e| failed("Making a temporary file in", &directory, e))?;
+    fs::create_dir_all(&directory).map_err(|e| misnamed("Making", &directory, e))?;
+    let partial = Partial::wait(&path)?;
+    // Another build may have had it downloaded meanwhile.
+    if is_cached(&path, digest)? {
+        return Ok(path);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| failed("Downloading into", &directory, e))?;
-    let found = runtime.block_on(download(url, temporary.as_file_mut(), &path, progress))?;
+    let found = runtime.block_on(download(url, partial.file(), &path, progress))?;
     if found != digest {
-        let what = format!("{url}: the download has the digest {found}, the spec says {digest}");
+        let what = format!("{}: the download has the digest {found}, the spec says {digest}", shown(url));
         return Err(Failure::new(Code::DigestMismatch, what)
             .with_remedy("correct sha256 in the spec if the new file is the wanted one, else correct url"));
     }
-    temporary.as_file().sync_all().map_err(|e| failed("Writing", &path, e))?;
-    temporary.persist(&path).map_err(|e| failed("Writing", &path, e.error))?;
-    sync_directory(&directory)?;
+    partial.finish()?;
     Ok(path)
 }
 
-/// Makes a rename in `directory` durable.
-///
-/// # Errors
-/// `IO` names the directory.
-pub fn sync_directory(directory: &Path) -> Result<(), Failure> {
-    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| failed("Syncing", directory, e))
+fn is_cached(path: &Path, digest: Digest) -> Result<bool, Failure> {
+    Ok(path.exists() && Content::whole(&Source::open(path)?).digest(&Bar::none())? == digest)
 }
 
-async fn download(url: &Url, out: &mut File, path: &Path, progress: Progress) -> Result<Digest, Failure> {
+/// `url` as it is shown: without user name and password.
+fn shown(url: &Url) -> Url {
+    let mut shown = url.clone();
+    // Refused only where there is no host, and http always has one.
+    let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+    shown
+}
+
+async fn download(url: &Url, mut out: &File, path: &Path, progress: Progress) -> Result<Digest, Failure> {
     let lost = |e: reqwest::Error| {
-        Failure::new(Code::SourceUnreachable, format!("Downloading {url}")).with_source(e.without_url())
+        Failure::new(Code::SourceUnreachable, format!("Downloading {}", shown(url))).with_source(e.without_url())
     };
     let client = reqwest::Client::builder().connect_timeout(SILENCE).read_timeout(SILENCE).build().map_err(lost)?;
     let response = client.get(url.clone()).send().await.map_err(lost)?;
@@ -69,7 +73,7 @@ async fn download(url: &Url, out: &mut File, path: &Path, progress: Progress) ->
             500..=599 | 408 | 429 => Code::SourceUnreachable,
             _ => Code::SourceInvalid,
         };
-        return Err(Failure::new(code, format!("Downloading {url}: HTTP {status}"))
+        return Err(Failure::new(code, format!("Downloading {}: HTTP {status}", shown(url)))
             .with_remedy("correct the url in the spec, or try again later"));
     }
     let bar = progress.start("Downloading", response.content_length().unwrap_or(0));

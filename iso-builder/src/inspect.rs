@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bootstrap::bundle::{Image, Manifest};
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
+use bootstrap::text::plain;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -68,26 +69,26 @@ impl Inspection {
         writeln!(out, "\nFiles")?;
         for (group, files) in groups {
             let size: u64 = files.iter().map(|(_, file)| file.size).sum();
-            let title = if group.is_empty() { "./".to_owned() } else { format!("{group}/") };
+            let title = if group.is_empty() { "./".to_owned() } else { plain(group) + "/" };
             writeln!(out, "  {title:42} {:>12}  {}", HumanBytes(size).to_string(), bar(size, total))?;
             for (name, file) in files {
-                writeln!(out, "    {name:40} {:>12}  {:04o}", HumanBytes(file.size).to_string(), file.mode)?;
+                writeln!(out, "    {:40} {:>12}  {:04o}", plain(name), HumanBytes(file.size).to_string(), file.mode)?;
             }
         }
         writeln!(out, "  {:42} {:>12}", format!("{} files", self.files.len()), HumanBytes(total).to_string())
     }
 
     fn manifest(&self, manifest: &Manifest, out: &mut String) -> fmt::Result {
-        writeln!(out, "Bundle     {} for {}", manifest.name, manifest.arch)?;
+        writeln!(out, "Bundle     {} for {}", plain(&manifest.name), manifest.arch)?;
         if let Some(digest) = self.manifest_sha256 {
             writeln!(out, "Manifest   {digest}")?;
         }
         for (at, component) in manifest.components.iter().enumerate() {
             let title = if at == 0 { "Versions" } else { "" };
-            writeln!(out, "{title:10} {} {}", component.name, component.version)?;
+            writeln!(out, "{title:10} {} {}", plain(&component.name), plain(&component.version))?;
         }
         if let Some(image) = &manifest.sandbox_image {
-            writeln!(out, "Sandbox    {image}")?;
+            writeln!(out, "Sandbox    {}", plain(image))?;
         }
         self.files(out)?;
         if !manifest.images.is_empty() {
@@ -96,7 +97,7 @@ impl Inspection {
         for image in &manifest.images {
             let roles: Vec<_> = image.roles.iter().map(|role| role.as_str()).collect();
             let (digest, size) = (image.digest.short(), HumanBytes(size_of(image, manifest)).to_string());
-            writeln!(out, "  {:56} {digest}  {size:>12}  {}", image.reference, roles.join(", "))?;
+            writeln!(out, "  {:56} {digest}  {size:>12}  {}", plain(&image.reference), roles.join(", "))?;
         }
         if !manifest.images.is_empty() {
             let size = manifest.blobs.iter().map(|blob| blob.size).sum();
@@ -107,9 +108,9 @@ impl Inspection {
     }
 
     fn all(&self, out: &mut String) -> fmt::Result {
-        writeln!(out, "ISO        {}", self.path.display())?;
+        writeln!(out, "ISO        {}", plain(&self.path.to_string_lossy()))?;
         writeln!(out, "Size       {} ({} bytes)", HumanBytes(self.size), self.size)?;
-        writeln!(out, "Volume     {}", self.volume_id)?;
+        writeln!(out, "Volume     {}", plain(&self.volume_id))?;
         match &self.manifest {
             Some(manifest) => self.manifest(manifest, out),
             None => {

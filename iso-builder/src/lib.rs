@@ -11,6 +11,7 @@
 //! | [`iso`] | the ISO 9660 writer |
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
 //! | [`opened`] | an ISO opened for reading |
+//! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
 
 pub mod build;
@@ -23,6 +24,7 @@ pub mod images;
 pub mod inspect;
 pub mod iso;
 pub mod opened;
+pub mod partial;
 pub mod progress;
 pub mod report;
 pub mod spec;

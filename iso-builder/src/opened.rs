@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest};
 use bootstrap::digest::Digest;
 use bootstrap::disc::{self, Disc, DiscFile};
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 
 use crate::bundle::named;
 use crate::content::{Content, Source};
@@ -28,11 +28,18 @@ impl Opened {
     /// Opens the ISO, or the device with its disc, at `path`.
     ///
     /// # Errors
-    /// `IO`, `SOURCE_INVALID` or `SOURCE_TRUNCATED` name the path.
+    /// `CONFIG_INVALID`, `IO`, `SOURCE_INVALID` or `SOURCE_TRUNCATED` name the path.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let source = Source::open(path)?;
         let whole = Content::whole(&source);
-        let naming = |failure| named(&path.display().to_string(), failure);
+        let naming = |failure: Failure| {
+            let remedy = match failure.code {
+                Code::SourceInvalid => "name a CKS ISO, or a device with its disc",
+                Code::SourceTruncated => "compare its size with the original's, and copy the original again",
+                code => code.remedy(),
+            };
+            named(&path.display().to_string(), failure).with_remedy(remedy)
+        };
         let disc = disc::read(whole.reader()).map_err(naming)?;
         let joliet_volume_id = disc::joliet_volume_id(whole.reader()).map_err(naming)?;
         let application_id = disc::application_id(whole.reader()).map_err(naming)?;
@@ -43,6 +50,15 @@ impl Opened {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.whole.length()
+    }
+
+    /// Bytes behind the end of the volume: of a file; a device may be larger than its disc.
+    ///
+    /// # Errors
+    /// `IO` names the path.
+    pub fn appended(&self) -> Result<u64, Failure> {
+        let more = self.size().saturating_sub(self.disc.volume_bytes);
+        Ok(if self.source.is_regular()? { more } else { 0 })
     }
 
     /// The bytes of `file`.

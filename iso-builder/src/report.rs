@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use bootstrap::failure::Failure;
+use bootstrap::text::plain;
 use serde::Serialize;
 
 /// Prints a result; a reader that went away (`| head`) is no failure.
@@ -22,7 +23,14 @@ pub fn print(text: &str) -> io::Result<()> {
 /// # Errors
 /// Standard output can't be written.
 pub fn print_json(value: &impl Serialize) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(value)?;
+    let mut text = String::new();
+    // The control characters beyond ASCII, which JSON lets stand.
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        match c {
+            c if c.is_control() && c != '\n' => text += &format!("\\u{:04x}", u32::from(c)),
+            c => text.push(c),
+        }
+    }
     print(&(text + "\n"))
 }
 
@@ -39,5 +47,10 @@ pub fn failure(failure: &Failure) -> String {
         }
         source = error.source();
     }
-    format!("error[{}]: {chain}\nremedy: {}\n", failure.code, failure.remedy())
+    format!("error[{}]: {}\nremedy: {}\n", failure.code, lines(&chain), lines(failure.remedy()))
+}
+
+/// `text` as it may go to a terminal, line by line.
+fn lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }

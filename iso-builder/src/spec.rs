@@ -1,12 +1,17 @@
 //! The spec: what goes on the ISO, as TOML. `docs/iso-format.md` describes every key.
 
+mod stock;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bootstrap::bundle::{Arch, MANIFEST_PATH};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use crate::text::without_users;
 
 /// The time that dates everything on the ISO where neither the spec nor `SOURCE_DATE_EPOCH` gives one:
 /// 1980-01-01, the first that every format inside can hold. Seconds since 1970.
@@ -25,6 +30,7 @@ pub struct Spec {
     /// The build's name, for people: `v1.33.1-calico`.
     pub name: String,
     /// The machine architecture that everything is for.
+    #[serde(deserialize_with = "arch")]
     pub arch: Arch,
     /// The time that dates everything, in seconds since 1970.
     pub epoch: Option<u64>,
@@ -119,7 +125,7 @@ impl Spec {
     /// # Errors
     /// `SPEC_INVALID` names the key and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let spec: Self = toml::from_str(text).map_err(|e| invalid(e.to_string().trim_end()))?;
+        let spec: Self = toml::from_str(text).map_err(|e| invalid(without_users(e.to_string().trim_end())))?;
         spec.check()?;
         Ok(spec)
     }
@@ -129,12 +135,9 @@ impl Spec {
         if self.epoch.is_some_and(|epoch| epoch > MAX_EPOCH) {
             return Err(invalid(format!("epoch: at most {MAX_EPOCH}, the year 2106")));
         }
-        let tarballs = [("cni-plugins", &self.cni_plugins), ("cri-tools", &self.cri_tools), ("etcd", &self.etcd)];
-        for (key, tarball) in tarballs {
-            if let Some(tarball) = tarball {
-                check_version(key, &tarball.version)?;
-                tarball.origin(key)?;
-            }
+        for (key, tarball) in self.tarballs() {
+            check_version(key, &tarball.version)?;
+            tarball.origin(key)?;
         }
         if let Some(kubernetes) = &self.kubernetes {
             check_version("kubernetes", &kubernetes.version)?;
@@ -150,11 +153,17 @@ impl Spec {
                 "manifests: snapshot-crds.yaml needs manifest.yaml beside it: control planes copy both",
             ));
         }
-        let nothing = tarballs.iter().all(|(_, tarball)| tarball.is_none()) && self.inputs().is_empty();
-        if nothing {
+        if self.tarballs().is_empty() && self.inputs().is_empty() {
             return Err(invalid("no component: give at least one of kubernetes, cni-plugins, cri-tools, etcd, images"));
         }
         Ok(())
+    }
+
+    /// The tarball components that there are, with their key.
+    #[must_use]
+    pub fn tarballs(&self) -> Vec<(&'static str, &Tarball)> {
+        let tarballs = [("cni-plugins", &self.cni_plugins), ("cri-tools", &self.cri_tools), ("etcd", &self.etcd)];
+        tarballs.into_iter().filter_map(|(key, tarball)| Some((key, tarball.as_ref()?))).collect()
     }
 
     /// Every plain file of the spec, with its key.
@@ -222,8 +231,9 @@ fn one_origin(
         (Some(file), None, sha256) => Ok(Origin::File(file.clone(), sha256)),
         (None, Some(url), Some(sha256)) => match url::Url::parse(url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Origin::Url(url, sha256)),
-            Ok(_) => Err(invalid(format!("{key}.url: {url:?} is neither http nor https"))),
-            Err(e) => Err(invalid(format!("{key}.url: {url:?}: {e}"))),
+            // The URL is not shown: it may hold a password.
+            Ok(url) => Err(invalid(format!("{key}.url: {:?} is neither http nor https", url.scheme()))),
+            Err(e) => Err(invalid(format!("{key}.url: {e}"))),
         },
         (None, Some(_), None) => Err(invalid(format!("{key}.sha256: missing; a download needs its digest"))),
         _ => Err(invalid(format!("{key}: {want}"))),
@@ -265,6 +275,23 @@ fn check_manifest_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+fn arch<'de, D: Deserializer<'de>>(text: D) -> Result<Arch, D::Error> {
+    let text = String::deserialize(text)?;
+    let unknown = || D::Error::custom(format!("{text:?} is neither amd64 (x86_64) nor arm64 (aarch64)"));
+    Arch::parse(&text).ok_or_else(unknown)
+}
+
+/// The failure of a path that the spec names, not the command line: wrong ones are the spec's fault.
+#[must_use]
+pub fn in_spec(failure: Failure) -> Failure {
+    match failure.code {
+        Code::ConfigInvalid => {
+            Failure { code: Code::SpecInvalid, ..failure }.with_remedy("correct the path in the spec")
+        }
+        _ => failure,
+    }
+}
+
 /// A `SPEC_INVALID` failure.
 #[must_use]
 pub fn invalid(what: impl Into<String>) -> Failure {
@@ -301,6 +328,13 @@ mod tests {
     }
 
     #[test]
+    fn the_kernels_spellings_of_an_architecture_are_read() {
+        for (text, arch) in [("x86_64", Arch::Amd64), ("aarch64", Arch::Arm64), ("arm64", Arch::Arm64)] {
+            assert_eq!(Spec::parse(&GOOD.replace("\"amd64\"", &format!("{text:?}"))).unwrap().arch, arch);
+        }
+    }
+
+    #[test]
     fn every_refusal_names_the_key() {
         let sha = "sha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"";
         for (from, to, want) in [
@@ -330,6 +364,11 @@ mod tests {
             assert_eq!(failure.code, Code::SpecInvalid);
             assert!(failure.what.contains(want), "{to:?} gives {failure}");
         }
+        let secret = GOOD.replace("https://dl", "ftp://me:secret@dl");
+        assert!(!Spec::parse(&secret).unwrap_err().what.contains("secret"));
+        let secret = GOOD.replace("https://dl", "https://me:secret@dl").replace("url =", "ulr =");
+        let said = Spec::parse(&secret).unwrap_err().what;
+        assert!(!said.contains("secret") && said.contains("https://dl.k8s.io/"), "{said}");
         assert!(Spec::parse("name = \"a\"\narch = \"arm64\"").unwrap_err().what.contains("no component"));
     }
 }

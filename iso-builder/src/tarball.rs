@@ -5,17 +5,18 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use bootstrap::bundle::{Arch, Member, layout};
+use bootstrap::bounded::Bounded;
+use bootstrap::bundle::{Arch, Kind, Member, layout};
 use bootstrap::digest::Hasher;
 use bootstrap::failure::{Code, Failure};
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, GzBuilder};
 use tar::EntryType;
 
-use crate::content::failed;
+use crate::content::{failed, misnamed};
 use crate::elf;
 use crate::progress::Bar;
-use crate::spec::invalid;
+use crate::spec::{in_spec, invalid};
 
 /// Entries in one tarball: a hundred times what any release has.
 const MAX_ENTRIES: usize = 10_000;
@@ -34,10 +35,13 @@ pub fn members(reader: impl Read, what: &str, arch: Arch) -> Result<Vec<Member>,
         let kind = if crate::text::is_html(begin) { "an HTML page" } else { "not gzip'd" };
         return Err(Failure::new(Code::ContentInvalid, format!("{what} is {kind}")));
     }
-    let mut archive = tar::Archive::new(MultiGzDecoder::new(begin.chain(reader)));
+    let (reader, budget) = Bounded::new(MultiGzDecoder::new(begin.chain(reader)));
+    let mut archive = tar::Archive::new(reader);
     let mut members = Vec::new();
     for (count, entry) in archive.entries().map_err(|e| unreadable(what, &e))?.enumerate() {
         let mut entry = entry.map_err(|e| unreadable(what, &e))?;
+        // Its content, read here or passed over, and then the next one's headers.
+        budget.allow(entry.size());
         if count >= MAX_ENTRIES {
             return Err(Failure::new(Code::ContentInvalid, format!("{what} has more than {MAX_ENTRIES} entries")));
         }
@@ -46,7 +50,7 @@ pub fn members(reader: impl Read, what: &str, arch: Arch) -> Result<Vec<Member>,
         }
     }
     // The checksum stands behind the end of the tar.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|e| unreadable(what, &e))?;
+    io::copy(&mut archive.into_inner().into_inner(), &mut io::sink()).map_err(|e| unreadable(what, &e))?;
     members.sort();
     if let Some(twice) = members.windows(2).find(|pair| pair[0].path == pair[1].path) {
         let what = format!("{what} holds {:?} twice", twice[0].path);
@@ -56,6 +60,28 @@ pub fn members(reader: impl Read, what: &str, arch: Arch) -> Result<Vec<Member>,
         return Err(Failure::new(Code::ContentInvalid, format!("{what} holds no file")));
     }
     Ok(members)
+}
+
+/// Accepts a tarball of `kind`, called `what` in messages, that has what the stock scripts take out of it.
+///
+/// # Errors
+/// `CONTENT_INVALID` names the program that is missing.
+pub fn check_purpose(kind: Kind, what: &str, members: &[Member]) -> Result<(), Failure> {
+    let at_top = |name: &str| members.iter().any(|member| member.path == name);
+    // The stock script takes `etcd*/etcd` and `etcd*/etcdctl`.
+    let below_etcd = |name: &str| {
+        let mut parts = members.iter().filter_map(|member| member.path.split_once('/'));
+        parts.any(|(directory, rest)| directory.starts_with("etcd") && rest == name)
+    };
+    let lacks = match kind {
+        Kind::CniPlugins if !at_top("bridge") && !at_top("loopback") => "bridge or loopback at its top",
+        Kind::CriTools if !at_top("crictl") => "crictl at its top",
+        Kind::Etcd if !below_etcd("etcd") => "etcd in a directory etcd*",
+        Kind::Etcd if !below_etcd("etcdctl") => "etcdctl in a directory etcd*",
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Code::ContentInvalid, format!("{what} has no {lacks}"))
+        .with_remedy("take upstream's tarball, or the programs themselves"))
 }
 
 fn member<R: Read>(entry: &mut tar::Entry<'_, R>, what: &str, arch: Arch) -> Result<Option<Member>, Failure> {
@@ -115,9 +141,9 @@ fn unreadable(what: &str, error: &io::Error) -> Failure {
 /// The regular files of `directory`, sorted.
 ///
 /// # Errors
-/// `SPEC_INVALID` when there is none, `IO` when it can't be read.
+/// `SPEC_INVALID` when there is none, or no such directory; `IO` when it can't be read.
 pub fn files_of(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let listing = std::fs::read_dir(directory).map_err(|e| failed("Listing", directory, e))?;
+    let listing = std::fs::read_dir(directory).map_err(|e| in_spec(misnamed("Listing", directory, e)))?;
     let mut files = Vec::new();
     for entry in listing {
         let path = entry.map_err(|e| failed("Listing", directory, e))?.path();
@@ -222,6 +248,35 @@ mod tests {
         tar.into_inner().unwrap().finish().unwrap()
     }
 
+    /// A file whose extended header has `size` bytes.
+    fn long_name(size: usize) -> Vec<u8> {
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), Compression::fast()));
+        tar.append_pax_extensions([("path", &b"x".repeat(size)[..])]).unwrap();
+        tar.append(&header("x", EntryType::Regular, 0o755, 0, 1).unwrap(), &b"x"[..]).unwrap();
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn tarballs_have_what_they_are_for() {
+        for (kind, paths, good) in [
+            (Kind::CniPlugins, &["loopback", "LICENSE"][..], true),
+            (Kind::CniPlugins, &["bin/bridge"], false),
+            (Kind::CriTools, &["crictl"], true),
+            (Kind::CriTools, &["bin/crictl", "critest"], false),
+            (Kind::Etcd, &["etcd-v3/etcd", "etcd-v3/etcdctl"], true),
+            (Kind::Etcd, &["etcd", "etcdctl"], false),
+            (Kind::Etcd, &["v3/etcd", "v3/etcdctl"], false),
+            (Kind::Etcd, &["etcd-v3/bin/etcd", "etcd-v3/bin/etcdctl"], false),
+            (Kind::Etcd, &["etcd-v3/etcd"], false),
+            (Kind::Other, &[], true),
+        ] {
+            let member =
+                |path: &&str| Member { path: (*path).into(), size: 1, mode: 0o755, sha256: Hasher::default().finish() };
+            let members: Vec<_> = paths.iter().map(member).collect();
+            assert_eq!(check_purpose(kind, "t", &members).is_ok(), good, "{kind:?} {paths:?}");
+        }
+    }
+
     #[test]
     fn members_are_told_and_unsafe_ones_refused() {
         use EntryType::{Directory, Fifo, Regular, Symlink};
@@ -237,6 +292,7 @@ mod tests {
             (tarball(&[("a", Regular, &arm)]), Code::ArchMismatch),
             (tarball(&[("a", Regular, b"1"), ("./a", Regular, b"2")]), Code::ContentInvalid),
             (tarball(&[]), Code::ContentInvalid),
+            (long_name(8 << 20), Code::ContentInvalid),
             (good[..good.len() - 4].to_vec(), Code::ContentInvalid),
             (b"<html>".to_vec(), Code::ContentInvalid),
             (vec![], Code::ContentInvalid),

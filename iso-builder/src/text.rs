@@ -28,9 +28,33 @@ pub fn check_text(what: &str, bytes: &[u8]) -> Result<(), Failure> {
         .with_remedy("replace it with the real file: a download was perhaps an error page"))
 }
 
+/// `text` without the user names and passwords of the URLs in it.
+#[must_use]
+pub fn without_users(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| matches!(c, '/' | '"' | '\'') || c.is_whitespace()).unwrap_or(part.len());
+        let host = part[..end].rfind('@').map_or(0, |at| at + 1);
+        shown = shown + "://" + &part[host..];
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_are_cut_out_of_urls() {
+        for (text, want) in [
+            ("a https://me:se@cret@b/c@d and ftp://e", "a https://b/c@d and ftp://e"),
+            ("url = \"http://me@b\" # f@g", "url = \"http://b\" # f@g"),
+            ("none@all", "none@all"),
+        ] {
+            assert_eq!(without_users(text), want);
+        }
+    }
 
     #[test]
     fn error_pages_are_told_from_manifests() {

@@ -22,18 +22,23 @@ pub struct Finding {
 }
 
 /// The rules with their remedies, in the order of `docs/iso-format.md`.
-pub const RULES: [(&str, &str); 15] = [
+pub const RULES: [(&str, &str); 20] = [
     ("volume-id", "build the ISO with cks-iso, or with genisoimage -V CDROM: nodes look for that label"),
+    ("volume-size", "replace the ISO by the original: bytes were appended to it"),
     ("manifest", "build the ISO with cks-iso build; a stock ISO has no manifest to verify against"),
     ("manifest-digest", "replace the ISO: its manifest is not the one that was built"),
     ("entry-missing", REPLACE),
     ("entry-size", REPLACE),
     ("entry-digest", REPLACE),
+    ("entry-role", "rebuild the ISO with cks-iso: its manifest gives a file to the wrong nodes"),
+    ("file-mode", "rebuild the ISO from files that everybody may read, or with cks-iso"),
     ("file-unlisted", "build the ISO with cks-iso build: files must not be added to a finished ISO"),
     ("member", REPLACE),
+    ("member-missing", "rebuild the ISO with upstream's tarball, or the programs themselves"),
     ("blob", REPLACE),
     ("image-list", REPLACE),
     ("image-archive", "keep nothing but image archives in docker/: nodes import every file there"),
+    ("image-arch", "rebuild the ISO with images for its architecture"),
     ("elf-arch", "rebuild the ISO with programs for its architecture"),
     ("top-level-first", "rebuild the ISO with cks-iso: the virtual router's wget needs a file before all directories"),
     ("one-match", "keep one file per glob: nodes hand all matches to one tar command"),
@@ -55,6 +60,12 @@ pub fn finding(rule: &'static str, what: impl Into<String>) -> Finding {
 /// `IO` when the ISO can't be read; what is wrong with what was read are findings.
 pub fn verify(iso: &Opened, progress: Progress) -> Result<Vec<Finding>, Failure> {
     let mut findings = volume_ids(iso);
+    let appended = iso.appended()?;
+    if appended > 0 {
+        let what = format!("{appended} bytes lie behind the end of the volume, {} bytes", iso.disc.volume_bytes);
+        findings.push(finding("volume-size", what));
+    }
+    findings.extend(unreadable(iso));
     let paths: Vec<_> = iso.disc.files.iter().map(|file| file.path.as_str()).collect();
     findings.extend(broken_rules(&paths).into_iter().map(|(rule, what)| finding(rule, what)));
     let manifest = match iso.manifest() {
@@ -95,8 +106,19 @@ fn volume_ids(iso: &Opened) -> Vec<Finding> {
     findings
 }
 
+/// Files that not everybody may read: the virtual router's web server is nobody special.
+fn unreadable(iso: &Opened) -> Vec<Finding> {
+    let files = iso.disc.files.iter().filter(|file| file.mode & 0o444 != 0o444);
+    files.map(|file| finding("file-mode", format!("{} has the mode {:04o}", file.path, file.mode))).collect()
+}
+
 fn unlisted(iso: &Opened, manifest: &Manifest) -> Vec<Finding> {
     let listed = |path: &str| path == MANIFEST_PATH || manifest.entry(path).is_some();
-    let files = iso.disc.files.iter().filter(|file| !listed(&file.path));
-    files.map(|file| finding("file-unlisted", format!("{} stands in no entry of the manifest", file.path))).collect()
+    let files = iso.disc.files.iter().map(|file| &file.path).filter(|path| !listed(path));
+    let unlisted = files.map(|path| format!("{path} stands in no entry of the manifest"));
+    let others = iso.disc.others.iter().map(|path| match path.strip_suffix('/') {
+        Some(directory) => format!("{directory} is an empty directory"),
+        None => format!("{path} is a link, a device or a pipe, which no entry of the manifest is"),
+    });
+    unlisted.chain(others).map(|what| finding("file-unlisted", what)).collect()
 }

@@ -219,6 +219,11 @@ fn json_and_text_say_the_same() {
     let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso", "--json", "--name", "another"]);
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let built: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = built["warnings"].as_array().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("dashboard.yaml"), "{warnings:?}");
+    let said = bed.cks_iso(&["build", "spec.toml", "-o", "other.iso"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(said.lines().filter(|line| line.starts_with("warning: stock nodes need ")).count(), 1, "{said}");
     let iso = Content::whole(&iso_builder::content::Source::open(&bed.path("out.iso")).unwrap());
     assert_eq!(built["sha256"], iso.digest(&iso_builder::progress::Bar::none()).unwrap().to_string());
     assert_eq!(built["size"], iso.length());

@@ -18,14 +18,30 @@ fn downloads_are_checked_and_kept() {
     assert!(first == fs::read(bed.build()).unwrap());
     assert_eq!(server.asked(), 1, "the second build takes the cache");
 
-    // A damaged cache is not trusted.
+    // A damaged cache is not trusted, and what a killed download left is taken over.
     bed.write(&format!("cache/sha256/{digest}"), "damaged");
+    bed.write(&format!("cache/sha256/.{digest}.partial"), "half");
     assert!(first == fs::read(bed.build()).unwrap());
     assert_eq!(server.asked(), 2);
     assert_eq!(fs::read_dir(bed.path("cache/sha256")).unwrap().count(), 1, "no temporary file stays");
 
     // The same ISO as from local files.
     assert!(first == fs::read(Bed::new().build()).unwrap());
+}
+
+#[test]
+fn passwords_are_sent_but_not_shown() {
+    let server = Server::start(&[("/other", "200 OK", b"other".to_vec())]);
+    let digest = Digest::of(b"wanted").hex();
+    for url in [server.url("/missing"), server.url("/other"), "http://127.0.0.1:1/kubelet".to_owned()] {
+        let bed = Bed::new();
+        let with_password = url.replace("http://", "http://me:secret@");
+        bed.edit("file = \"bin/kubelet\"", &format!("url = \"{with_password}\", sha256 = \"{digest}\""));
+        let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(&url), "{said}");
+        assert!(!said.contains("secret") && !said.contains("me:"), "{said}");
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use bootstrap::bundle::Place;
+use bootstrap::bundle::{Arch, Place};
 use iso_builder::opened::Opened;
 use serde_json::Value;
 
+use crate::fixture::archives::{Image, docker_save, layer};
 use crate::fixture::{Bed, arch, by_xorriso, run};
 
 /// The rules that `cks-iso verify` names, with its whole output.
@@ -70,10 +71,17 @@ fn repacked(bed: &Bed, change: &str, volume: &str) {
     run(bed.dir(), "genisoimage", &["-quiet", "-V", volume, "-J", "-R", "-l", "-o", "out.iso", "tree"]);
 }
 
+/// Changes the first image's first diff id in the manifest.
+const FIRST_DIFF_ID: &str = r#"sed -i '0,/"diff_ids"/{/"diff_ids"/{n;s/sha256:../sha256:00/}}' cks-bundle.json"#;
+const WITHOUT_CRICTL: &[&str] =
+    &["manifest-digest", "entry-size", "entry-digest", "member", "member", "member-missing"];
+
 #[test]
 fn broken_layouts_are_found() {
     let bed = Bed::new();
     bed.build();
+    let image = Image { reference: "quay.io/more:1", arch: arch().as_str(), layers: vec![layer("more", 10)] };
+    docker_save(&bed.path("c.tar"), &[image]);
     for (change, volume, rules) in [
         ("true", "CDROM", &["manifest-digest"][..]),
         ("true", "OTHER", &["volume-id", "volume-id", "manifest-digest"]),
@@ -84,11 +92,63 @@ fn broken_layouts_are_found() {
         ("mkdir docker/a; echo > docker/a/b", "CDROM", &["manifest-digest", "file-unlisted", "image-archive"]),
         ("cp cni/*.tgz cni/cni-plugins-x64.tgz", "CDROM", &["one-match", "manifest-digest", "file-unlisted"]),
         ("rm cks-bundle.json", "CDROM", &["manifest"]),
+        ("ln -s kubelet k8s/link", "CDROM", &["manifest-digest", "file-unlisted"]),
+        ("mkdir empty; mkfifo pipe", "CDROM", &["manifest-digest", "file-unlisted", "file-unlisted"]),
+        ("chmod 600 network.yaml", "CDROM", &["file-mode", "manifest-digest"]),
+        ("echo x > $(printf 'a%.0s' {1..70})", "CDROM", &["name-length", "manifest-digest", "file-unlisted"]),
+        ("cp ../c.tar docker/more.tar", "CDROM", &["manifest-digest", "file-unlisted", "image-list"]),
+        ("sed -i 's/\"cluster-manifest\"/\"other\"/' cks-bundle.json", "CDROM", &["manifest-digest", "entry-role"]),
+        (FIRST_DIFF_ID, "CDROM", &["manifest-digest", "image-list"]),
+        ("tar -czf cri-tools/*.gz -C .. kubelet.service", "CDROM", WITHOUT_CRICTL),
         ("rm cks-bundle.json 10-kubeadm.conf", "CDROM", &["top-level-first", "manifest"]),
     ] {
         repacked(&bed, change, volume);
         let (found, said) = verify(&bed);
         assert_eq!(found, rules, "{change}: {said}");
+    }
+}
+
+#[test]
+fn a_manifest_for_another_architecture_is_found() {
+    let bed = Bed::new();
+    bed.build();
+    let other = if arch() == Arch::Amd64 { Arch::Arm64 } else { Arch::Amd64 };
+    let change = format!("sed -i 's/\"arch\": \"{}\"/\"arch\": \"{other}\"/' cks-bundle.json", arch());
+    repacked(&bed, &change, "CDROM");
+    let (found, said) = verify(&bed);
+    assert_eq!(found.iter().filter(|rule| *rule == "image-arch").count(), 4, "{said}");
+    assert!(found.iter().any(|rule| rule == "elf-arch"), "{said}");
+    assert!(said.contains(&format!("is for {}, the bundle is for {other}", arch())), "{said}");
+}
+
+#[test]
+fn bytes_behind_the_volume_are_found() {
+    let bed = Bed::new();
+    let good = fs::read(bed.build()).unwrap();
+    bed.write("out.iso", [&good[..], b"more"].concat());
+    let (found, said) = verify(&bed);
+    assert_eq!(found, ["volume-size"]);
+    assert!(said.contains("4 bytes lie behind the end of the volume"), "{said}");
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let bed = Bed::new();
+    let mut bytes = fs::read(bed.build()).unwrap();
+    bytes[32_768 + 40..32_768 + 45].copy_from_slice("\x1b[\u{9b}x".as_bytes());
+    bed.write("out.iso", bytes);
+    bed.write("\x1bname", "no ISO");
+    for args in [
+        &["inspect", "out.iso"][..],
+        &["inspect", "out.iso", "--json"],
+        &["verify", "out.iso"],
+        &["verify", "\x1bname"],
+        &["inspect", "\x1babsent"],
+    ] {
+        let output = bed.cks_iso(args);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(said.contains("1b"), "{args:?}: {said}");
+        assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{args:?}: {said:?}");
     }
 }
 
@@ -120,10 +180,13 @@ fn what_is_no_whole_iso_is_refused() {
             let output = bed.cks_iso(&[command, "out.iso"]);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(said.starts_with(&format!("error[{code}]: out.iso: ")), "{said}");
+            assert!(!said.contains("serve") && !said.contains("attach"), "{said}");
             assert_eq!(output.status.code(), Some(65));
         }
     }
     let output = bed.cks_iso(&["inspect", "absent.iso"]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error[IO]: Opening absent.iso: No such file"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).starts_with("error[CONFIG_INVALID]: Opening absent.iso: No such file")
+    );
 }

@@ -21,6 +21,7 @@ fn image(options: &IsoOptions) -> Vec<u8> {
         tree.insert(path, Node::file(Content::bytes(content(path))).with_attrs(attrs)).unwrap();
     }
     tree.insert("k8s/link", Node::symlink("kubelet")).unwrap();
+    tree.insert("k8s/none/at/all", Node::dir()).unwrap();
     let size = plan(&tree, options).unwrap().size();
     let mut device = MemDevice::new(vec![0; size as usize], BlockSize::new(2048).unwrap());
     sync::write(&mut device, &tree, options).unwrap();
@@ -47,6 +48,8 @@ fn rock_ridge_names_come_first_then_joliet_then_plain_ones() {
     let mut want: Vec<_> = FILES.iter().map(|(path, _)| *path).collect();
     want.sort_unstable();
     assert_eq!(paths(&disc), want);
+    assert_eq!(disc.others, ["k8s/link", "k8s/none/at/all/"]);
+    assert_eq!(disc.volume_bytes, rock_ridge.len() as u64);
     for (path, mode) in FILES {
         let file = disc.file(path).unwrap();
         assert_eq!((file.size, file.mode, file.extents.len()), (5000, *mode, 1), "{path}");

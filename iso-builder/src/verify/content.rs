@@ -1,9 +1,9 @@
 //! The bytes of an ISO against its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bootstrap::archive;
-use bootstrap::bundle::{Entry, Kind, Manifest, Member, Place, layout};
+use bootstrap::archive::{self, Archive};
+use bootstrap::bundle::{Arch, Entry, Kind, Manifest, Member, Place, layout};
 use bootstrap::failure::{Code, Failure};
 
 use super::{Finding, finding};
@@ -36,6 +36,10 @@ pub(super) fn entries(iso: &Opened, manifest: &Manifest, progress: Progress) -> 
             }
             None => findings.push(finding("entry-digest", format!("{path} has no digest in the manifest"))),
         }
+        let kind = layout::kind_of(path);
+        if (entry.kind, &entry.roles) != (kind, &layout::roles_of(kind)) {
+            findings.push(finding("entry-role", format!("{path} has another kind or other roles than its place says")));
+        }
         findings.extend(inside(entry, &content, manifest)?);
     }
     bar.finish();
@@ -51,7 +55,12 @@ fn inside(entry: &Entry, content: &Content, manifest: &Manifest) -> Result<Vec<F
         }
         Kind::CniPlugins | Kind::CriTools | Kind::Etcd => {
             match tarball::members(content.reader(), &entry.path, manifest.arch) {
-                Ok(found) => Ok(differing(&entry.path, &entry.members, &found)),
+                Ok(found) => {
+                    let lacks = tarball::check_purpose(entry.kind, &entry.path, &found).err();
+                    let mut findings = differing(&entry.path, &entry.members, &found);
+                    findings.extend(lacks.map(|failure| finding("member-missing", failure.what)));
+                    Ok(findings)
+                }
                 Err(failure) if failure.code == Code::Io => Err(failure),
                 Err(failure) if failure.code == Code::ArchMismatch => Ok(vec![finding("elf-arch", failure.what)]),
                 Err(failure) => Ok(vec![finding("member", failure.what)]),
@@ -107,33 +116,46 @@ fn uses(image: &bootstrap::bundle::Image, blob: &bootstrap::bundle::Blob) -> boo
 /// Everything in `docker/` is an image archive, and together they hold the manifest's images.
 pub(super) fn archives(iso: &Opened, manifest: Option<&Manifest>) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
-    let mut found = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for file in iso.disc.files.iter().filter(|file| file.path.starts_with("docker/")) {
         if layout::kind_of(&file.path) != Kind::ImageArchive {
             findings.push(finding("image-archive", format!("{} lies in a directory below docker/", file.path)));
             continue;
         }
         match archive::read(iso.content(file).reader(), &file.path) {
-            Ok(archive) => found.extend(archive.images.into_iter().map(|image| (image.reference.clone(), image))),
+            Ok(archive) => {
+                findings.extend(manifest.iter().flat_map(|manifest| images(&file.path, &archive, manifest)));
+                found.extend(archive.images.into_iter().map(|image| image.reference));
+            }
             Err(failure) if failure.code == Code::Io => return Err(failure),
             Err(failure) => findings.push(finding("image-archive", failure.what)),
         }
     }
-    let Some(manifest) = manifest else {
-        return Ok(findings);
-    };
-    for image in &manifest.images {
-        match found.remove(&image.reference) {
-            None => {
-                findings.push(finding("image-list", format!("no archive in docker/ names {}", image.reference)));
-            }
-            Some(other) if other.digest != image.digest => {
-                findings.push(finding("image-list", format!("the archives hold another {}", image.reference)));
+    let listed = manifest.iter().flat_map(|manifest| &manifest.images);
+    let missing = listed.map(|image| &image.reference).filter(|reference| !found.contains(*reference));
+    findings.extend(missing.map(|reference| finding("image-list", format!("no archive in docker/ names {reference}"))));
+    Ok(findings)
+}
+
+/// The images of the archive at `path`, each against the manifest's.
+fn images(path: &str, archive: &Archive, manifest: &Manifest) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for image in &archive.images {
+        let reference = &image.reference;
+        match manifest.images.iter().find(|listed| listed.reference == *reference) {
+            None => findings.push(finding("image-list", format!("{reference} in {path} stands not in the manifest"))),
+            Some(listed) if listed != image => {
+                findings
+                    .push(finding("image-list", format!("{path} holds another {reference} than the manifest tells")));
             }
             Some(_) => {}
         }
+        let arch = archive.architectures.get(&image.config).map_or("", String::as_str);
+        if Arch::parse(arch) != Some(manifest.arch) {
+            let arch = if arch.is_empty() { "no architecture" } else { arch };
+            let what = format!("{reference} in {path} is for {arch}, the bundle is for {}", manifest.arch);
+            findings.push(finding("image-arch", what));
+        }
     }
-    let more = found.keys().map(|reference| finding("image-list", format!("{reference} stands not in the manifest")));
-    findings.extend(more);
-    Ok(findings)
+    findings
 }

@@ -161,11 +161,13 @@ impl Journal {
         let mut line = serde_json::to_vec(record).map_err(|e| failed(e.into()))?;
         line.push(b'\n');
         let mut known = self.known();
-        if std::mem::take(&mut known.torn) {
+        // A write that fails may leave a part of the line.
+        if std::mem::replace(&mut known.torn, true) {
             line.insert(0, b'\n');
         }
         let mut file = files::no_links().append(true).create(true).mode(0o600).open(&self.path).map_err(failed)?;
         file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
+        known.torn = false;
         known.take(record.clone());
         Ok(())
     }

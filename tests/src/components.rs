@@ -70,7 +70,7 @@ impl Components {
         put(format!("cni/cni-plugins-{arch}.tgz"), gzip(&cni_tarball()?)?)?;
         let tools = Tarball::default().program("crictl", &crictl)?.finish()?;
         put(format!("cri-tools/crictl-linux-{arch}.tar.gz"), gzip(&tools)?)?;
-        for name in ["kubelet.service", "10-kubeadm.conf", "network.yaml"] {
+        for name in ["kubelet.service", "10-kubeadm.conf", "network.yaml", "dashboard.yaml"] {
             let text = fs::read(programs::fixture(name)).with_context(|| format!("Reading the fixture {name}"))?;
             put(name.to_owned(), text)?;
         }

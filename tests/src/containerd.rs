@@ -1,12 +1,12 @@
 //! A private containerd with its CRI plugin: own root, state and socket, own mount and PID namespace.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::leash::{Daemon, POLL, mentioning};
@@ -22,9 +22,13 @@ pub struct Containerd {
     /// Where its `ctr` lies.
     pub programs: PathBuf,
     serve: Command,
+    disk: Option<PathBuf>,
     daemon: Daemon,
     directory: TempDir,
 }
+
+/// Mounts the filesystem in a file, inside the daemon's own mount namespace, then runs the daemon.
+const ON_DISK: &str = r#"mount -o loop "$0" "$1" && shift && exec "$@""#;
 
 impl Containerd {
     /// Starts the containerd whose programs lie in `programs` (see [`programs::containerd`]), inside
@@ -33,19 +37,39 @@ impl Containerd {
     /// # Errors
     /// When it doesn't answer within 30 s.
     pub fn start(programs: &Path, netns: Option<&Netns>) -> Result<Self> {
+        Self::start_on(programs, netns, None)
+    }
+
+    /// As [`Containerd::start`], with its data on a disk of its own, an ext4 filesystem of `mebibytes` MiB,
+    /// which can lose its power.
+    ///
+    /// # Errors
+    /// When it doesn't answer within 30 s; without root or e2fsprogs.
+    pub fn start_on_disk(programs: &Path, mebibytes: u64) -> Result<Self> {
+        let containerd = Self::start_on(programs, None, Some(mebibytes))?;
+        // As one that has run for a while: its own first files are on the disk.
+        Command::new("sync").arg("--file-system").arg(containerd.data()).ok()?;
+        Ok(containerd)
+    }
+
+    fn start_on(programs: &Path, netns: Option<&Netns>, mebibytes: Option<u64>) -> Result<Self> {
         let directory = scratch("containerd")?;
         let socket = directory.path().join("containerd.sock");
         let config = directory.path().join("config.toml");
         fs::write(&config, render(directory.path())).context("Writing containerd's configuration")?;
         // containerd looks for its shim and for runc on PATH.
         let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", programs.display());
-        let serve = Command::new(programs.join("containerd")).arg("--config").arg(&config).env("PATH", path);
-        let serve = match netns {
-            Some(netns) => netns.enter(serve),
-            None => serve,
-        };
+        let mut serve = Command::new(programs.join("containerd")).arg("--config").arg(&config).env("PATH", path);
+        if let Some(netns) = netns {
+            serve = netns.enter(serve);
+        }
+        let disk = mebibytes.map(|mebibytes| make_disk(directory.path(), mebibytes)).transpose()?;
+        if let Some(disk) = &disk {
+            let root = directory.path().join("root");
+            serve = serve.under("sh", ["-c".as_ref(), ON_DISK.as_ref(), disk.as_os_str(), root.as_os_str()]);
+        }
         let daemon = serve.daemon(&directory.path().join("containerd.log"))?;
-        let mut containerd = Self { socket, programs: programs.to_owned(), serve, daemon, directory };
+        let mut containerd = Self { socket, programs: programs.to_owned(), serve, disk, daemon, directory };
         containerd.ready()?;
         Ok(containerd)
     }
@@ -73,6 +97,37 @@ impl Containerd {
     pub fn start_again(&mut self) -> Result<()> {
         self.daemon = self.serve.daemon(&self.directory.path().join("containerd.log"))?;
         self.ready()
+    }
+
+    /// What a power cut does to a containerd on a disk: it is killed, and its disk has only what was written
+    /// to it until now, nothing of what the kernel still kept in memory.
+    ///
+    /// # Errors
+    /// Without a disk; when it can't be copied, or is written to all the time.
+    pub fn lose_power(&mut self) -> Result<()> {
+        let disk = self.disk.clone().context("This containerd has no disk of its own")?;
+        let as_it_is = disk.with_extension("now");
+        let told =
+            Command::new("losetup").args(["--noheadings", "--output", "NAME", "--associated"]).arg(&disk).ok()?;
+        let statistics = Path::new("/sys/block").join(told.trim().trim_start_matches("/dev/")).join("stat");
+        let written = || {
+            // Columns 5 to 8 are about writes, 9 is what is under way (kernel, Documentation/block/stat.rst).
+            let columns =
+                fs::read_to_string(&statistics).with_context(|| format!("Reading {}", statistics.display()))?;
+            Ok::<_, anyhow::Error>(columns.split_whitespace().skip(4).take(5).map(str::to_owned).collect::<Vec<_>>())
+        };
+        for _ in 0..50 {
+            let before = written()?;
+            Command::new("cp").arg("--sparse=always").arg(&disk).arg(&as_it_is).ok()?;
+            // Only a copy during which nothing was written is the disk at one moment.
+            if before.last().is_some_and(|under_way| under_way == "0") && written()? == before {
+                // The kernel writes the rest when the filesystem goes away, to the file that is replaced.
+                self.kill()?;
+                return fs::rename(&as_it_is, &disk).with_context(|| format!("Replacing {}", disk.display()));
+            }
+            thread::sleep(POLL);
+        }
+        bail!("{} is written to all the time", disk.display())
     }
 
     fn ready(&mut self) -> Result<()> {
@@ -122,6 +177,31 @@ impl Containerd {
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
+
+    /// The path that stands for its mount namespace: `/proc/PID/ns/mnt`.
+    #[must_use]
+    pub fn mounts(&self) -> String {
+        format!("/proc/{}/ns/mnt", self.daemon.pid())
+    }
+
+    /// Its data, as it is to be seen from here: a disk is mounted in its own namespace only.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        let root = self.directory.path().join("root");
+        match &self.disk {
+            Some(_) => PathBuf::from(format!("/proc/{}/root{}", self.daemon.pid(), root.display())),
+            None => root,
+        }
+    }
+}
+
+fn make_disk(directory: &Path, mebibytes: u64) -> Result<PathBuf> {
+    let disk = directory.join("disk");
+    let file = File::create(&disk).with_context(|| format!("Creating {}", disk.display()))?;
+    file.set_len(mebibytes << 20).with_context(|| format!("Making {} larger", disk.display()))?;
+    Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).ok()?;
+    fs::create_dir(directory.join("root")).context("Making a directory for containerd's data")?;
+    Ok(disk)
 }
 
 /// Version 2 of the format, which 1.6 and 1.7 read and 2.x converts.

@@ -48,7 +48,7 @@ pub fn components(directory: &Path, arch: Arch) -> Result<Components> {
     for name in KUBERNETES {
         put(&format!("k8s/{name}"), program(name)?)?;
     }
-    for name in ["kubelet.service", "10-kubeadm.conf", "network.yaml"] {
+    for name in ["kubelet.service", "10-kubeadm.conf", "network.yaml", "dashboard.yaml"] {
         put(name, fs::read(programs::fixture(name)).with_context(|| format!("Reading the fixture {name}"))?)?;
     }
     let own = Arch::parse(std::env::consts::ARCH) == Some(arch);

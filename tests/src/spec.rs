@@ -40,6 +40,9 @@ fn render(components: &Components, name: &str) -> Result<String, std::fmt::Error
     for archive in &components.archives {
         write!(text, "\n[[images]]\nfile = \"{archive}\"\n")?;
     }
-    text += "\n[manifests]\n\"network.yaml\" = { file = \"network.yaml\" }\n";
+    text += "\n[manifests]\n";
+    for manifest in ["network.yaml", "dashboard.yaml"] {
+        writeln!(text, "\"{manifest}\" = {{ file = \"{manifest}\" }}")?;
+    }
     Ok(text)
 }

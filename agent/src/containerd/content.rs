@@ -7,7 +7,8 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::{
-    AbortRequest, Info, InfoRequest, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
+    AbortRequest, DeleteContentRequest, Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction,
+    WriteContentRequest, WriteContentResponse,
 };
 use prost_types::FieldMask;
 use tokio::sync::mpsc;
@@ -28,26 +29,37 @@ enum Written {
         /// Whether some of them were left by an earlier run, so that the source may be good.
         resumed: bool,
     },
+    /// There was a record of it, and no file; the record is gone, too.
+    Lost,
 }
 
 impl Containerd {
-    /// Which of `digests` the store holds whole.
+    /// Which of `digests` the store holds whole: to be read up to the last byte, and not only recorded. A
+    /// power cut can keep the record of a blob and lose its file (containerd issue 10457).
     ///
     /// # Errors
     /// `CONTAINERD_…`.
     pub async fn held(&self, digests: impl IntoIterator<Item = Digest>) -> Result<BTreeSet<Digest>, Failure> {
-        let mut client = ContentClient::new(self.channel.clone());
         let mut held = BTreeSet::new();
         for digest in digests {
-            match client.info(self.request(InfoRequest { digest: digest.to_string() })).await {
-                Ok(_) => {
+            match self.last_byte(&digest).await {
+                Ok(true) => {
                     held.insert(digest);
                 }
+                Ok(false) => {}
                 Err(status) if status.code() == Grpc::NotFound => {}
                 Err(status) => return Err(self.refused(&format!("looking for blob {digest}"), &status)),
             }
         }
         Ok(held)
+    }
+
+    async fn last_byte(&self, digest: &Digest) -> Result<bool, Status> {
+        let mut client = ContentClient::new(self.channel.clone());
+        let info = client.info(self.request(InfoRequest { digest: digest.to_string() })).await?.into_inner().info;
+        let size = info.map_or(0, |info| info.size);
+        let request = ReadContentRequest { digest: digest.to_string(), offset: (size - 1).max(0), size: size.min(1) };
+        Ok(client.read(self.request(request)).await?.into_inner().message().await?.is_some() || size == 0)
     }
 
     /// Brings `blob` into the store, from the first source that gives the right bytes. `object` is
@@ -56,10 +68,15 @@ impl Containerd {
     /// # Errors
     /// `DIGEST_MISMATCH` when no source has the right bytes; `SOURCE_…`; `CONTAINERD_…`; `NO_SPACE`.
     pub async fn bring(&self, site: &Site, blob: &Blob, object: &str) -> Result<(), Failure> {
-        let mut turn = site.media.preferred();
+        let (mut turn, mut lost) = (site.media.preferred(), false);
         loop {
             match self.write(site, blob, object, turn).await? {
                 Written::Whole => return Ok(()),
+                Written::Lost if !lost => lost = true,
+                Written::Lost => {
+                    let what = format!("containerd at {} can't read blob {}", self.address.display(), blob.digest);
+                    return Err(Failure::new(Code::ContainerdRefused, what));
+                }
                 Written::Other { resumed: true, .. } => {}
                 Written::Other { why, resumed: false } => {
                     turn = turn.next(&site.media).ok_or_else(|| mismatch(site, blob, object, &why))?;
@@ -73,7 +90,7 @@ impl Containerd {
         let refused = |status: Status| self.refused(&doing, &status);
         let mut writer = match Writer::open(self, blob).await {
             Ok(writer) => writer,
-            Err(status) if status.code() == Grpc::AlreadyExists => return Ok(Written::Whole),
+            Err(status) if status.code() == Grpc::AlreadyExists => return self.recorded(blob).await,
             Err(status) => return Err(refused(status)),
         };
         let resumed = writer.offset > 0;
@@ -107,6 +124,20 @@ impl Containerd {
                 }
             }
             Err(status) => Err(refused(status)),
+        }
+    }
+
+    /// What a blob is worth that containerd has a record of.
+    async fn recorded(&self, blob: &Blob) -> Result<Written, Failure> {
+        if !self.held([blob.digest]).await?.is_empty() {
+            return Ok(Written::Whole);
+        }
+        let request = self.request(DeleteContentRequest { digest: blob.digest.to_string() });
+        match ContentClient::new(self.channel.clone()).delete(request).await {
+            Err(status) if status.code() != Grpc::NotFound => {
+                Err(self.refused(&format!("removing the record of blob {}", blob.digest), &status))
+            }
+            _ => Ok(Written::Lost),
         }
     }
 

@@ -88,6 +88,7 @@ impl Containerd {
             size: manifest.size as i64,
             ..Descriptor::default()
         };
+        self.sync().await?;
         // The CRI plugin knows an image by the digest of its config, too, and expects a record for it.
         for name in [image.config.to_string(), image.reference.clone()] {
             self.put_record(&name, &target, &labels).await?;

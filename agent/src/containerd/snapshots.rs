@@ -81,7 +81,7 @@ impl Containerd {
             size: layer.size as i64,
             ..Descriptor::default()
         };
-        let apply = ApplyRequest { diff: Some(diff), mounts, ..ApplyRequest::default() };
+        let apply = ApplyRequest { diff: Some(diff), mounts, sync_fs: true, ..ApplyRequest::default() };
         let applied = DiffClient::new(self.channel.clone()).apply(self.request(apply)).await;
         let applied = match applied {
             Ok(applied) => applied.into_inner().applied.unwrap_or_default().digest,
@@ -95,6 +95,7 @@ impl Containerd {
             let what = format!("layer {}: unpacks to {applied}, its image says {diff_id}", layer.digest);
             return Err(Failure::new(Code::DigestMismatch, what));
         }
+        self.sync().await?;
         let commit = CommitSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
             name: chain_id.to_string(),

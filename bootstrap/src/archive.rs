@@ -4,11 +4,14 @@
 //! so that a byte range of the tar can go straight into a content store. Both layouts are read: OCI
 //! image layout (`index.json`, OCI image spec 1.1) and docker archive (`manifest.json` alone).
 
+mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use self::documents::{Config, Descriptor, DockerImage, Index, OciManifest};
 use crate::bounded::Bounded;
 use crate::bundle::layout::{check_reference, normalise_reference, roles_of_image};
 use crate::bundle::{Blob, Image, Place};
@@ -60,70 +63,6 @@ pub fn read<R: Read + Seek>(reader: R, path: &str) -> Result<Archive, Failure> {
         blobs: found.blobs.into_values().collect(),
         architectures: found.architectures,
     })
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize, Serialize, Clone)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(default, skip_serializing)]
-    annotations: BTreeMap<String, String>,
-    #[serde(default, skip_serializing)]
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize, Clone)]
-struct Platform {
-    #[serde(default)]
-    os: String,
-}
-
-impl Descriptor {
-    /// What BuildKit keeps beside an image about how it was built; no image.
-    fn is_attestation(&self) -> bool {
-        let unknown = self.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-        unknown || self.annotations.contains_key("vnd.docker.reference.type")
-    }
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OciManifest {
-    schema_version: u32,
-    #[serde(default)]
-    media_type: String,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    architecture: String,
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Vec<Digest>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerImage {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
 }
 
 #[derive(Default)]

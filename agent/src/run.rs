@@ -109,7 +109,8 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
             tracing::warn!("{failure}");
         }
     }
-    drop(journal);
+    // Threads that were stopped half-way may still write: the lock ends with the process, not with the run.
+    std::mem::forget(journal);
     outcome
 }
 

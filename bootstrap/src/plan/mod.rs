@@ -64,7 +64,9 @@ pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Fai
             plan.steps.push(Step::RenderUnit { source: source.clone(), path: destination.clone() });
         }
     }
-    for (path, target) in &wanted.links {
+    // A unit is enabled when the programs that it starts are there, not before.
+    let (enabling, programs): (Vec<_>, Vec<_>) = wanted.links.iter().partition(|(path, _)| path.contains(".wants/"));
+    for (path, target) in programs.into_iter().chain(enabling) {
         if facts.links.get(path) != Some(target) {
             plan.steps.push(Step::Link { path: path.clone(), target: target.clone() });
         }

@@ -149,6 +149,8 @@ fn nothing_goes_live_before_the_last_byte_is_there() {
     let steps = planned(Role::ControlPlane, &Facts::empty(Arch::Amd64)).steps;
     let last_fetch = steps.iter().rposition(Step::fetches).unwrap();
     assert!(steps[..=last_fetch].iter().all(Step::fetches));
+    let last = steps.last().unwrap().object();
+    assert_eq!(last, "/etc/systemd/system/multi-user.target.wants/kubelet.service");
 }
 
 #[test]

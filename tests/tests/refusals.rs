@@ -53,6 +53,16 @@ fn flipped(mut bytes: Vec<u8>, at: usize) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+fn flipped_in_the_middle(_: &Manifest, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let at = bytes.len() / 2;
+    flipped(bytes, at)
+}
+
+fn flipped_at_the_end(_: &Manifest, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let at = bytes.len() - 1;
+    flipped(bytes, at)
+}
+
 fn rule(text: &str) -> Option<Vec<u8>> {
     Some(format!("{text}\n").into_bytes())
 }
@@ -98,36 +108,9 @@ const CASES: [Case; 28] = [
     case("cut off", "worker", (KUBELET, |_, b| Some(b[..b.len() - 1].to_vec())), TRUNCATED, KUBELET),
     case("cut off", "worker", (IMAGES, |_, b| Some(b[..b.len() / 2].to_vec())), TRUNCATED, IMAGES),
     case("empty", "etcd", (ETCD, |_, _| Some(Vec::new())), TRUNCATED, ETCD),
-    case(
-        "a flipped byte",
-        "etcd",
-        (ETCD, |_, b| {
-            let at = b.len() / 2;
-            flipped(b, at)
-        }),
-        MISMATCH,
-        ETCD,
-    ),
-    case(
-        "a flipped last byte",
-        "etcd",
-        (ETCD, |_, b| {
-            let at = b.len() - 1;
-            flipped(b, at)
-        }),
-        MISMATCH,
-        ETCD,
-    ),
-    case(
-        "a flipped byte",
-        "worker",
-        (KUBELET, |_, b| {
-            let at = b.len() / 2;
-            flipped(b, at)
-        }),
-        MISMATCH,
-        KUBELET,
-    ),
+    case("a flipped byte", "etcd", (ETCD, flipped_in_the_middle), MISMATCH, ETCD),
+    case("a flipped last byte", "etcd", (ETCD, flipped_at_the_end), MISMATCH, ETCD),
+    case("a flipped byte", "worker", (KUBELET, flipped_in_the_middle), MISMATCH, KUBELET),
     case(
         "a flipped byte",
         "worker",

@@ -59,6 +59,20 @@ pub enum Code {
     ConfigInvalid,
     /// The builder's spec can't be used.
     SpecInvalid,
+    /// The policy wants a signature and the bundle has none.
+    SignatureMissing,
+    /// A signature is none, or was not made by a trusted key.
+    SignatureInvalid,
+    /// A key file is none, or its password is wrong.
+    KeyInvalid,
+    /// The lock is missing, or was made from another spec.
+    LockStale,
+    /// The cache lacks what an offline build needs.
+    NotCached,
+    /// A registry wants other credentials, or none of it may be read.
+    RegistryDenied,
+    /// A registry has no such image, or none for the architecture.
+    RegistryLacksImage,
     /// Reading or writing a file of this machine failed.
     Io,
     /// Interrupted by a signal; run again to go on.
@@ -77,7 +91,7 @@ pub enum Retry {
 
 impl Code {
     /// Every code, in the order of `docs/errors.md`.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 33] = [
         Self::MediaNotFound,
         Self::MediaNotABundle,
         Self::MediaLacksEtcd,
@@ -102,6 +116,13 @@ impl Code {
         Self::StateInvalid,
         Self::ConfigInvalid,
         Self::SpecInvalid,
+        Self::SignatureMissing,
+        Self::SignatureInvalid,
+        Self::KeyInvalid,
+        Self::LockStale,
+        Self::NotCached,
+        Self::RegistryDenied,
+        Self::RegistryLacksImage,
         Self::Io,
         Self::Interrupted,
     ];
@@ -137,6 +158,9 @@ impl Code {
                 | Self::ContainerdRefused
                 | Self::StateInvalid
                 | Self::ConfigInvalid
+                | Self::KeyInvalid
+                | Self::NotCached
+                | Self::RegistryDenied
                 | Self::Io,
             ) => 78,
             (Retry::NeedsOperator, _) => 65,
@@ -178,6 +202,13 @@ const ROWS: [Row; Code::ALL.len()] = [
     ("STATE_INVALID", NeedsOperator, "move the file aside and run cks-agent bootstrap again: it looks at the machine anew"),
     ("CONFIG_INVALID", NeedsOperator, "correct the value; cks-agent bootstrap --help lists what is allowed"),
     ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/iso-format.md describes every key"),
+    ("SIGNATURE_MISSING", NeedsOperator, "sign the ISO with cks-iso sign, or verify it without --require-signature"),
+    ("SIGNATURE_INVALID", NeedsOperator, "do not use this ISO until it is known who signed it; trust another key with --key"),
+    ("KEY_INVALID", NeedsOperator, "name a minisign key; cks-iso keygen makes one"),
+    ("LOCK_STALE", NeedsOperator, "run cks-iso lock SPEC, and look at what changed"),
+    ("NOT_CACHED", NeedsOperator, "run the same build once without --offline"),
+    ("REGISTRY_DENIED", NeedsOperator, "log in (docker login, skopeo login), or correct the reference"),
+    ("REGISTRY_LACKS_IMAGE", NeedsOperator, "correct the reference, or choose a tag that has the architecture"),
     ("IO", NeedsOperator, "look at the named file and the kernel log"),
     ("INTERRUPTED", Transient, "run the same command again: it goes on where it stopped"),
 ];

@@ -13,7 +13,7 @@ use super::events::{Events, MAX_DEPTH, Place, invalid, too_deep};
 pub const MAX_NODES: usize = 1 << 20;
 
 /// Nodes visited in all documents of a text, those behind aliases each time: what ends an alias bomb.
-pub const MAX_STEPS: usize = 8 << 20;
+pub const MAX_STEPS: usize = 4 << 20;
 
 /// A node of a [`Document`].
 pub(super) type Id = usize;
@@ -51,8 +51,8 @@ impl Budget {
     }
 }
 
-/// The keys of a mapping with those merged in by `<<`, in order: the last of equal keys counts, as for
-/// kubectl, and a key of its own before a merged one.
+/// The keys of a mapping with those merged in by `<<`, as kubectl reads them (sigs.k8s.io/yaml 1.4): what
+/// stands last counts, of equal keys and of a key and a `<<`.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'d> {
     pub(super) list: Vec<(&'d str, Id)>,
@@ -64,10 +64,9 @@ impl<'d> Fields<'d> {
         self.at.get(key).map(|at| self.list[*at].1)
     }
 
-    fn add(&mut self, key: &'d str, value: Id, replaces: bool) {
+    fn set(&mut self, key: &'d str, value: Id) {
         match self.at.get(key) {
-            Some(at) if replaces => self.list[*at].1 = value,
-            Some(_) => {}
+            Some(at) => self.list[*at].1 = value,
             None => {
                 self.at.insert(key, self.list.len());
                 self.list.push((key, value));
@@ -122,27 +121,19 @@ impl<'a> Document<'a> {
         if depth > MAX_DEPTH {
             return Err(too_deep(self.place(id)));
         }
-        // Within one mapping the last of equal keys counts; what an outer one has stays.
-        let mut own = Fields::default();
-        let mut merged = Vec::new();
         for (key, value) in pairs {
             match &self.nodes[*key].value {
-                Value::Scalar(text, ScalarStyle::Plain) if text == "<<" => merged.push(*value),
-                Value::Scalar(text, _) => own.add(text, *value, true),
-                _ => {}
-            }
-        }
-        for (key, value) in own.list {
-            fields.add(key, value, false);
-        }
-        for value in merged {
-            match &self.nodes[value].value {
-                Value::Sequence(several) => {
-                    for one in several {
-                        self.gather(*one, depth + 1, fields, budget)?;
+                Value::Scalar(text, ScalarStyle::Plain) if text == "<<" => match &self.nodes[*value].value {
+                    // Of several the first counts.
+                    Value::Sequence(several) => {
+                        for one in several.iter().rev() {
+                            self.gather(*one, depth + 1, fields, budget)?;
+                        }
                     }
-                }
-                _ => self.gather(value, depth + 1, fields, budget)?,
+                    _ => self.gather(*value, depth + 1, fields, budget)?,
+                },
+                Value::Scalar(text, _) => fields.set(text, *value),
+                _ => {}
             }
         }
         Ok(())
@@ -183,7 +174,7 @@ impl<'a> Documents<'a> {
                 Event::SequenceStart(anchor, _) => growing.begin(place, anchor, Value::Sequence(Vec::new()))?,
                 Event::MappingStart(anchor, _) => growing.begin(place, anchor, Value::Mapping(Vec::new()))?,
                 Event::SequenceEnd | Event::MappingEnd => growing.end(),
-                Event::Alias(anchor) => growing.alias(place, anchor)?,
+                Event::Alias(anchor) => growing.alias(anchor),
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) => {}
             }
         }
@@ -232,15 +223,9 @@ impl<'a> Growing<'a> {
         }
     }
 
-    fn alias(&mut self, place: Place, anchor: usize) -> Result<(), Failure> {
-        // The parser lets anchors live on in the next document, YAML doesn't.
-        let Some(&id) = self.anchors.get(&anchor) else {
-            return Err(invalid(place, "an alias for an anchor of another document"));
-        };
-        if self.open.iter().any(|(open, _)| *open == id) {
-            return Err(invalid(place, "an alias inside what it stands for"));
+    fn alias(&mut self, anchor: usize) {
+        if let Some(&id) = self.anchors.get(&anchor) {
+            self.attach(id);
         }
-        self.attach(id);
-        Ok(())
     }
 }

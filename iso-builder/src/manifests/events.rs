@@ -1,5 +1,6 @@
 //! The parser's events with limits and places: nothing of a text is believed before it is counted.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use bootstrap::failure::{Code, Failure};
@@ -55,7 +56,10 @@ pub(super) struct Events<'a> {
     text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
     offsets: Offsets,
-    depth: usize,
+    /// The open collections, by their anchor; 0 for none.
+    open: Vec<usize>,
+    /// The anchors of this document: the parser lets them live on in the next, YAML doesn't.
+    anchors: HashSet<usize>,
 }
 
 impl<'a> Events<'a> {
@@ -67,7 +71,8 @@ impl<'a> Events<'a> {
         if text.bytes().filter(|byte| b"[]{},:".contains(byte)).nth(MAX_MARKS).is_some() {
             return Err(invalid(start, format!("the text has more than {MAX_MARKS} of [ ] {{ }} , :")));
         }
-        Ok(Self { text, parser: Parser::new_from_str(text), offsets: Offsets::new(text), depth: 0 })
+        let (parser, offsets) = (Parser::new_from_str(text), Offsets::new(text));
+        Ok(Self { text, parser, offsets, open: Vec::new(), anchors: HashSet::new() })
     }
 
     /// The next event, none at the end.
@@ -75,20 +80,36 @@ impl<'a> Events<'a> {
         let Some(next) = self.parser.next_event() else { return Ok(None) };
         let (event, span) = next.map_err(|e| invalid(place(e.marker()), e.info()))?;
         let at = place(&span.start);
-        match event {
-            Event::MappingStart(..) | Event::SequenceStart(..) => self.depth += 1,
-            Event::MappingEnd | Event::SequenceEnd => self.depth = self.depth.saturating_sub(1),
-            _ => {}
-        }
-        if self.depth > MAX_DEPTH {
-            return Err(too_deep(at));
-        }
+        self.nest(&event, at)?;
         let range = self.offsets.byte(self.text, span.start.index())..self.offsets.byte(self.text, span.end.index());
         let place = match &event {
             Event::Scalar(_, style, ..) => at.after(&self.text[range.start..self.content(&range, *style)]),
             _ => at,
         };
         Ok(Some(Located { event, place, range }))
+    }
+
+    fn nest(&mut self, event: &Event<'_>, at: Place) -> Result<(), Failure> {
+        match event {
+            Event::DocumentStart(_) => self.anchors.clear(),
+            Event::MappingStart(anchor, _) | Event::SequenceStart(anchor, _) => {
+                self.open.push(*anchor);
+                self.anchors.insert(*anchor);
+            }
+            Event::Scalar(_, _, anchor, _) if *anchor != 0 => drop(self.anchors.insert(*anchor)),
+            Event::MappingEnd | Event::SequenceEnd => drop(self.open.pop()),
+            Event::Alias(anchor) if self.open.contains(anchor) => {
+                return Err(invalid(at, "an alias inside what it stands for"));
+            }
+            Event::Alias(anchor) if !self.anchors.contains(anchor) => {
+                return Err(invalid(at, "an alias for an anchor of another document"));
+            }
+            _ => {}
+        }
+        if self.open.len() > MAX_DEPTH {
+            return Err(too_deep(at));
+        }
+        Ok(())
     }
 
     /// Where the content of the scalar at `range` begins, behind anchor, tag and a block scalar's header.

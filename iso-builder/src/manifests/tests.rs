@@ -147,10 +147,31 @@ fn texts_that_are_no_yaml_are_refused_at_their_line() {
     ] {
         let failure = images(text).unwrap_err();
         assert!(failure.what.starts_with(place), "{text:?}: {}", failure.what);
-        if !place.contains("alias") {
-            assert!(if_not_present(text).is_err() && objects(text).is_err(), "{text:?}");
-        }
+        assert!(if_not_present(text).is_err() && objects(text).is_err(), "{text:?}");
     }
+}
+
+#[test]
+fn of_equal_keys_and_merged_ones_the_last_counts() {
+    for (container, want) in [
+        ("{image: first:1, image: last:1}", "last:1"),
+        ("{image: own:1, <<: {image: merged:1}}", "merged:1"),
+        ("{<<: {image: merged:1}, image: own:1}", "own:1"),
+        ("{<<: [{image: m1:1}, {image: m2:1}]}", "m1:1"),
+        ("{<<: {<<: {image: deep:1}}}", "deep:1"),
+        ("{\"<<\": {image: quoted:1}, image: own:1}", "own:1"),
+    ] {
+        let text = format!("apiVersion: v1\nkind: Pod\nspec: {{containers: [{container}]}}\n");
+        let found: Vec<String> = images(&text).unwrap().into_iter().map(|found| found.image).collect();
+        assert_eq!(found, [want], "{container}");
+    }
+}
+
+#[test]
+fn json_may_be_indented_by_tabs() {
+    let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\",\n\t\"spec\": {\n\t\t\"containers\": [\n\t\t\t{ \"image\": \"a/b:1\" }\n\t\t]\n\t}\n}\n";
+    let found = images(text).unwrap();
+    assert_eq!((found[0].image.as_str(), found[0].line), ("a/b:1", 6));
 }
 
 #[test]
@@ -219,19 +240,12 @@ fn what_kubectl_does_not_apply_is_named() {
         ("apiVersion: v1\nmetadata: {name: a}\n", "has no kind", "helm"),
         ("kind: Pod\nmetadata: {name: a}\n", "has no apiVersion", "helm"),
     ] {
-        for (before, text) in [("", text.to_owned()), ("", format!("{deployment}---\n{text}"))] {
-            let Err(failure) = check_applyable("dashboard.yaml", &text) else {
-                assert!(
-                    text.starts_with("apiVersion: apps") && (why.contains("empty") || why.contains("holds no")),
-                    "{text}"
-                );
-                continue;
-            };
-            assert!(failure.what.starts_with("dashboard.yaml"), "{}", failure.what);
-            if text.starts_with("apiVersion: apps") {
-                continue;
-            }
-            assert!(failure.what.contains(why) && failure.remedy().contains(remedy), "{before}{text}: {failure:?}");
+        let failure = check_applyable("dashboard.yaml", text).unwrap_err();
+        assert!(failure.what.starts_with("dashboard.yaml"), "{}", failure.what);
+        assert!(failure.what.contains(why) && failure.remedy().contains(remedy), "{text}: {failure:?}");
+        // Behind a good document it is no better.
+        if !why.contains("empty") && !why.contains("holds no") {
+            check_applyable("dashboard.yaml", &format!("{deployment}---\n{text}")).unwrap_err();
         }
     }
     check_applyable("a", &deployment).unwrap();
@@ -270,7 +284,7 @@ fn hostile_texts_end_soon() {
         ("map depth", "{a: ".repeat(100_000), true),
         ("block depth", "- ".repeat(100_000), true),
         ("key depth", "? ".repeat(100_000), true),
-        ("indentation", (0..3000).map(|n| " ".repeat(n) + "a:\n").collect(), true),
+        ("indentation", (0..1000).map(|n| " ".repeat(n) + "a:\n").collect(), true),
         ("too long", " ".repeat(super::MAX_TEXT + 1), true),
         ("too many marks", ",".repeat(super::MAX_MARKS + 1), true),
         ("flow entries", object(&format!("a: [{}]", "a,".repeat(50_000))), false),
@@ -278,13 +292,14 @@ fn hostile_texts_end_soon() {
         ("long line", object(&format!("a: {}", "x".repeat(500_000))), false),
         ("many documents", "---\n".repeat(20_000), false),
         ("many lines", object(&"# x\n".repeat(50_000)), false),
-        ("quotes", object(&format!("a: '{}'", "''".repeat(500_000))), false),
-        ("block text", object(&format!("a: |\n{}", "  x\n".repeat(300_000))), false),
-        ("spaces", object(&format!("a: {}b", " ".repeat(2_000_000))), false),
-        ("plain lines", object(&format!("a: x\n{}", "  y\n".repeat(200_000))), false),
+        ("quotes", object(&format!("a: '{}'", "''".repeat(100_000))), false),
+        ("block text", object(&format!("a: |\n{}", "  x\n".repeat(30_000))), false),
+        ("spaces", object(&format!("a: {}b", " ".repeat(300_000))), false),
+        ("plain lines", object(&format!("a: x\n{}", "  y\n".repeat(30_000))), false),
     ] {
         let start = Instant::now();
-        assert_eq!(survey(&text).is_err(), refused, "{name}: {:?}", survey(&text).map(|found| found.references.len()));
+        let found = survey(&text).map(|found| found.references.len());
+        assert_eq!(found.is_err(), refused, "{name}: {found:?}");
         if let (Ok(_), Err(failure)) = (objects(&text), if_not_present(&text)) {
             panic!("{name}: {}", failure.what);
         }

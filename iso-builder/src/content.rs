@@ -1,66 +1,20 @@
 //! A file of the ISO before it is written: a list of segments, each a few bytes in memory or a range
 //! of a file on this machine. Gigabytes are hashed and written from where they lie.
 
-use std::fs::{File, OpenOptions};
+mod source;
+
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::{Code, Failure};
-use nix::fcntl::OFlag;
 
+pub use self::source::{Source, Stamp};
 use crate::progress::Bar;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
-
-/// An open file that segments lie in.
-#[derive(Debug)]
-pub struct Source {
-    file: File,
-    path: PathBuf,
-    length: u64,
-}
-
-impl Source {
-    /// Opens the regular file or block device at `path`.
-    ///
-    /// # Errors
-    /// `CONFIG_INVALID` when there is none, `IO` when it can't be read.
-    pub fn open(path: &Path) -> Result<Arc<Self>, Failure> {
-        let is_block = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
-        // Without the flag the open of a pipe would wait for a writer; with it, that of an optical drive
-        // would not wait for its disc.
-        let flags = if is_block { OFlag::empty() } else { OFlag::O_NONBLOCK };
-        let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
-        let file = opened.map_err(|e| misnamed("Opening", path, e))?;
-        let kind = file.metadata().map_err(|e| failed("Reading", path, e))?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            let what = format!("{} is neither a regular file nor a block device", path.display());
-            return Err(Failure::new(Code::ConfigInvalid, what).with_remedy("correct the path"));
-        }
-        Self::of(file, path)
-    }
-
-    /// Whether it is a file, which ends where its content ends, and no device.
-    ///
-    /// # Errors
-    /// `IO` names the path.
-    pub fn is_regular(&self) -> Result<bool, Failure> {
-        self.file.metadata().map(|meta| meta.is_file()).map_err(|e| failed("Reading", &self.path, e))
-    }
-
-    /// Takes an open file; `path` is what messages call it.
-    ///
-    /// # Errors
-    /// `IO` when its length can't be told.
-    pub fn of(file: File, path: &Path) -> Result<Arc<Self>, Failure> {
-        let length = (&file).seek(SeekFrom::End(0)).map_err(|e| failed("Reading", path, e))?;
-        Ok(Arc::new(Self { file, path: path.to_owned(), length }))
-    }
-}
 
 /// A piece of a file.
 #[derive(Debug, Clone)]
@@ -86,7 +40,7 @@ impl Segment {
                 let at = usize::try_from(at).unwrap_or(usize::MAX);
                 buf.copy_from_slice(&bytes[at..at + take]);
             }
-            Self::Range { source, offset, .. } => source.file.read_exact_at(buf, offset + at)?,
+            Self::Range { source, offset, .. } => source.read_exact_at(buf, offset + at)?,
         }
         Ok(take)
     }
@@ -114,7 +68,7 @@ impl Content {
     #[must_use]
     pub fn whole(source: &Arc<Source>) -> Self {
         let mut content = Self::default();
-        content.push_range(source, 0, source.length, None);
+        content.push_range(source, 0, source.length(), None);
         content
     }
 
@@ -152,6 +106,22 @@ impl Content {
             Some(index) if at < self.length => self.segments[index].read_at(at - self.starts[index], buf),
             _ => Ok(0),
         }
+    }
+
+    /// Whether the files below are still what they were when they were opened. One that was replaced by a
+    /// rename is: it lives on as long as it is open.
+    ///
+    /// # Errors
+    /// A file can't be asked.
+    pub fn is_unchanged(&self) -> io::Result<bool> {
+        for segment in &self.segments {
+            if let Segment::Range { source, .. } = segment
+                && !source.is_unchanged()?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The first bytes, at most `count`.
@@ -226,7 +196,7 @@ impl Content {
             let mut own = digest.map(|_| Hasher::default());
             let mut at = 0;
             while at < segment.length() {
-                let count = segment.read_at(at, &mut buf).map_err(|e| failed("Reading", &source.path, e))?;
+                let count = segment.read_at(at, &mut buf).map_err(|e| failed("Reading", source.path(), e))?;
                 hasher.update(&buf[..count]);
                 if let Some(own) = &mut own {
                     own.update(&buf[..count]);
@@ -236,7 +206,7 @@ impl Content {
             }
             match (own.map(Hasher::finish), digest) {
                 (Some(found), Some(want)) if found != *want => {
-                    let what = format!("{}: the blob {want} has the digest {found}", source.path.display());
+                    let what = format!("{}: the blob {want} has the digest {found}", source.path().display());
                     return Err(Failure::new(Code::DigestMismatch, what)
                         .with_remedy("export or download the archive again: its content was damaged"));
                 }
@@ -250,7 +220,7 @@ impl Content {
     #[must_use]
     pub fn origin(&self) -> PathBuf {
         let path = self.segments.iter().find_map(|segment| match segment {
-            Segment::Range { source, .. } => Some(source.path.clone()),
+            Segment::Range { source, .. } => Some(source.path().to_owned()),
             Segment::Inline(_) => None,
         });
         path.unwrap_or_default()
@@ -335,24 +305,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_is_not_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for path in [&pipe, Path::new("/dev/zero"), dir.path(), &dir.path().join("absent"), Path::new("/etc/passwd/x")]
-        {
-            let failure = Source::open(path).unwrap_err();
-            assert_eq!(failure.code, Code::ConfigInvalid, "{failure}");
-            assert_eq!(failure.remedy(), "correct the path");
-        }
-    }
-
-    #[test]
     fn the_digest_pass_checks_the_ranges() {
         let mut content = sample();
         assert_eq!(content.digest(&Bar::none()).unwrap(), Digest::of(b"ab23456z"));
-        let wrong = Source::of(tempfile::tempfile().unwrap(), Path::new("wrong")).unwrap();
-        wrong.file.write_all_at(b"xx", 0).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, b"xx").unwrap();
+        let wrong = Source::of(file, Path::new("wrong")).unwrap();
         content.push_range(&wrong, 0, 2, Some(Digest::of(b"yy")));
         let failure = content.digest(&Bar::none()).unwrap_err();
         assert_eq!(failure.code, Code::DigestMismatch);

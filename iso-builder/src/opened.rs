@@ -61,6 +61,12 @@ impl Opened {
         Ok(if self.source.is_regular()? { more } else { 0 })
     }
 
+    /// The open image.
+    #[must_use]
+    pub fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
     /// The bytes of `file`.
     #[must_use]
     pub fn content(&self, file: &DiscFile) -> Content {

@@ -57,14 +57,16 @@ fn link(href: &str) -> Option<Link> {
     (!leads_elsewhere).then_some(Link { name, directory })
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+/// What a percent-encoded text says; none where an escape is no byte, or the bytes are no UTF-8.
+#[must_use]
+pub fn percent_decode(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         if byte == b'%' {
-            let hex = std::str::from_utf8(bytes.get(at + 1..at + 3)?).ok()?;
-            decoded.push(u8::from_str_radix(hex, 16).ok()?);
+            let digit = |at| char::from(*bytes.get(at)?).to_digit(16);
+            decoded.push(u8::try_from(digit(at + 1)? << 4 | digit(at + 2)?).ok()?);
             at += 3;
         } else {
             decoded.push(byte);
@@ -119,6 +121,7 @@ mod tests {
             (r#"<a href="../../etc/passwd">"#, None),
             (r#"<a href="http://elsewhere/x">"#, None),
             (r#"<a href="%zz">"#, None),
+            (r#"<a href="%+1">"#, None),
             (r#"<a href="%4">"#, None),
             (r#"<a href="open"#, None),
             (r#"<a href"#, None),

@@ -80,19 +80,48 @@ pub fn assemble(
         .filter(|(key, _)| key.starts_with("images["))
         .map(|(key, source)| (format!("{key} ({})", Content::whole(source).origin().display()), Arc::clone(source)))
         .collect();
-    let mut merged = Merged { content: Content::default(), images: Vec::new(), blobs: Vec::new() };
-    if !archives.is_empty() {
-        merged = images::merge(&archives, spec.arch, epoch)?;
+    let merged = match archives.is_empty() {
+        true => Merged { content: Content::default(), images: Vec::new(), blobs: Vec::new() },
+        false => images::merge(&archives, spec.arch, epoch)?,
+    };
+    pack(about(spec), contents, merged, progress)
+}
+
+/// What a manifest says beside files and images.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The build's name.
+    pub name: String,
+    /// The Kubernetes version with its `v`.
+    pub kubernetes: Option<String>,
+    /// The architecture of everything.
+    pub arch: Arch,
+    /// Versions of what is inside.
+    pub components: Vec<Component>,
+}
+
+/// Hashes `contents` (path on the ISO → bytes) and the merged images, and writes the manifest over them,
+/// which is the first of the files.
+///
+/// # Errors
+/// `CONTENT_INVALID`, `ARCHIVE_UNSAFE` or `ARCH_MISMATCH` for a tarball, `DIGEST_MISMATCH` for a damaged
+/// blob, `MANIFEST_INVALID` for what the agent would refuse; `IO`.
+pub fn pack(
+    about: About,
+    mut contents: BTreeMap<String, Content>,
+    merged: Merged,
+    progress: Progress,
+) -> Result<(Manifest, Vec<File>), Failure> {
+    if merged.content.length() > 0 {
         contents.insert(images::ARCHIVE_PATH.to_owned(), merged.content.clone());
     }
-
     let bar = progress.start("Hashing", contents.values().map(Content::length).sum());
     let (mut entries, mut files) = (Vec::new(), Vec::new());
     for (path, content) in contents {
         let digest = content.digest(&bar)?;
         let kind = layout::kind_of(&path);
         let members = match kind {
-            Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), &path, spec.arch)?,
+            Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), &path, about.arch)?,
             _ => Vec::new(),
         };
         tarball::check_purpose(kind, &path, &members)?;
@@ -103,7 +132,7 @@ pub fn assemble(
     }
     bar.finish();
 
-    let manifest = manifest(spec, entries, merged);
+    let manifest = manifest(about, entries, merged);
     let json = manifest.to_json()?;
     // What the agent will refuse must not be written.
     Manifest::parse(json.as_bytes())?;
@@ -113,27 +142,24 @@ pub fn assemble(
     Ok((manifest, files))
 }
 
-fn manifest(spec: &Spec, entries: Vec<Entry>, merged: Merged) -> Manifest {
+fn about(spec: &Spec) -> About {
     let kubernetes = spec.kubernetes.as_ref().map(|k| format!("v{}", k.version.trim_start_matches('v')));
     let component = |name: &str, version: &str| Component { name: name.to_owned(), version: version.to_owned() };
     let mut components: Vec<Component> = kubernetes.iter().map(|version| component("kubernetes", version)).collect();
     components.extend(spec.tarballs().iter().map(|(key, tarball)| component(key, &tarball.version)));
+    About { name: spec.name.clone(), kubernetes, arch: spec.arch, components }
+}
+
+fn manifest(about: About, entries: Vec<Entry>, merged: Merged) -> Manifest {
+    let About { name, kubernetes, arch, components } = about;
     let references = merged.images.iter().map(|image| image.reference.as_str());
-    Manifest {
-        schema: SCHEMA,
-        name: spec.name.clone(),
-        kubernetes,
-        arch: spec.arch,
-        components,
-        sandbox_image: layout::sandbox_image(references).map(str::to_owned),
-        entries,
-        images: merged.images,
-        blobs: merged.blobs,
-    }
+    let sandbox_image = layout::sandbox_image(references).map(str::to_owned);
+    let (images, blobs) = (merged.images, merged.blobs);
+    Manifest { schema: SCHEMA, name, kubernetes, arch, components, sandbox_image, entries, images, blobs }
 }
 
 /// Is the file at `path` what its place says? Tarballs are read whole later, when they are hashed.
-fn check(path: &str, content: &Content, arch: Arch) -> Result<(), Failure> {
+pub(crate) fn check(path: &str, content: &Content, arch: Arch) -> Result<(), Failure> {
     match layout::kind_of(path) {
         Kind::Kubernetes => elf::check_program(path, &content.head(elf::HEADER)?, arch),
         Kind::KubeletUnit | Kind::KubeletDropIn | Kind::ClusterManifest => {

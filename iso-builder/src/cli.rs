@@ -1,5 +1,8 @@
 //! The command line of `cks-iso`.
 
+mod import;
+mod serve;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -90,6 +93,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve an ISO and its content over HTTP, as CloudStack's virtual router does.
+    ///
+    /// Serves /NAME.iso, and the content under /cks-iso/, until SIGTERM or SIGINT. SIGHUP makes it look again.
+    Serve(serve::Serve),
+    /// Make an ISO with a manifest, each image blob once, out of a stock one.
+    ///
+    /// Everything is checked as by a build. The ISO appears under its name when it is whole.
+    Import(import::Import),
     /// Print the completions for a shell.
     #[command(hide = true)]
     Completions {
@@ -135,6 +146,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             printed.map_err(unprinted)?;
         }
         Command::Verify { iso, json } => return verify(&iso, json),
+        Command::Serve(args) => return serve::run(args),
+        Command::Import(args) => return import::run(args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cks-iso", &mut text);

@@ -11,6 +11,8 @@
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
+//! | [`import`] | stock ISO → our ISO |
+//! | [`serve`] | an ISO and its content over HTTP |
 //! | [`opened`] | an ISO opened for reading |
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
@@ -22,6 +24,7 @@ pub mod content;
 pub mod elf;
 pub mod fetch;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod iso;
 pub mod manifests;
@@ -29,6 +32,7 @@ pub mod opened;
 pub mod partial;
 pub mod progress;
 pub mod report;
+pub mod serve;
 pub mod spec;
 pub mod tarball;
 pub mod text;

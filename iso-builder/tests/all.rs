@@ -10,10 +10,16 @@ mod documentation;
 #[cfg(test)]
 mod downloads;
 #[cfg(test)]
+mod importing;
+#[cfg(test)]
 mod iso9660;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod serving;
+#[cfg(test)]
+mod stopping;
 #[cfg(test)]
 mod verifying;

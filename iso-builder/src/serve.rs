@@ -28,7 +28,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 pub use self::log::Format;
 use self::log::Log;
@@ -92,7 +92,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     written.wait(Duration::from_secs(2));
     match ended? {
         0 => Ok(()),
-        cut => Err(Failure::new(Code::Interrupted, format!("{cut} running answers were cut off"))
+        cut => Err(Failure::new(Code::Interrupted, format!("running answers were cut off: {cut}"))
             .with_remedy("clients resume where they stopped once cks-iso serve runs again; --grace waits longer")),
     }
 }
@@ -112,9 +112,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// Says what is served and what to type on a node.
 fn announce(shelf: &Shelf, address: SocketAddr, log: &Log, format: Format) {
     let plain = bootstrap::text::plain;
-    for warning in &shelf.warnings {
-        eprintln!("warning: {}", plain(warning));
-    }
+    warn(shelf);
     let hosts = hosts::hosts(address.ip());
     let urls = |path: &str| hosts.iter().map(|host| url(*host, address.port(), path)).collect::<Vec<_>>();
     if format == Format::Json {
@@ -165,13 +163,14 @@ struct Server {
     site: watch::Sender<Arc<Site>>,
     log: Log,
     running: Arc<AtomicUsize>,
+    turn: Arc<Mutex<()>>,
     graceful: GracefulShutdown,
 }
 
 impl Server {
     fn new(site: Site, log: Log) -> Self {
         let (site, _) = watch::channel(Arc::new(site));
-        Self { site, log, running: Arc::default(), graceful: GracefulShutdown::new() }
+        Self { site, log, running: Arc::default(), turn: Arc::default(), graceful: GracefulShutdown::new() }
     }
 
     /// Accepts until a signal, waits for the running answers, and returns how many were cut off.
@@ -187,7 +186,7 @@ impl Server {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break,
-                    Asked::Reload => self.reload(options).await,
+                    Asked::Reload => drop(tokio::spawn(reload(self.listing(), options.path.clone()))),
                 },
                 (place, accepted) = accepted => match accepted {
                     Ok((stream, peer)) => self.connect(stream, peer.ip(), place),
@@ -228,22 +227,43 @@ impl Server {
         });
     }
 
-    /// Lists the path anew. Running answers keep the files that they have open.
-    async fn reload(&self, options: &Options) {
-        let path = options.path.clone();
-        let listed = tokio::task::spawn_blocking(move || shelf::list(&path)).await;
-        match listed {
-            Ok(Ok(shelf)) => {
-                for warning in &shelf.warnings {
-                    eprintln!("warning: {}", bootstrap::text::plain(warning));
-                }
-                self.log.event(&json!({ "event": "reloaded" }));
-                eprintln!("listed {} anew", bootstrap::text::plain(&options.path.to_string_lossy()));
-                self.site.send_replace(Arc::new(shelf.site));
-            }
-            Ok(Err(failure)) => eprint!("{}", crate::report::failure(&failure)),
-            Err(_) => eprintln!("warning: listing the path anew failed; what was listed before is served"),
+    fn listing(&self) -> Listing {
+        Listing { site: self.site.clone(), turn: Arc::clone(&self.turn), log: self.log.clone() }
+    }
+}
+
+/// What a new listing is put into.
+struct Listing {
+    site: watch::Sender<Arc<Site>>,
+    /// One at a time: the last signal's listing is the last.
+    turn: Arc<Mutex<()>>,
+    log: Log,
+}
+
+/// Lists `path` anew. Running answers keep the files that they have open.
+async fn reload(listing: Listing, path: PathBuf) {
+    let Listing { site, turn, log } = listing;
+    let _turn = turn.lock().await;
+    let listed = tokio::task::spawn_blocking(move || match shelf::list(&path) {
+        Ok(shelf) => {
+            warn(&shelf);
+            eprintln!("listed {} anew", bootstrap::text::plain(&path.to_string_lossy()));
+            Some(shelf.site)
         }
+        Err(failure) => {
+            eprint!("{}", crate::report::failure(&failure));
+            None
+        }
+    });
+    if let Ok(Some(new)) = listed.await {
+        site.send_replace(Arc::new(new));
+        log.event(&json!({ "event": "reloaded" }));
+    }
+}
+
+fn warn(shelf: &Shelf) {
+    for warning in &shelf.warnings {
+        eprintln!("warning: {}", bootstrap::text::plain(warning));
     }
 }
 

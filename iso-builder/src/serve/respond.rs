@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bootstrap::bundle::autoindex::percent_decode;
+use bootstrap::failure::Code;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED,
@@ -71,13 +72,18 @@ async fn file(request: &Request<Incoming>, is_get: bool, resource: Arc<Resource>
         }
     };
     let opening = Arc::clone(&resource);
-    let content = match tokio::task::spawn_blocking(move || opening.open()).await {
-        Ok(Ok(content)) => content,
-        Ok(Err(failure)) => {
+    let opened = tokio::task::spawn_blocking(move || {
+        opening.open().map_err(|failure| {
             eprintln!("warning: {}", bootstrap::text::plain(&failure.to_string()));
+            failure.code
+        })
+    });
+    let content = match opened.await {
+        Ok(Ok(content)) => content,
+        Ok(Err(Code::SourceFileMissing)) => {
             return Reply::text(StatusCode::SERVICE_UNAVAILABLE, "the file changed on the server");
         }
-        Err(_) => return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "reading the file failed"),
+        _ => return Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "the file can't be read"),
     };
     let reply = Reply { response: Response::new(()), content, from, length }.status(status).describing(&resource);
     match status {

@@ -10,8 +10,12 @@ mod documentation;
 #[cfg(test)]
 mod downloads;
 #[cfg(test)]
+mod fetching;
+#[cfg(test)]
 mod iso9660;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod registries;
 #[cfg(test)]
 mod verifying;

@@ -1,14 +1,15 @@
 //! The tests of the builder, against the tools that others read and write ISOs with.
 
 #[cfg(test)]
-mod fixture;
-
-#[cfg(test)]
 mod building;
 #[cfg(test)]
 mod documentation;
 #[cfg(test)]
 mod downloads;
+#[cfg(test)]
+mod fetching;
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod importing;
 #[cfg(test)]
@@ -17,6 +18,8 @@ mod iso9660;
 mod manifests;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod registries;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What `docs/iso-format.md` says is so.
 
+use std::path::Path;
+
 use bootstrap::bundle::Manifest;
+use iso_builder::access::Access;
 use iso_builder::opened::Opened;
 use iso_builder::spec::Spec;
 use iso_builder::verify::RULES;
@@ -16,6 +19,13 @@ fn the_example_is_a_spec() {
     let digest = format!("\"{}\"", "0".repeat(64));
     let spec = Spec::parse(&example.replace("\"…64 hex digits…\"", &digest).replace("\"…\"", &digest)).unwrap();
     assert_eq!((spec.images.len(), spec.manifests.len(), spec.inputs().len()), (2, 2, 9));
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let (_, rest) = PAGE.split_once("```toml config\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    Access::parse(example, Path::new("")).unwrap();
 }
 
 #[test]

@@ -14,4 +14,6 @@ mod iso9660;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod signing;
+#[cfg(test)]
 mod verifying;

@@ -10,6 +10,7 @@
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
+//! | [`keys`], [`sign`], [`sums`], [`sbom`] | who vouches for an ISO, and what stands beside it |
 //! | [`opened`] | an ISO opened for reading |
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |

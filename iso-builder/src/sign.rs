@@ -77,6 +77,10 @@ fn file_of(text: String) -> File {
 /// `MANIFEST_REQUIRED` on a stock ISO; `DIGEST_MISMATCH` when a byte is not as the manifest tells: nobody
 /// should vouch for that; those of opening and writing an ISO. What was at the output stays then.
 pub fn sign(options: &Options, key: &SecretKey) -> Result<Signed, Failure> {
+    let output = options.output.as_deref().unwrap_or(&options.iso);
+    check_output(output)?;
+    // First of all: from now on no other program puts another ISO in the place of the one that is read.
+    let partial = Partial::begin(output)?;
     let iso = Opened::open(&options.iso)?;
     let naming = |failure| named(&options.iso.display().to_string(), failure);
     let (manifest, digest) = iso.manifest().map_err(naming)?.ok_or_else(|| naming(stock()))?;
@@ -90,9 +94,6 @@ pub fn sign(options: &Options, key: &SecretKey) -> Result<Signed, Failure> {
     let keys = signature::claims(&text_of(&signature.content)?)?.into_iter().map(|claim| claim.id).collect();
     files.insert(1, signature);
 
-    let output = options.output.as_deref().unwrap_or(&options.iso);
-    check_output(output)?;
-    let partial = Partial::begin(output)?;
     let image = Image::plan(&files, Labels { epoch, manifest: digest })?;
     let release = Release { output, manifest: &manifest, manifest_digest: digest, epoch, key: Some(key) };
     let written = release.write(&image, partial, options.progress).map_err(damaged)?;

@@ -68,30 +68,41 @@ impl Release<'_> {
         let mut hashing = Hashing::new(partial.file(), self.key.is_some());
         let written = image.write(&mut hashing, &bar)?;
         let (sha512, prehash) = hashing.finish().map_err(|e| failed("Hashing", self.output, e))?;
-        let bill = sbom::document(self.manifest, self.manifest_digest, self.epoch)?;
-        for suffix in [SHA256, SHA512, MINISIG, SPDX] {
-            remove(&beside(self.output, suffix))?;
+        let texts = [
+            (SHA256, Some(line(&written.sha256.hex(), self.output))),
+            (SHA512, Some(line(&hex(&sha512), self.output))),
+            (SPDX, Some(sbom::document(self.manifest, self.manifest_digest, self.epoch)?.into_bytes())),
+            (MINISIG, prehash.and_then(|prehash| self.signature(&prehash))),
+        ];
+        // All are held till the last has its name, or those of two programs that write one ISO could mix.
+        let mut held = Vec::new();
+        for (suffix, text) in texts {
+            let path = beside(self.output, suffix);
+            let partial = Partial::wait(&path)?;
+            if let Some(text) = &text {
+                partial.file().write_all(text).map_err(|e| failed("Writing", &path, e))?;
+            }
+            held.push((path, partial, text.is_some()));
         }
-        // On the disc before the new name: a power cut must not bring them back.
+        for (path, ..) in &held {
+            remove(path)?;
+        }
+        // On the disk before the new name: a power cut must not bring them back.
         sync(directory_of(self.output))?;
         partial.finish()?;
         bar.finish();
-        self.put(SHA256, &line(&written.sha256.hex(), self.output))?;
-        self.put(SHA512, &line(&hex(&sha512), self.output))?;
-        self.put(SPDX, bill.as_bytes())?;
-        if let (Some(key), Some(prehash)) = (self.key, prehash) {
-            let name = self.output.file_name().unwrap_or_default().to_string_lossy();
-            let signature = key.sign(&prehash, &sign::comment(self.epoch, &self.manifest.name, &name));
-            self.put(MINISIG, signature.as_bytes())?;
+        for (_, partial, is_wanted) in held {
+            if is_wanted {
+                partial.finish()?;
+            }
         }
         Ok(written)
     }
 
-    fn put(&self, suffix: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let path = beside(self.output, suffix);
-        let partial = Partial::begin(&path)?;
-        partial.file().write_all(bytes).map_err(|e| failed("Writing", &path, e))?;
-        partial.finish()
+    fn signature(&self, prehash: &[u8; 64]) -> Option<Vec<u8>> {
+        let name = self.output.file_name().unwrap_or_default().to_string_lossy();
+        let comment = sign::comment(self.epoch, &self.manifest.name, &name);
+        self.key.map(|key| key.sign(prehash, &comment).into_bytes())
     }
 }
 

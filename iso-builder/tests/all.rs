@@ -14,6 +14,8 @@ mod iso9660;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod signing;
 #[cfg(test)]
 mod verifying;

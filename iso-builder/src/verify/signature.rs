@@ -46,10 +46,7 @@ impl Trust {
     pub fn read(paths: &[PathBuf], required: bool) -> Result<Self, Failure> {
         let mut keys = Vec::new();
         for path in paths {
-            let Some(text) = small(path)? else {
-                let error = std::io::Error::from(ErrorKind::NotFound);
-                return Err(misnamed("Opening", path, error));
-            };
+            let text = bytes_of(File::open(path).map_err(|e| misnamed("Opening", path, e))?, path)?;
             let read = PublicKey::parse_all(&String::from_utf8_lossy(&text));
             keys.extend(read.map_err(|failure| named(&path.display().to_string(), failure))?);
         }
@@ -114,12 +111,14 @@ impl Trust {
         let minisig = sums::beside(path, sums::MINISIG);
         if let Some(text) = small(&minisig)? {
             let text = String::from_utf8_lossy(&text);
-            let checked = if self.keys.is_empty() {
-                signature::claims(&text).map(|_| ())
-            } else {
-                let whole = Content::whole(&Source::open(path)?);
-                signature::verify_reader(&self.keys, whole.reader(), &text).map(|_| ())
-            };
+            let whole = Content::whole(&Source::open(path)?);
+            let ours = |id: &str| self.keys.iter().any(|key| key.id() == id);
+            // Only the key that signed last signs the whole ISO: of another one nothing can be said, and
+            // the manifest's signature is what counts.
+            let checked = signature::claims(&text).and_then(|claims| match claims.iter().any(|c| ours(&c.id)) {
+                true => signature::verify_reader(&self.keys, whole.reader(), &text).map(|_| ()),
+                false => Ok(()),
+            });
             match checked {
                 Err(failure) if failure.code == Code::Io => return Err(failure),
                 Err(failure) => findings.push(finding("signature", format!("{}: {}", minisig.display(), failure.what))),
@@ -166,12 +165,18 @@ fn checksums(path: &Path, progress: Progress) -> Result<Vec<Finding>, Failure> {
     Ok(wrong.collect())
 }
 
-/// A small file's bytes; none where there is no file. A larger one is no checksum, key or signature.
+/// The bytes of the small file at `path`; none where there is no file.
 fn small(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(SIGNATURE_MAX_BYTES + 1).read_to_end(&mut bytes)) {
-        Ok(_) => Ok(Some(bytes)),
+    match File::open(path) {
+        Ok(file) => bytes_of(file, path).map(Some),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed("Reading", path, e)),
+        Err(e) => Err(failed("Opening", path, e)),
     }
+}
+
+/// All bytes of a small file; a larger one, cut here, is neither checksum nor key nor signature.
+fn bytes_of(file: File, path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    file.take(SIGNATURE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed("Reading", path, e))?;
+    Ok(bytes)
 }

@@ -15,6 +15,7 @@
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
 //! | [`import`] | stock ISO → our ISO |
 //! | [`serve`] | an ISO and its content over HTTP |
+//! | [`keys`], [`sign`], [`sums`], [`sbom`] | who vouches for an ISO, and what stands beside it |
 //! | [`opened`] | an ISO opened for reading |
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
@@ -31,14 +32,18 @@ pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod iso;
+pub mod keys;
 pub mod manifests;
 pub mod opened;
 pub mod partial;
 pub mod progress;
 pub mod registry;
 pub mod report;
+pub mod sbom;
 pub mod serve;
+pub mod sign;
 pub mod spec;
+pub mod sums;
 pub mod tarball;
 pub mod text;
 pub mod verify;

@@ -21,7 +21,11 @@ mod refusals;
 #[cfg(test)]
 mod registries;
 #[cfg(test)]
+mod schemas;
+#[cfg(test)]
 mod serving;
+#[cfg(test)]
+mod signing;
 #[cfg(test)]
 mod stopping;
 #[cfg(test)]

@@ -1,10 +1,10 @@
 use std::io::Cursor;
 
-use hadris_fs::{Content, Node, Permissions, SetAttr, Tree};
+use hadris_fs::{Content, DateTime, Node, Permissions, SetAttr, Tree};
 use hadris_iso::{IsoId, IsoLevel, IsoOptions, plan, sync};
 use hadris_storage::{BlockSize, MemDevice};
 
-use super::{Disc, Extent, joliet_volume_id, read, volume_id};
+use super::{Disc, Extent, created, joliet_volume_id, read, volume_id};
 use crate::failure::Code;
 
 const FILES: &[(&str, u32)] = &[
@@ -151,4 +151,18 @@ fn damaged_discs_are_read_or_refused() {
         }
     }
     assert!(read_well > 100 && refused > 100, "{read_well} read, {refused} refused");
+}
+
+#[test]
+fn the_time_is_told_wherever_it_was_written() {
+    let time = DateTime::from_unix_seconds(1_700_000_000).unwrap();
+    let mut bytes = image(&options().with_time(time));
+    assert_eq!(created(Cursor::new(&bytes)).unwrap(), 1_700_000_000);
+    // Two hours west of Greenwich, and no time at all.
+    bytes[32_768 + 829] = (-8_i8).cast_unsigned();
+    assert_eq!(created(Cursor::new(&bytes)).unwrap(), 1_700_007_200);
+    for byte in &mut bytes[32_768 + 813..32_768 + 829] {
+        *byte = b'0';
+    }
+    assert_eq!(created(Cursor::new(&bytes)).unwrap_err().code, Code::SourceInvalid);
 }

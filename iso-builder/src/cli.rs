@@ -1,5 +1,9 @@
 //! The command line of `cks-iso`.
 
+mod diff;
+mod lint;
+mod verify;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +17,12 @@ use indicatif::HumanBytes;
 
 use crate::build::{self, Built, Options};
 use crate::content::{failed, misnamed};
+use crate::finding::{self, Finding};
 use crate::inspect::Inspection;
 use crate::opened::Opened;
 use crate::progress::Progress;
 use crate::report;
 use crate::spec::{self, Spec};
-use crate::verify::{self, Finding};
 
 /// The exit code for a refused ISO (sysexits.h, `EX_DATAERR`).
 const REFUSED: u8 = 65;
@@ -65,31 +69,29 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what is on an ISO: files, versions, images.
+    /// Show what is in a bundle: files, versions, images.
     #[command(after_help = "Examples:\n  \
         cks-iso inspect v1.33.1-calico-x86_64.iso\n  \
         cks-iso inspect /dev/sr0\n  \
         cks-iso inspect out.iso --json | jq -r '.manifest.images[].reference'")]
     Inspect {
-        /// An ISO, or a device with a disc.
-        iso: PathBuf,
+        /// An ISO, a device with a disc, a directory with the content of one, or the URL of either.
+        #[arg(value_name = "ISO|DIR|URL")]
+        source: PathBuf,
         /// Print manifest and listing as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Check every byte of an ISO against its manifest, and the layout against the stock scripts.
+    /// Check every byte of a bundle against its manifest, and the layout against the stock scripts.
     ///
-    /// Prints one finding per line, with the rule's id; ends with 0 when there is none, else with 65.
-    #[command(after_help = "Examples:\n  \
-        cks-iso verify v1.33.1-calico-x86_64.iso\n  \
-        cks-iso verify out.iso --json | jq -r '.findings[].rule'")]
-    Verify {
-        /// An ISO, or a device with a disc.
-        iso: PathBuf,
-        /// Print the findings as JSON, and no progress.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Prints one finding per line, with the rule's id; ends with 0 when there is none but warnings, else with 65.
+    Verify(verify::Verify),
+    /// Look at a spec before it is built, without a network.
+    ///
+    /// Prints one finding per line, as verify does; ends with 0 when there is none but warnings, else with 65.
+    Lint(lint::Lint),
+    /// Show what one bundle brings over another, and what nodes fetch for it.
+    Diff(diff::Diff),
     /// Print the completions for a shell.
     #[command(hide = true)]
     Completions {
@@ -129,12 +131,14 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             let printed = if json { report::print_json(&built) } else { report::print(&summary(&built)) };
             printed.map_err(unprinted)?;
         }
-        Command::Inspect { iso, json } => {
-            let inspection = Inspection::of(&iso)?;
+        Command::Inspect { source, json } => {
+            let inspection = Inspection::of(&Opened::at(&source, Progress::choose(json))?)?;
             let printed = if json { report::print_json(&inspection) } else { report::print(&inspection.to_string()) };
             printed.map_err(unprinted)?;
         }
-        Command::Verify { iso, json } => return verify(&iso, json),
+        Command::Verify(args) => return verify::run(&args),
+        Command::Lint(args) => return lint::run(&args),
+        Command::Diff(args) => return diff::run(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cks-iso", &mut text);
@@ -148,15 +152,19 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+fn read_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|e| {
         let remedy = "name the spec, a TOML file; docs/iso-format.md has an example";
         match e.kind() {
             io::ErrorKind::InvalidData => Failure::new(Code::SpecInvalid, format!("{} is no text", path.display())),
             _ => misnamed("Reading", path, e),
         }
         .with_remedy(remedy)
-    })?;
+    })
+}
+
+fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
+    let text = read_text(path)?;
     let naming = |failure| crate::bundle::named(&path.display().to_string(), failure);
     let mut spec = Spec::parse(&text).map_err(naming)?;
     if let Some(name) = name {
@@ -179,26 +187,17 @@ fn summary(built: &Built) -> String {
     )
 }
 
-fn verify(path: &Path, json: bool) -> Result<ExitCode, Failure> {
-    let findings = verify::verify(&Opened::open(path)?, Progress::choose(json))?;
+/// Prints the findings about `name`, one per line, and says how the program ends.
+fn told(name: &str, findings: &[Finding], strict: bool, json: bool) -> Result<ExitCode, Failure> {
+    let refused = finding::refuse(findings, strict);
     let printed = if json {
-        report::print_json(&serde_json::json!({ "path": path, "clean": findings.is_empty(), "findings": findings }))
+        report::print_json(&serde_json::json!({ "path": name, "clean": !refused, "findings": findings }))
     } else {
-        let lines: String = findings.iter().map(line).collect();
-        let path = plain(&path.to_string_lossy());
-        let end = match findings.len() {
-            0 => format!("{path}: clean\n"),
-            1 => format!("{path}: 1 finding\n"),
-            count => format!("{path}: {count} findings\n"),
-        };
-        report::print(&(lines + &end))
+        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        report::print(&format!("{lines}{name}: {}\n", finding::summary(findings)))
     };
     printed.map_err(unprinted)?;
-    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
-}
-
-fn line(finding: &Finding) -> String {
-    format!("{}: {} (remedy: {})\n", finding.rule, plain(&finding.what), finding.remedy)
+    Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
 }
 
 fn unprinted(error: io::Error) -> Failure {

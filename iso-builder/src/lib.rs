@@ -10,19 +10,25 @@
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
-//! | [`opened`] | an ISO opened for reading |
+//! | [`lint`], [`diff`] | a spec before it is built; what one bundle brings over another |
+//! | [`finding`] | what `verify` and `lint` say |
+//! | [`opened`] | a bundle opened for reading: an ISO, a directory, a URL |
 //! | [`partial`] | a file that appears when it is whole |
-//! | [`progress`], [`cli`], [`report`] | what a person sees |
+//! | [`progress`], [`cli`], [`report`], [`columns`] | what a person sees |
 
 pub mod build;
 pub mod bundle;
 pub mod cli;
+pub mod columns;
 pub mod content;
+pub mod diff;
 pub mod elf;
 pub mod fetch;
+pub mod finding;
 pub mod images;
 pub mod inspect;
 pub mod iso;
+pub mod lint;
 pub mod opened;
 pub mod partial;
 pub mod progress;

@@ -23,7 +23,7 @@ fn verify(bed: &Bed) -> (Vec<String>, String) {
 
 fn find(bed: &Bed, path: &str, needle: &[u8]) -> u64 {
     let iso = Opened::open(&bed.path("out.iso")).unwrap();
-    let bytes = iso.content(iso.disc.file(path).unwrap()).head(usize::MAX >> 1).unwrap();
+    let bytes = iso.file(path).unwrap().content.head(usize::MAX >> 1).unwrap();
     bytes.windows(needle.len()).position(|window| window == needle).unwrap() as u64
 }
 

@@ -206,7 +206,8 @@ fn fetch(role: Role, old: &Manifest, new: &Manifest, changed: &[Change<u64>]) ->
     let entries = new.entries_for(role).filter(|entry| entry.kind != Kind::ImageArchive && other(&entry.path));
     let files: Vec<u64> = entries.map(|entry| entry.size).collect();
     let has = blobs(old, Some(role));
-    let lacks = amount(blobs(new, Some(role)).into_iter().filter(|(it, _)| !has.contains_key(it)).map(|(_, size)| size));
+    let lacks =
+        amount(blobs(new, Some(role)).into_iter().filter(|(it, _)| !has.contains_key(it)).map(|(_, size)| size));
     Fetch { role, files: files.len(), blobs: lacks.blobs, bytes: files.iter().sum::<u64>() + lacks.bytes }
 }
 

@@ -6,6 +6,7 @@
 //! | [`fetch`] | downloads into the cache, by digest |
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
+//! | [`manifests`] | the images that Kubernetes manifests name, by a real parser |
 //! | [`images`] | image archives merged into one, each blob once |
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
@@ -29,6 +30,7 @@ pub mod images;
 pub mod inspect;
 pub mod iso;
 pub mod lint;
+pub mod manifests;
 pub mod opened;
 pub mod partial;
 pub mod progress;

@@ -31,8 +31,7 @@ pub(super) struct Diff {
 pub(super) fn run(args: &Diff) -> Result<ExitCode, Failure> {
     let progress = Progress::choose(args.json);
     let difference = diff::diff(&Opened::at(&args.old, progress)?, &Opened::at(&args.new, progress)?)?;
-    let printed =
-        if args.json { report::print_json(&difference) } else { report::print(&difference.to_string()) };
+    let printed = if args.json { report::print_json(&difference) } else { report::print(&difference.to_string()) };
     printed.map_err(unprinted)?;
     Ok(ExitCode::SUCCESS)
 }

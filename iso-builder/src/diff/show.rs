@@ -19,7 +19,14 @@ impl Difference {
         title("Components", &self.components, out)?;
         for change in &self.components {
             let version = |version: &Option<String>| version.as_deref().map_or("none".to_owned(), |text| cut(text, 30));
-            writeln!(out, "  {} {}  {} → {}", sign(change), cell(&change.name, 20), version(&change.old), version(&change.new))?;
+            writeln!(
+                out,
+                "  {} {}  {} → {}",
+                sign(change),
+                cell(&change.name, 20),
+                version(&change.old),
+                version(&change.new)
+            )?;
         }
         title("Files", &self.files, out)?;
         for change in &self.files {

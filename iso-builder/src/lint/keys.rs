@@ -60,9 +60,7 @@ pub(super) fn placed(what: &str, keys: &[Key]) -> (Option<usize>, String) {
         let line = rest.split(',').next().and_then(|line| line.parse().ok());
         return (line, what.lines().last().unwrap_or(what).to_owned());
     }
-    let names = |key: &&Key| {
-        what.strip_prefix(key.name.as_str()).is_some_and(|rest| rest.starts_with([':', '.', '[']))
-    };
+    let names = |key: &&Key| what.strip_prefix(key.name.as_str()).is_some_and(|rest| rest.starts_with([':', '.', '[']));
     let nearest = keys.iter().filter(names).max_by_key(|key| key.name.len());
     (nearest.map(|key| key.line), what.to_owned())
 }
@@ -97,6 +95,9 @@ mod tests {
         assert_eq!(placed("kubernetes.kubelet.sha256: x", &keys).0, Some(4));
         assert_eq!(placed("manifests: x", &keys).0, Some(7));
         assert_eq!(placed("no component: x", &keys).0, None);
-        assert_eq!(placed("TOML parse error at line 3, column 1\n  |\nunknown field", &keys), (Some(3), "unknown field".into()));
+        assert_eq!(
+            placed("TOML parse error at line 3, column 1\n  |\nunknown field", &keys),
+            (Some(3), "unknown field".into())
+        );
     }
 }

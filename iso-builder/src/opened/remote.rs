@@ -78,8 +78,11 @@ impl Site {
         let mut paths = self.listing().await?;
         if json.is_none() && !legacy::is_bundle(paths.iter().map(String::as_str)) {
             let code = if paths.is_empty() { Code::MediaNotFound } else { Code::MediaNotABundle };
-            let what = format!("{}: no {MANIFEST_PATH}, and {} listed files, none of a CKS ISO", self.name, paths.len());
-            return Err(Failure::new(code, what).with_remedy("name the URL of an .iso, or of a directory like /cks-iso/"));
+            let what =
+                format!("{}: no {MANIFEST_PATH}, and {} listed files, none of a CKS ISO", self.name, paths.len());
+            return Err(
+                Failure::new(code, what).with_remedy("name the URL of an .iso, or of a directory like /cks-iso/")
+            );
         }
         // One that can't be used is a finding, not the end.
         let manifest = json.as_ref().and_then(|json| Manifest::parse(json).ok());

@@ -26,21 +26,34 @@ pub const RULES: &[Rule] = &[
     Rule::error("elf-arch", "rebuild the ISO with programs for its architecture"),
     Rule::error("manifest-yaml", "replace the file by one that kubectl apply takes; a chart has to be rendered first"),
     Rule::error("image-missing", "add the image to [[images]], under exactly this name: nodes can't download it"),
-    Rule::error("pull-policy", "write IfNotPresent: with Always a node asks the registry for an image that it has"),
+    Rule::warning("image-unclear", "look at the place, and add the image that it means to [[images]]"),
+    Rule::error(
+        "pull-policy",
+        "write IfNotPresent and a fixed tag, or a node asks the registry for an image that it has",
+    ),
     Rule::error(
         "top-level-first",
         "rebuild the ISO with cks-iso: the virtual router's wget needs a file before all directories",
     ),
     Rule::error("one-match", "keep one file per glob: nodes hand all matches to one tar command"),
     Rule::error("name-length", "shorten the name: Joliet cuts it"),
-    Rule::error("etcd-name", "name the tarball etcd/etcd-linux-amd64.tar.gz: etcd nodes extract no other, on arm64 too"),
+    Rule::error(
+        "etcd-name",
+        "name the tarball etcd/etcd-linux-amd64.tar.gz: etcd nodes extract no other, on arm64 too",
+    ),
     Rule::error("csi-pair", "add manifest.yaml, or leave snapshot-crds.yaml out: control planes copy both or stop"),
-    Rule::error("unit", "take kubelet.service and 10-kubeadm.conf from upstream: nodes run /usr/bin/kubelet as /opt/bin/kubelet"),
+    Rule::error(
+        "unit",
+        "take kubelet.service and 10-kubeadm.conf from upstream: nodes run /usr/bin/kubelet as /opt/bin/kubelet",
+    ),
     Rule::warning("stock-lacks", "add it, unless only cks-agent installs from this ISO"),
     Rule::warning("dashboard", "add dashboard.yaml (to 4.22) and headlamp.yaml (4.23): CloudStack waits for its pod"),
     Rule::warning("kubeadm-images", "add the image: kubeadm init wants it, and an offline node can't download it"),
     Rule::warning("sandbox-image", "leave the other pause images out: stock nodes sort their names as text"),
-    Rule::warning("name-characters", "use letters, digits, '.', '-', '_' and '+': Joliet and shells change or split others"),
+    Rule::warning(
+        "name-characters",
+        "use letters, digits, '.', '-', '_' and '+': Joliet and shells change or split others",
+    ),
     Rule::warning("name-hidden", "rename the file: a web server's index does not list it, so workers don't get it"),
 ];
 

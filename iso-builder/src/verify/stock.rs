@@ -123,13 +123,19 @@ pub(super) fn images(paths: &[&str], manifest: Option<&Manifest>, references: &B
         };
         if !references.iter().any(found) {
             let version = version.map(|version| format!(":{version}")).unwrap_or_default();
-            findings.push(finding("kubeadm-images", format!("no archive in docker/ names registry.k8s.io/{name}{version}")));
+            findings.push(finding(
+                "kubeadm-images",
+                format!("no archive in docker/ names registry.k8s.io/{name}{version}"),
+            ));
         }
     }
     for name in ["coredns/coredns", "etcd", "pause"] {
         let prefix = format!("registry.k8s.io/{name}:");
         if !references.iter().any(|reference| reference.starts_with(&prefix)) {
-            findings.push(finding("kubeadm-images", format!("no archive in docker/ names a version of registry.k8s.io/{name}")));
+            findings.push(finding(
+                "kubeadm-images",
+                format!("no archive in docker/ names a version of registry.k8s.io/{name}"),
+            ));
         }
     }
     let ours = match manifest {

@@ -7,82 +7,54 @@ use bootstrap::bundle::{Kind, layout};
 use bootstrap::failure::Failure;
 
 use super::{Finding, finding};
-use crate::manifests::{self, Reference};
+use crate::manifests::{self, Reference, names};
 use crate::opened::Opened;
 use crate::text;
 
 /// A manifest larger than this is none.
 pub const MAX_TEXT: u64 = 8 << 20;
 
-/// The name that the kubelet asks containerd for when a pod says `image`: normalised as Docker does, and
-/// with a digest the tag does not count (containerd, `ParseDockerRef`).
+/// The name that the kubelet asks containerd for when a pod says `image`: with a digest the tag is dropped.
 #[must_use]
 pub fn asked_for(image: &str) -> String {
-    let full = layout::normalise_reference(image);
-    match full.split_once('@') {
-        Some((named, digest)) => {
-            let path_at = named.rfind('/').map_or(0, |at| at + 1);
-            let end = named[path_at..].find(':').map_or(named.len(), |at| path_at + at);
-            format!("{}@{digest}", &named[..end])
-        }
-        None => full,
-    }
+    names(image).pop().unwrap_or_default()
 }
 
 /// What is wrong with the manifest `file` in itself, and the images that it names.
 #[must_use]
 pub fn read(file: &str, bytes: &[u8]) -> (Vec<Finding>, Vec<Reference>) {
-    let unusable = |what: String| (vec![finding("manifest-yaml", what).at(file, None)], Vec::new());
-    if let Err(failure) = text::check_text("it", bytes) {
-        return unusable(failure.what);
-    }
     let text = String::from_utf8_lossy(bytes);
-    let read = manifests::objects(&text).and_then(|objects| Ok((objects, manifests::images(&text)?)));
-    let (objects, references) = match read {
-        Ok(read) => read,
+    let checked = text::check_text(file, bytes).and_then(|()| manifests::check_applyable(file, &text));
+    let survey = match checked.and_then(|()| manifests::survey(&text)) {
+        Ok(survey) => survey,
         Err(failure) => {
-            let (line, what) = placed(&failure.what);
+            let what = failure.what.strip_prefix(file).unwrap_or(&failure.what);
+            let (line, what) = placed(what.trim_start_matches([':', ' ']));
             return (vec![finding("manifest-yaml", what).at(file, line)], Vec::new());
         }
     };
-    let mut findings = Vec::new();
-    for object in &objects {
-        let lacks = match (object.kind.is_empty(), object.api_version.is_empty()) {
-            (true, _) => "kind",
-            (_, true) => "apiVersion",
-            _ => continue,
-        };
-        let what = format!("an object without {lacks} can't be applied");
-        findings.push(finding("manifest-yaml", what).at(file, Some(object.line)));
-    }
-    if objects.is_empty() {
-        findings.push(finding("manifest-yaml", "holds no object").at(file, None));
-    }
-    findings.extend(pull_policies(file, &text));
-    (findings, references)
+    let always = survey.references.iter().filter(|reference| reference.pulls_always()).map(|reference| {
+        let why = if reference.policy.is_some() { "imagePullPolicy: Always" } else { "the tag latest and no policy" };
+        let what = format!("{} has {why} for {}", reference.object, reference.image);
+        finding("pull-policy", what).at(file, Some(reference.line))
+    });
+    let unclear = survey.unclear.iter().map(|place| {
+        let what = format!("{} {}: {}", place.object, place.path, place.why);
+        finding("image-unclear", what).at(file, Some(place.line))
+    });
+    (always.chain(unclear).collect(), survey.references)
 }
 
-/// `line 12, column 3: cause` → line 12 and the rest.
+/// `line 12, column 3: cause` → line 12 and the cause.
 fn placed(what: &str) -> (Option<usize>, String) {
-    let line = || {
-        let (line, rest) = what.strip_prefix("line ")?.split_once([',', ':'])?;
-        Some((line.parse().ok()?, rest.rsplit_once("column ").map_or(rest, |(_, rest)| rest)))
+    let parts = || {
+        let (line, rest) = what.strip_prefix("line ")?.split_once(", column ")?;
+        Some((line.parse().ok()?, rest.split_once(": ")?.1.to_owned()))
     };
-    match line() {
-        Some((line, rest)) => {
-            let cause = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
-            (Some(line), cause.to_owned())
-        }
+    match parts() {
+        Some((line, cause)) => (Some(line), cause),
         None => (None, what.to_owned()),
     }
-}
-
-/// Lines that say `Always`: those that the builder would write anew.
-fn pull_policies(file: &str, text: &str) -> Vec<Finding> {
-    let Ok(better) = manifests::if_not_present(text) else { return Vec::new() };
-    let lines = text.lines().zip(better.lines()).enumerate();
-    let always = lines.filter(|(_, (line, better))| line != better && line.contains("Always"));
-    always.map(|(at, _)| finding("pull-policy", "imagePullPolicy is Always").at(file, Some(at + 1))).collect()
 }
 
 /// The references that none of `held` answers.

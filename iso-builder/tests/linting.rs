@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::fixture::archives::{Image, docker_save, layer};
-use crate::fixture::{Bed, arch};
+use crate::fixture::arch;
 use crate::proofs::whole;
 
 #[test]
@@ -29,7 +29,7 @@ fn each_fault_of_a_spec_is_found_at_its_line() {
             "cri-tools v1.30.0 beside Kubernetes 1.33.1",
         ),
         ("\"dashboard.yaml\" = { file = \"dashboard.yaml\" }\n", "", "dashboard", "spec.toml:4: "),
-        ("file = \"a.tar\"", "file = \"calico.yaml\"", "image-archive", "spec.toml:31: "),
+        ("file = \"a.tar\"", "file = \"calico.yaml\"", "image-archive", "spec.toml:27: "),
         ("\"calico.yaml\"", "\"other.yaml\"", "image-missing", "other.yaml:6: Pod default/x"),
         ("\"calico.yaml\"", "\"always.yaml\"", "pull-policy", "always.yaml:6: "),
         ("\"calico.yaml\"", "\"values.yaml\"", "manifest-yaml", "values.yaml:1: "),

@@ -101,7 +101,7 @@ fn each_planted_defect_is_found_by_its_rule_alone() {
         ("echo '<html>' > dashboard.yaml", "manifest-yaml", "dashboard.yaml: is an HTML page"),
         ("sed -i s/IfNotPresent/Always/ network.yaml", "pull-policy", "network.yaml:9: "),
         (
-            "sed -i 's/        imageP.*/        env: [{name: X_IMAGE, value: quay.io/x}]/' network.yaml",
+            "sed -i 's|        imageP.*|        env: [{name: X_IMAGE, value: quay.io/x}]|' network.yaml",
             "image-unclear",
             ":10: ",
         ),

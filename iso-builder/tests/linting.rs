@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::fixture::archives::{Image, docker_save, layer};
 use crate::fixture::arch;
+use crate::fixture::archives::{Image, docker_save, layer};
 use crate::proofs::whole;
 
 #[test]

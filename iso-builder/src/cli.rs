@@ -1,11 +1,14 @@
 //! The command line of `cks-iso`.
 
+mod diff;
 mod import;
 mod keygen;
+mod lint;
 pub mod reach;
 mod sbom;
 mod serve;
 mod sign;
+mod verify;
 
 use std::ffi::OsString;
 use std::io;
@@ -22,13 +25,13 @@ use indicatif::HumanBytes;
 use self::reach::Reach;
 use crate::build::{self, Built, Options};
 use crate::content::{failed, misnamed};
+use crate::finding::{self, Finding};
 use crate::inspect::Inspection;
 use crate::opened::Opened;
 use crate::progress::Progress;
 use crate::report;
 use crate::spec::{self, Spec};
-use crate::verify::signature::{Signature, Trust};
-use crate::verify::{self, Finding};
+use crate::verify::signature::Signature;
 
 /// The exit code for a refused ISO (sysexits.h, `EX_DATAERR`).
 const REFUSED: u8 = 65;
@@ -79,38 +82,29 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what is on an ISO: files, versions, images.
+    /// Show what is in a bundle: files, versions, images.
     #[command(after_help = "Examples:\n  \
         cks-iso inspect v1.33.1-calico-x86_64.iso\n  \
         cks-iso inspect /dev/sr0\n  \
         cks-iso inspect out.iso --json | jq -r '.manifest.images[].reference'")]
     Inspect {
-        /// An ISO, or a device with a disc.
-        iso: PathBuf,
+        /// An ISO, a device with a disc, a directory with the content of one, or the URL of either.
+        #[arg(value_name = "ISO|DIR|URL")]
+        source: PathBuf,
         /// Print manifest and listing as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Check every byte of an ISO against its manifest, and the layout against the stock scripts.
+    /// Check every byte of a bundle against its manifest, and the layout against the stock scripts.
     ///
-    /// Prints one finding per line, with the rule's id; ends with 0 when there is none, else with 65.
-    #[command(after_help = "Examples:\n  \
-        cks-iso verify v1.33.1-calico-x86_64.iso\n  \
-        cks-iso verify out.iso --key release.pub --key second.pub\n  \
-        cks-iso verify out.iso --json | jq -r '.findings[].rule'")]
-    Verify {
-        /// An ISO, or a device with a disc.
-        iso: PathBuf,
-        /// A public key; one of those given must have signed. May be given several times.
-        #[arg(long = "key", value_name = "PUB")]
-        keys: Vec<PathBuf>,
-        /// Find an ISO that nobody signed, even without --key.
-        #[arg(long)]
-        require_signature: bool,
-        /// Print the findings as JSON, and no progress.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Prints one finding per line, with the rule's id; ends with 0 when there is none but warnings, else with 65.
+    Verify(verify::Verify),
+    /// Look at a spec before it is built, without a network.
+    ///
+    /// Prints one finding per line, as verify does; ends with 0 when there is none but warnings, else with 65.
+    Lint(lint::Lint),
+    /// Show what one bundle brings over another, and what nodes fetch for it.
+    Diff(diff::Diff),
     /// Serve an ISO and its content over HTTP, as CloudStack's virtual router does.
     ///
     /// Serves /NAME.iso, and the content under /cks-iso/, until SIGTERM or SIGINT. SIGHUP makes it look again.
@@ -162,19 +156,19 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             let printed = if json { report::print_json(&built) } else { report::print(&summary(&built)) };
             printed.map_err(unprinted)?;
         }
-        Command::Inspect { iso, json } => {
-            let inspection = Inspection::of(&iso)?;
+        Command::Inspect { source, json } => {
+            let inspection = Inspection::of(&Opened::at(&source, Progress::choose(json))?)?;
             let printed = if json { report::print_json(&inspection) } else { report::print(&inspection.to_string()) };
             printed.map_err(unprinted)?;
-        }
-        Command::Verify { iso, keys, require_signature, json } => {
-            return verify(&iso, &Trust::read(&keys, require_signature)?, json);
         }
         Command::Keygen(keygen) => keygen.run()?,
         Command::Sign(sign) => sign.run()?,
         Command::Sbom(sbom) => sbom.run()?,
         Command::Serve(args) => return serve::run(args),
         Command::Import(args) => return import::run(args),
+        Command::Verify(args) => return verify::run(&args),
+        Command::Lint(args) => return lint::run(&args),
+        Command::Diff(args) => return diff::run(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cks-iso", &mut text);
@@ -188,15 +182,19 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+fn read_text(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|e| {
         let remedy = "name the spec, a TOML file; docs/iso-format.md has an example";
         match e.kind() {
             io::ErrorKind::InvalidData => Failure::new(Code::SpecInvalid, format!("{} is no text", path.display())),
             _ => misnamed("Reading", path, e),
         }
         .with_remedy(remedy)
-    })?;
+    })
+}
+
+fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
+    let text = read_text(path)?;
     let naming = |failure| crate::bundle::named(&path.display().to_string(), failure);
     let mut spec = Spec::parse(&text).map_err(naming)?;
     if let Some(name) = name {
@@ -219,44 +217,29 @@ fn summary(built: &Built) -> String {
     )
 }
 
-fn verify(path: &Path, trust: &Trust, json: bool) -> Result<ExitCode, Failure> {
-    let (iso, progress) = (Opened::open(path)?, Progress::choose(json));
-    let (signatures, mut findings) = trust.check_iso(&iso)?;
-    findings.extend(verify::verify(&iso, progress)?);
-    findings.extend(trust.check_beside(path, progress)?);
+/// Prints the findings about `name`, one per line, and says how the program ends; of a bundle also who
+/// signed it.
+fn told(
+    name: &str,
+    findings: &[Finding],
+    signatures: Option<&[Signature]>,
+    strict: bool,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let refused = finding::refuse(findings, strict);
     let printed = if json {
-        report::print_json(&serde_json::json!({
-            "path": path, "clean": findings.is_empty(), "signatures": signatures, "findings": findings,
-        }))
+        let mut told = serde_json::json!({ "path": name, "clean": !refused, "findings": findings });
+        if let Some(signatures) = signatures {
+            told["signatures"] = serde_json::json!(signatures);
+        }
+        report::print_json(&told)
     } else {
-        let lines: String = findings.iter().map(line).collect();
-        let path = plain(&path.to_string_lossy());
-        let end = match findings.len() {
-            0 => "clean".to_owned(),
-            1 => "1 finding".to_owned(),
-            count => format!("{count} findings"),
-        };
-        report::print(&format!("{lines}{path}: {end}{}\n", signed(&signatures)))
+        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+        let signed = signatures.map(verify::signed).unwrap_or_default();
+        report::print(&format!("{lines}{name}: {}{signed}\n", finding::summary(findings)))
     };
     printed.map_err(unprinted)?;
-    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
-}
-
-/// What is to be said of the signatures: `, signed by …`.
-fn signed(signatures: &[Signature]) -> String {
-    let ids = |proven| -> Vec<&str> {
-        signatures.iter().filter(|found| found.proven == proven).map(|found| found.key.as_str()).collect()
-    };
-    let (proven, claimed) = (ids(true).join(", "), ids(false).join(", "));
-    match (proven.is_empty(), claimed.is_empty()) {
-        (true, true) => String::new(),
-        (false, _) => format!(", signed by {proven}"),
-        (true, false) => format!(", says it is signed by {claimed}; nothing proves it without --key"),
-    }
-}
-
-fn line(finding: &Finding) -> String {
-    format!("{}: {} (remedy: {})\n", finding.rule, plain(&finding.what), finding.remedy)
+    Ok(if refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS })
 }
 
 fn unprinted(error: io::Error) -> Failure {

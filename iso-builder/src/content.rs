@@ -132,6 +132,15 @@ impl Content {
         self.all_of(count as u64)
     }
 
+    /// The content as a source that messages call `name`; none where it does not lie in one piece of a file.
+    #[must_use]
+    pub fn source(&self, name: &Path) -> Option<Arc<Source>> {
+        match &self.segments[..] {
+            [Segment::Range { source, offset, length, .. }] => Some(source.part(name, *offset, *length)),
+            _ => None,
+        }
+    }
+
     /// Everything, where it is at most `limit` bytes; else `CONTENT_INVALID`.
     ///
     /// # Errors

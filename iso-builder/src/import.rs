@@ -72,7 +72,7 @@ pub struct Imported {
 pub fn import(options: &Options) -> Result<Imported, Failure> {
     check_output(options)?;
     let iso = Opened::open(&options.stock)?;
-    if iso.disc.file(MANIFEST_PATH).is_some() {
+    if iso.file(MANIFEST_PATH).is_some() {
         let what = format!("{} is no stock ISO: it has a {MANIFEST_PATH}", options.stock.display());
         return Err(Failure::new(Code::ConfigInvalid, what).with_remedy("use it as it is: cks-iso verify proves it"));
     }

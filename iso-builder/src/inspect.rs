@@ -1,42 +1,52 @@
-//! What is on an ISO, for people and for machines.
+//! What is in a bundle, for people and for machines.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::path::{Path, PathBuf};
 
-use bootstrap::bundle::{Image, Manifest};
+use bootstrap::bundle::{Image, Kind, Manifest, Role};
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
+use bootstrap::signature::SIGNATURE_PATH;
 use bootstrap::text::plain;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use crate::opened::Opened;
+use crate::columns::{WIDTH, bar, bytes, cell, count, cut};
+use crate::opened::{Medium, Opened};
 
-/// Characters of the longest bar.
-const BAR: u64 = 24;
+/// Characters of the column with the names of files.
+const NAMES: usize = 52;
 
-/// What is on an ISO.
+/// Characters of the column with the names of images.
+const REFERENCES: usize = 59;
+
+/// What is in a bundle.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// The ISO.
-    pub path: PathBuf,
-    /// Bytes.
+    /// The path, or the URL.
+    pub path: String,
+    /// What it is.
+    pub medium: Medium,
+    /// Bytes: of the image, or of all files where there is none.
     pub size: u64,
-    /// The volume identifier.
-    pub volume_id: String,
+    /// The volume identifier; none where it is no ISO.
+    pub volume_id: Option<String>,
+    /// Whether a signature of the manifest is there; whose, `verify` tells.
+    pub signed: bool,
     /// The digest of the manifest, where there is one.
     pub manifest_sha256: Option<Digest>,
     /// The manifest; none on a stock ISO.
     pub manifest: Option<Manifest>,
     /// Every file, sorted by path.
     pub files: Vec<Listed>,
+    /// Links, devices, pipes, and empty directories, which end in `/`.
+    pub others: Vec<String>,
 }
 
-/// One file of the ISO.
+/// One file of the bundle.
 #[derive(Debug, Clone, Serialize)]
 pub struct Listed {
-    /// Path on the ISO.
+    /// Path from the root.
     pub path: String,
     /// Bytes.
     pub size: u64,
@@ -45,21 +55,74 @@ pub struct Listed {
 }
 
 impl Inspection {
-    /// Looks at the ISO at `path`.
+    /// Looks at `bundle`.
     ///
     /// # Errors
-    /// As [`Opened::open`] and [`Opened::manifest`].
-    pub fn of(path: &Path) -> Result<Self, Failure> {
-        let iso = Opened::open(path)?;
-        let (manifest, manifest_sha256) = iso.manifest()?.unzip();
-        let list =
-            |file: &bootstrap::disc::DiscFile| Listed { path: file.path.clone(), size: file.size, mode: file.mode };
-        let files = iso.disc.files.iter().map(list).collect();
-        let size = iso.size();
-        Ok(Self { path: path.to_owned(), size, volume_id: iso.disc.volume_id, manifest_sha256, manifest, files })
+    /// As [`Opened::manifest`].
+    pub fn of(bundle: &Opened) -> Result<Self, Failure> {
+        let (manifest, manifest_sha256) = bundle.manifest()?.unzip();
+        let files = bundle.files.iter();
+        Ok(Self {
+            path: bundle.name.clone(),
+            medium: bundle.medium,
+            size: bundle.size(),
+            volume_id: bundle.volume.as_ref().map(|volume| volume.id.clone()),
+            signed: bundle.file(SIGNATURE_PATH).is_some(),
+            manifest_sha256,
+            manifest,
+            files: files
+                .map(|file| Listed { path: file.path.clone(), size: file.content.length(), mode: file.mode })
+                .collect(),
+            others: bundle.others.clone(),
+        })
     }
 
-    fn files(&self, out: &mut String) -> fmt::Result {
+    fn all(&self, out: &mut String) -> fmt::Result {
+        let medium = match self.medium {
+            Medium::Iso => "ISO",
+            Medium::Directory => "Directory",
+            Medium::Url => "URL",
+        };
+        writeln!(out, "{medium:10} {}", plain(&self.path))?;
+        writeln!(out, "Size       {} ({} bytes)", HumanBytes(self.size), self.size)?;
+        if let Some(id) = &self.volume_id {
+            writeln!(out, "Volume     {}", plain(id))?;
+        }
+        match &self.manifest {
+            Some(manifest) => self.about(manifest, out)?,
+            None => writeln!(out, "Bundle     a stock ISO: it has no manifest, so nothing on it can be verified")?,
+        }
+        self.tree(out)?;
+        self.manifest.iter().try_for_each(|manifest| images(manifest, out))
+    }
+
+    fn about(&self, manifest: &Manifest, out: &mut String) -> fmt::Result {
+        writeln!(out, "Bundle     {} for {}", plain(&manifest.name), manifest.arch)?;
+        if let Some(digest) = self.manifest_sha256 {
+            writeln!(out, "Manifest   {digest}")?;
+        }
+        let signature = if self.signed { "there: cks-iso verify --key tells whose" } else { "none" };
+        writeln!(out, "Signature  {signature}")?;
+        let width = manifest.components.iter().map(|component| component.name.chars().count()).max().unwrap_or(0);
+        for (at, component) in manifest.components.iter().enumerate() {
+            let title = if at == 0 { "Versions" } else { "" };
+            let (name, version) = (cell(&component.name, width.min(40)), cut(&component.version, 50));
+            writeln!(out, "{title:10} {name}  {version}")?;
+        }
+        if let Some(image) = &manifest.sandbox_image {
+            writeln!(out, "Sandbox    {}", cut(image, WIDTH - 11))?;
+        }
+        for (at, role) in Role::ALL.into_iter().enumerate() {
+            let title = if at == 0 { "Nodes" } else { "" };
+            let (files, images, size) = taken(manifest, role);
+            let what = format!("{}, {}", count(files, "file"), count(images, "image"));
+            writeln!(out, "{title:10} {:13} take {}: {what}", role.as_str(), bytes(size))?;
+        }
+        Ok(())
+    }
+
+    /// The files by directory, the largest directory's bar the longest.
+    fn tree(&self, out: &mut String) -> fmt::Result {
         let mut groups: BTreeMap<&str, Vec<(&str, &Listed)>> = BTreeMap::new();
         for file in &self.files {
             let (group, name) = file.path.split_once('/').unwrap_or(("", &file.path));
@@ -69,56 +132,53 @@ impl Inspection {
         writeln!(out, "\nFiles")?;
         for (group, files) in groups {
             let size: u64 = files.iter().map(|(_, file)| file.size).sum();
-            let title = if group.is_empty() { "./".to_owned() } else { plain(group) + "/" };
-            writeln!(out, "  {title:42} {:>12}  {}", HumanBytes(size).to_string(), bar(size, total))?;
-            for (name, file) in files {
-                writeln!(out, "    {:40} {:>12}  {:04o}", plain(name), HumanBytes(file.size).to_string(), file.mode)?;
+            let title = if group.is_empty() { "./".to_owned() } else { format!("{group}/") };
+            writeln!(out, "  {} {}        {}", cell(&title, NAMES), bytes(size), bar(size, total))?;
+            for (at, (name, file)) in files.iter().enumerate() {
+                let branch = if at + 1 == files.len() { "└─" } else { "├─" };
+                let name = cell(name, NAMES - 3);
+                writeln!(out, "  {branch} {name} {}  {:04o}", bytes(file.size), file.mode)?;
             }
         }
-        writeln!(out, "  {:42} {:>12}", format!("{} files", self.files.len()), HumanBytes(total).to_string())
+        writeln!(out, "  {} {}", cell(&count(self.files.len(), "file"), NAMES), bytes(total))?;
+        if !self.others.is_empty() {
+            writeln!(out, "\nNeither files nor directories with files: nodes don't get them")?;
+        }
+        self.others.iter().try_for_each(|path| writeln!(out, "  {}", cut(path, WIDTH - 2)))
     }
+}
 
-    fn manifest(&self, manifest: &Manifest, out: &mut String) -> fmt::Result {
-        writeln!(out, "Bundle     {} for {}", plain(&manifest.name), manifest.arch)?;
-        if let Some(digest) = self.manifest_sha256 {
-            writeln!(out, "Manifest   {digest}")?;
-        }
-        for (at, component) in manifest.components.iter().enumerate() {
-            let title = if at == 0 { "Versions" } else { "" };
-            writeln!(out, "{title:10} {} {}", plain(&component.name), plain(&component.version))?;
-        }
-        if let Some(image) = &manifest.sandbox_image {
-            writeln!(out, "Sandbox    {}", plain(image))?;
-        }
-        self.files(out)?;
-        if !manifest.images.is_empty() {
-            writeln!(out, "\nImages")?;
-        }
-        for image in &manifest.images {
-            let roles: Vec<_> = image.roles.iter().map(|role| role.as_str()).collect();
-            let (digest, size) = (image.digest.short(), HumanBytes(size_of(image, manifest)).to_string());
-            writeln!(out, "  {:56} {digest}  {size:>12}  {}", plain(&image.reference), roles.join(", "))?;
-        }
-        if !manifest.images.is_empty() {
-            let size = manifest.blobs.iter().map(|blob| blob.size).sum();
-            let title = format!("{} images, {} blobs", manifest.images.len(), manifest.blobs.len());
-            writeln!(out, "  {title:56} {:12}  {:>12}", "", HumanBytes(size).to_string())?;
-        }
-        Ok(())
-    }
+/// Files, images and bytes that a node of `role` takes.
+fn taken(manifest: &Manifest, role: Role) -> (usize, usize, u64) {
+    let files: Vec<_> = manifest.entries_for(role).filter(|entry| entry.kind != Kind::ImageArchive).collect();
+    let images: Vec<_> = manifest.images_for(role).collect();
+    let mut blobs: Vec<_> = images.iter().flat_map(|image| blobs_of(image)).collect();
+    blobs.sort();
+    blobs.dedup();
+    let blobs = blobs.into_iter().filter_map(|digest| manifest.blob(digest)).map(|blob| blob.size);
+    let size = files.iter().map(|entry| entry.size).chain(blobs).sum();
+    (files.len(), images.len(), size)
+}
 
-    fn all(&self, out: &mut String) -> fmt::Result {
-        writeln!(out, "ISO        {}", plain(&self.path.to_string_lossy()))?;
-        writeln!(out, "Size       {} ({} bytes)", HumanBytes(self.size), self.size)?;
-        writeln!(out, "Volume     {}", plain(&self.volume_id))?;
-        match &self.manifest {
-            Some(manifest) => self.manifest(manifest, out),
-            None => {
-                writeln!(out, "Bundle     a stock ISO: it has no manifest, so nothing on it can be verified")?;
-                self.files(out)
-            }
-        }
+fn blobs_of(image: &Image) -> impl Iterator<Item = &Digest> {
+    [&image.digest, &image.config].into_iter().chain(&image.layers)
+}
+
+fn images(manifest: &Manifest, out: &mut String) -> fmt::Result {
+    if manifest.images.is_empty() {
+        return Ok(());
     }
+    writeln!(out, "\nImages")?;
+    for image in &manifest.images {
+        let roles: Vec<_> = image.roles.iter().map(|role| role.as_str()).collect();
+        // Images share blobs: the sizes add up to more than the whole.
+        let size = blobs_of(image).filter_map(|digest| manifest.blob(digest)).map(|blob| blob.size).sum();
+        let (reference, digest) = (cell(&image.reference, REFERENCES), image.digest.short());
+        writeln!(out, "  {reference} {}  {digest}  {}", bytes(size), roles.join(", "))?;
+    }
+    let size = manifest.blobs.iter().map(|blob| blob.size).sum();
+    let title = format!("{}, {}", count(manifest.images.len(), "image"), count(manifest.blobs.len(), "blob"));
+    writeln!(out, "  {} {}", cell(&title, REFERENCES), bytes(size))
 }
 
 impl fmt::Display for Inspection {
@@ -127,17 +187,4 @@ impl fmt::Display for Inspection {
         self.all(&mut out)?;
         f.write_str(&out)
     }
-}
-
-/// Bytes of the image's blobs; images share some.
-fn size_of(image: &Image, manifest: &Manifest) -> u64 {
-    let digests = [&image.digest, &image.config].into_iter().chain(&image.layers);
-    digests.filter_map(|digest| manifest.blob(digest)).map(|blob| blob.size).sum()
-}
-
-/// `size` as a share of `total`, at least one character for what is not empty.
-fn bar(size: u64, total: u64) -> String {
-    let share = u128::from(size) * u128::from(BAR) / u128::from(total.max(1));
-    let length = usize::try_from(share).unwrap_or_default().max(usize::from(size > 0));
-    "█".repeat(length)
 }

@@ -17,22 +17,29 @@
 //! | [`serve`] | an ISO and its content over HTTP |
 //! | [`keys`], [`sign`], [`sums`], [`sbom`] | who vouches for an ISO, and what stands beside it |
 //! | [`opened`] | an ISO opened for reading |
+//! | [`lint`], [`diff`] | a spec before it is built; what one bundle brings over another |
+//! | [`finding`] | what `verify` and `lint` say |
+//! | [`opened`] | a bundle opened for reading: an ISO, a directory, a URL |
 //! | [`partial`] | a file that appears when it is whole |
-//! | [`progress`], [`cli`], [`report`] | what a person sees |
+//! | [`progress`], [`cli`], [`report`], [`columns`] | what a person sees |
 
 pub mod access;
 pub mod build;
 pub mod bundle;
 pub mod cache;
 pub mod cli;
+pub mod columns;
 pub mod content;
+pub mod diff;
 pub mod elf;
 pub mod fetch;
+pub mod finding;
 pub mod images;
 pub mod import;
 pub mod inspect;
 pub mod iso;
 pub mod keys;
+pub mod lint;
 pub mod manifests;
 pub mod opened;
 pub mod partial;

@@ -1,80 +1,144 @@
-//! An ISO opened for reading: its listing, its manifest, its files as contents.
+//! A bundle opened for reading, wherever it lies: on an ISO or a disc, in a directory, behind a URL. What
+//! is read is one value; where it came from matters for the rules of the volume alone.
+
+mod remote;
+mod tree;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest};
 use bootstrap::digest::Digest;
-use bootstrap::disc::{self, Disc, DiscFile};
+use bootstrap::disc::{self, DiscFile};
 use bootstrap::failure::{Code, Failure};
 
 use crate::bundle::named;
 use crate::content::{Content, Source};
+use crate::progress::Progress;
 
-/// An ISO, read but for its files.
-#[derive(Debug)]
+/// A bundle, read but for its files.
+#[derive(Debug, Clone)]
 pub struct Opened {
-    /// The directories.
-    pub disc: Disc,
+    /// The path, or the URL without user and password: for messages.
+    pub name: String,
+    /// What it is.
+    pub medium: Medium,
+    /// The regular files, sorted by path.
+    pub files: Vec<BundleFile>,
+    /// Paths of everything else, sorted: links, devices, pipes, and empty directories, which end in `/`.
+    pub others: Vec<String>,
+    /// The volume; none where it is no ISO.
+    pub volume: Option<Volume>,
+}
+
+/// What a bundle was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Medium {
+    /// An ISO 9660 image: a file, a device, a download.
+    Iso,
+    /// A directory of this machine.
+    Directory,
+    /// A directory behind a URL.
+    Url,
+}
+
+/// One regular file of a bundle.
+#[derive(Debug, Clone)]
+pub struct BundleFile {
+    /// Path from the root, without a leading `/`.
+    pub path: String,
+    /// Permission bits; 0o444 where nobody tells them.
+    pub mode: u32,
+    /// The bytes.
+    pub content: Content,
+}
+
+/// The volume that the files lie on.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    /// The volume identifier of the primary descriptor.
+    pub id: String,
     /// The volume identifier of the Joliet descriptor.
-    pub joliet_volume_id: Option<String>,
+    pub joliet_id: Option<String>,
     /// The application identifier: the manifest's digest on an ISO of `cks-iso`.
     pub application_id: String,
-    whole: Content,
-    source: Arc<Source>,
+    /// Bytes of the volume, as its descriptor tells.
+    pub bytes: u64,
+    /// Bytes behind the end of the volume; none on a device, which may be larger than its disc.
+    pub appended: u64,
+    /// The open image.
+    pub source: Arc<Source>,
 }
 
 impl Opened {
-    /// Opens the ISO, or the device with its disc, at `path`.
+    /// Opens the bundle that `name` names: an http(s) URL, a directory, else an ISO or a device with its disc.
+    /// What is behind a URL is downloaded into a nameless temporary file.
+    ///
+    /// # Errors
+    /// As [`Opened::open`]; for a URL also `SOURCE_UNREACHABLE`, `SOURCE_FILE_MISSING`, `MEDIA_NOT_FOUND`,
+    /// `MEDIA_NOT_A_BUNDLE` and `NO_SPACE`.
+    pub fn at(name: &Path, progress: Progress) -> Result<Self, Failure> {
+        match name.to_str() {
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => remote::open(url, progress),
+            _ => Self::open(name),
+        }
+    }
+
+    /// Opens the ISO, the device with its disc, or the directory at `path`.
     ///
     /// # Errors
     /// `CONFIG_INVALID`, `IO`, `SOURCE_INVALID` or `SOURCE_TRUNCATED` name the path.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        if path.is_dir() {
+            return tree::open(path);
+        }
         let source = Source::open(path)?;
-        let whole = Content::whole(&source);
+        let is_regular = source.is_regular()?;
+        Self::image(&source, path.display().to_string(), is_regular)
+    }
+
+    /// Reads the directories of an image; `ends` where the image ends with its file.
+    fn image(source: &Arc<Source>, name: String, ends: bool) -> Result<Self, Failure> {
+        let image = Content::whole(source);
         let naming = |failure: Failure| {
             let remedy = match failure.code {
                 Code::SourceInvalid => "name a CKS ISO, or a device with its disc",
                 Code::SourceTruncated => "compare its size with the original's, and copy the original again",
                 code => code.remedy(),
             };
-            named(&path.display().to_string(), failure).with_remedy(remedy)
+            named(&name, failure).with_remedy(remedy)
         };
-        let disc = disc::read(whole.reader()).map_err(naming)?;
-        let joliet_volume_id = disc::joliet_volume_id(whole.reader()).map_err(naming)?;
-        let application_id = disc::application_id(whole.reader()).map_err(naming)?;
-        Ok(Self { disc, joliet_volume_id, application_id, whole, source })
+        let disc = disc::read(image.reader()).map_err(naming)?;
+        let joliet_id = disc::joliet_volume_id(image.reader()).map_err(naming)?;
+        let application_id = disc::application_id(image.reader()).map_err(naming)?;
+        let file = |file: DiscFile| {
+            let mut content = Content::default();
+            for extent in &file.extents {
+                content.push_range(source, extent.offset, extent.length, None);
+            }
+            BundleFile { path: file.path, mode: file.mode, content }
+        };
+        let appended = if ends { image.length().saturating_sub(disc.volume_bytes) } else { 0 };
+        let bytes = disc.volume_bytes;
+        let volume =
+            Volume { id: disc.volume_id, joliet_id, application_id, bytes, appended, source: Arc::clone(source) };
+        let files = disc.files.into_iter().map(file).collect();
+        Ok(Self { name, medium: Medium::Iso, files, others: disc.others, volume: Some(volume) })
     }
 
-    /// Bytes of the image.
+    /// The file at `path`.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&BundleFile> {
+        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+        self.files.get(at)
+    }
+
+    /// Bytes: of the image, or of all files where there is none.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.whole.length()
-    }
-
-    /// Bytes behind the end of the volume: of a file; a device may be larger than its disc.
-    ///
-    /// # Errors
-    /// `IO` names the path.
-    pub fn appended(&self) -> Result<u64, Failure> {
-        let more = self.size().saturating_sub(self.disc.volume_bytes);
-        Ok(if self.source.is_regular()? { more } else { 0 })
-    }
-
-    /// The open image.
-    #[must_use]
-    pub fn source(&self) -> &Arc<Source> {
-        &self.source
-    }
-
-    /// The bytes of `file`.
-    #[must_use]
-    pub fn content(&self, file: &DiscFile) -> Content {
-        let mut content = Content::default();
-        for extent in &file.extents {
-            content.push_range(&self.source, extent.offset, extent.length, None);
-        }
-        content
+        let files = || self.files.iter().map(|file| file.content.length()).sum();
+        self.volume.as_ref().map_or_else(files, |volume| volume.source.length())
     }
 
     /// The manifest with its digest; none on a stock ISO.
@@ -82,10 +146,10 @@ impl Opened {
     /// # Errors
     /// `MANIFEST_INVALID` or `MANIFEST_UNSUPPORTED` when it can't be used.
     pub fn manifest(&self) -> Result<Option<(Manifest, Digest)>, Failure> {
-        let Some(file) = self.disc.file(MANIFEST_PATH) else {
+        let Some(file) = self.file(MANIFEST_PATH) else {
             return Ok(None);
         };
-        let json = self.content(file).small(MANIFEST_MAX_BYTES)?;
+        let json = file.content.small(MANIFEST_MAX_BYTES)?;
         Ok(Some((Manifest::parse(&json)?, Digest::of(&json))))
     }
 }

@@ -130,23 +130,23 @@ fn check_output(output: &Path) -> Result<(), Failure> {
 
 /// The files of the ISO as a build lays them out, without signatures; and those.
 fn files_of(iso: &Opened, manifest: &Manifest, digest: Digest) -> Result<(Vec<File>, Content), Failure> {
-    if iso.application_id != digest.hex() {
+    if iso.volume.as_ref().is_none_or(|volume| volume.application_id != digest.hex()) {
         return Err(other(format!("{MANIFEST_PATH} is not the one that the volume descriptor tells")));
     }
-    if let Some(path) = iso.disc.others.first() {
+    if let Some(path) = iso.others.first() {
         return Err(other(format!("{path} is no file, so the manifest can't tell it")));
     }
     let (mut files, mut old) = (Vec::new(), Content::default());
     let mut missing: BTreeSet<&str> = manifest.entries.iter().map(|entry| entry.path.as_str()).collect();
-    for found in &iso.disc.files {
-        let content = iso.content(found);
+    for found in &iso.files {
+        let content = found.content.clone();
         if found.path == SIGNATURE_PATH {
             old = content;
             continue;
         }
         let told = match manifest.entry(&found.path) {
             _ if found.path == MANIFEST_PATH => Some(digest),
-            Some(entry) if entry.size == found.size => entry.sha256,
+            Some(entry) if entry.size == content.length() => entry.sha256,
             Some(_) => return Err(other(format!("{} has another size than the manifest tells", found.path))),
             None => None,
         };

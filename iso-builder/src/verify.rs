@@ -1,84 +1,39 @@
-//! Proves an ISO: every byte that its manifest tells, and every rule of the stock layout.
+//! Proves a bundle: every byte that its manifest tells, every rule of the stock layout, and that nodes find
+//! on it what its Kubernetes manifests want. [`RULES`] says what is looked for.
 
 mod content;
+mod pass;
+mod rules;
 pub mod signature;
+mod stock;
+pub mod yaml;
 
 use bootstrap::bundle::{MANIFEST_PATH, Manifest, VOLUME_ID};
+use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
 use bootstrap::signature::SIGNATURE_PATH;
-use serde::Serialize;
 
+pub use self::rules::{RULES, finding};
 use crate::bundle::broken_rules;
-use crate::opened::Opened;
+pub use crate::finding::Finding;
+use crate::opened::{Opened, Volume};
 use crate::progress::Progress;
 
-/// Something that is wrong with an ISO.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The stable id of the rule; `docs/iso-format.md` lists them.
-    pub rule: &'static str,
-    /// Object and cause.
-    pub what: String,
-    /// What a person does about it.
-    pub remedy: &'static str,
-}
-
-/// The rules with their remedies, in the order of `docs/iso-format.md`.
-pub const RULES: [(&str, &str); 23] = [
-    ("volume-id", "build the ISO with cks-iso, or with genisoimage -V CDROM: nodes look for that label"),
-    ("volume-size", "replace the ISO by the original: bytes were appended to it"),
-    ("manifest", "build the ISO with cks-iso build; a stock ISO has no manifest to verify against"),
-    ("manifest-digest", "replace the ISO: its manifest is not the one that was built"),
-    ("signature-missing", "sign the ISO with cks-iso sign, or get the signed one from who built it"),
-    ("signature", "do not use this ISO before it is known who signed it; name that key with --key to trust it"),
-    ("entry-missing", REPLACE),
-    ("entry-size", REPLACE),
-    ("entry-digest", REPLACE),
-    ("entry-role", "rebuild the ISO with cks-iso: its manifest gives a file to the wrong nodes"),
-    ("file-mode", "rebuild the ISO from files that everybody may read, or with cks-iso"),
-    ("file-unlisted", "build the ISO with cks-iso build: files must not be added to a finished ISO"),
-    ("member", REPLACE),
-    ("member-missing", "rebuild the ISO with upstream's tarball, or the programs themselves"),
-    ("blob", REPLACE),
-    ("image-list", REPLACE),
-    ("image-archive", "keep nothing but image archives in docker/: nodes import every file there"),
-    ("image-arch", "rebuild the ISO with images for its architecture"),
-    ("elf-arch", "rebuild the ISO with programs for its architecture"),
-    ("top-level-first", "rebuild the ISO with cks-iso: the virtual router's wget needs a file before all directories"),
-    ("one-match", "keep one file per glob: nodes hand all matches to one tar command"),
-    ("name-length", "shorten the name: Joliet cuts it"),
-    ("checksum-file", "copy the ISO again together with the files beside it; if they still differ, ask who built it"),
-];
-
-const REPLACE: &str = "replace the ISO by the original: it was damaged or changed after the build";
-
-/// A finding of `rule`.
-#[must_use]
-pub fn finding(rule: &'static str, what: impl Into<String>) -> Finding {
-    let remedy = RULES.iter().find(|(id, _)| *id == rule).map_or(REPLACE, |(_, remedy)| remedy);
-    Finding { rule, what: what.into(), remedy }
-}
-
-/// Looks for everything that is wrong with `iso`.
+/// Looks for everything that is wrong with `bundle`.
 ///
 /// # Errors
-/// `IO` when the ISO can't be read; what is wrong with what was read are findings.
-pub fn verify(iso: &Opened, progress: Progress) -> Result<Vec<Finding>, Failure> {
-    let mut findings = volume_ids(iso);
-    let appended = iso.appended()?;
-    if appended > 0 {
-        let what = format!("{appended} bytes lie behind the end of the volume, {} bytes", iso.disc.volume_bytes);
-        findings.push(finding("volume-size", what));
-    }
-    findings.extend(unreadable(iso));
-    let paths: Vec<_> = iso.disc.files.iter().map(|file| file.path.as_str()).collect();
+/// `IO` when it can't be read; what is wrong with what was read are findings.
+pub fn verify(bundle: &Opened, progress: Progress) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    findings.extend(bundle.volume.iter().flat_map(volume));
+    findings.extend(unreadable(bundle));
+    let paths: Vec<_> = bundle.files.iter().map(|file| file.path.as_str()).collect();
     findings.extend(broken_rules(&paths).into_iter().map(|(rule, what)| finding(rule, what)));
-    let manifest = match iso.manifest() {
+    findings.extend(stock::paths(&paths));
+    findings.extend(stock::units(bundle)?);
+    let manifest = match bundle.manifest() {
         Ok(Some((manifest, digest))) => {
-            if iso.application_id != digest.hex() {
-                let what = format!("{MANIFEST_PATH} has the digest {digest}, the volume descriptor says otherwise");
-                findings.push(finding("manifest-digest", what));
-            }
+            findings.extend(bundle.volume.as_ref().and_then(|volume| other_manifest(volume, digest)));
             Some(manifest)
         }
         Ok(None) => {
@@ -91,37 +46,47 @@ pub fn verify(iso: &Opened, progress: Progress) -> Result<Vec<Finding>, Failure>
         }
     };
     if let Some(manifest) = &manifest {
-        findings.extend(unlisted(iso, manifest));
-        findings.extend(content::entries(iso, manifest, progress)?);
-        findings.extend(content::blobs(iso, manifest, progress)?);
+        findings.extend(unlisted(bundle, manifest));
+        findings.extend(content::entries(bundle, manifest, progress)?);
     }
-    findings.extend(content::archives(iso, manifest.as_ref())?);
+    let archives = content::archives(bundle, manifest.as_ref())?;
+    findings.extend(archives.findings);
+    findings.extend(yaml::manifests(bundle, &archives.references)?);
+    findings.extend(stock::images(&paths, manifest.as_ref(), &archives.references));
     Ok(findings)
 }
 
-fn volume_ids(iso: &Opened) -> Vec<Finding> {
+fn volume(volume: &Volume) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (descriptor, found) in [("primary", Some(&iso.disc.volume_id)), ("Joliet", iso.joliet_volume_id.as_ref())] {
-        if found.is_some_and(|found| found != VOLUME_ID) {
-            let what =
-                format!("the {descriptor} volume descriptor says {:?}, not {VOLUME_ID}", found.map_or("", |id| id));
+    for (descriptor, found) in [("primary", Some(&volume.id)), ("Joliet", volume.joliet_id.as_ref())] {
+        if let Some(found) = found.filter(|found| *found != VOLUME_ID) {
+            let what = format!("the {descriptor} volume descriptor says {found:?}, not {VOLUME_ID}");
             findings.push(finding("volume-id", what));
         }
+    }
+    if volume.appended > 0 {
+        let what = format!("{} bytes lie behind the end of the volume, {} bytes", volume.appended, volume.bytes);
+        findings.push(finding("volume-size", what));
     }
     findings
 }
 
+fn other_manifest(volume: &Volume, digest: Digest) -> Option<Finding> {
+    let what = format!("{MANIFEST_PATH} has the digest {digest}, the volume descriptor says otherwise");
+    (volume.application_id != digest.hex()).then(|| finding("manifest-digest", what))
+}
+
 /// Files that not everybody may read: the virtual router's web server is nobody special.
-fn unreadable(iso: &Opened) -> Vec<Finding> {
-    let files = iso.disc.files.iter().filter(|file| file.mode & 0o444 != 0o444);
+fn unreadable(bundle: &Opened) -> Vec<Finding> {
+    let files = bundle.files.iter().filter(|file| file.mode & 0o444 != 0o444);
     files.map(|file| finding("file-mode", format!("{} has the mode {:04o}", file.path, file.mode))).collect()
 }
 
-fn unlisted(iso: &Opened, manifest: &Manifest) -> Vec<Finding> {
-    let listed = |path: &str| path == MANIFEST_PATH || path == SIGNATURE_PATH || manifest.entry(path).is_some();
-    let files = iso.disc.files.iter().map(|file| &file.path).filter(|path| !listed(path));
+fn unlisted(bundle: &Opened, manifest: &Manifest) -> Vec<Finding> {
+    let listed = |path: &str| matches!(path, MANIFEST_PATH | SIGNATURE_PATH) || manifest.entry(path).is_some();
+    let files = bundle.files.iter().map(|file| &file.path).filter(|path| !listed(path));
     let unlisted = files.map(|path| format!("{path} stands in no entry of the manifest"));
-    let others = iso.disc.others.iter().map(|path| match path.strip_suffix('/') {
+    let others = bundle.others.iter().map(|path| match path.strip_suffix('/') {
         Some(directory) => format!("{directory} is an empty directory"),
         None => format!("{path} is a link, a device or a pipe, which no entry of the manifest is"),
     });

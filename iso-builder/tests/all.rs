@@ -15,7 +15,11 @@ mod importing;
 #[cfg(test)]
 mod iso9660;
 #[cfg(test)]
+mod linting;
+#[cfg(test)]
 mod manifests;
+#[cfg(test)]
+mod proofs;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

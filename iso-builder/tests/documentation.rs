@@ -4,6 +4,8 @@ use std::path::Path;
 
 use bootstrap::bundle::Manifest;
 use iso_builder::access::Access;
+use iso_builder::finding::Level;
+use iso_builder::lint;
 use iso_builder::opened::Opened;
 use iso_builder::spec::Spec;
 use iso_builder::verify::RULES;
@@ -30,8 +32,10 @@ fn the_example_is_a_configuration() {
 
 #[test]
 fn every_rule_is_described() {
-    for (rule, _) in RULES {
-        assert!(PAGE.contains(&format!("`{rule}`")), "{rule}");
+    for rule in RULES.iter().chain(lint::RULES) {
+        let row = PAGE.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", rule.id)));
+        let row = row.unwrap_or_else(|| panic!("{} is not described", rule.id));
+        assert_eq!(row.contains("(warning)"), rule.level == Level::Warning, "{row}");
     }
 }
 

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bootstrap::bundle::{Arch, Component, Image, Kind, elf, layout, legacy};
-use bootstrap::disc::DiscFile;
+
 use bootstrap::failure::{Code, Failure};
 
 use super::Options;
 use crate::bundle::{self, About};
 use crate::content::{Content, Source};
 use crate::images::{self, Merged};
-use crate::opened::Opened;
+use crate::opened::{BundleFile, Opened};
 use crate::spec::check_name;
 use crate::tarball;
 
@@ -30,18 +30,17 @@ pub(super) struct Read {
 
 /// Reads and checks the stock ISO.
 pub(super) fn read(iso: &Opened, options: &Options) -> Result<Read, Failure> {
-    if !legacy::is_bundle(iso.disc.files.iter().map(|file| file.path.as_str())) {
+    if !legacy::is_bundle(iso.files.iter().map(|file| file.path.as_str())) {
         let what = format!("{} is no CKS ISO: it holds nothing that a node installs", options.stock.display());
         return Err(Failure::new(Code::MediaNotABundle, what).with_remedy("name a stock CKS ISO"));
     }
     let mut warnings = left_behind(iso)?;
     let arch = arch(iso)?;
     let (mut contents, mut archives) = (BTreeMap::new(), Vec::new());
-    for file in &iso.disc.files {
-        let source = source(iso, file)?;
-        let content = Content::whole(&source);
+    for file in &iso.files {
+        let content = file.content.clone();
         match layout::kind_of(&file.path) {
-            Kind::ImageArchive => archives.push((file.path.clone(), source)),
+            Kind::ImageArchive => archives.push((file.path.clone(), source(iso, file)?)),
             Kind::Other if file.path.starts_with("docker/") => {
                 let what = format!("{}: lies in a directory below docker/, which no node can import", file.path);
                 return Err(content_invalid(what));
@@ -90,7 +89,7 @@ pub(super) fn at_fault(failure: Failure) -> Failure {
 /// nodes install is refused.
 fn left_behind(iso: &Opened) -> Result<Vec<String>, Failure> {
     let mut warnings = Vec::new();
-    for path in &iso.disc.others {
+    for path in &iso.others {
         match path.strip_suffix('/') {
             Some(_) => warnings.push(format!("{path} is empty, and left behind")),
             None if layout::kind_of(path) == Kind::Other => {
@@ -103,20 +102,17 @@ fn left_behind(iso: &Opened) -> Result<Vec<String>, Failure> {
 }
 
 /// The file's bytes as a source named `stock.iso:path`.
-fn source(iso: &Opened, file: &DiscFile) -> Result<Arc<Source>, Failure> {
-    let name = PathBuf::from(format!("{}:{}", iso.source().path().display(), file.path));
-    match file.extents[..] {
-        [] => Ok(iso.source().part(&name, 0, 0)),
-        [extent] => Ok(iso.source().part(&name, extent.offset, extent.length)),
-        _ => Err(content_invalid(format!("{}: lies in several pieces on the disc", file.path))),
-    }
+fn source(iso: &Opened, file: &BundleFile) -> Result<Arc<Source>, Failure> {
+    let name = PathBuf::from(format!("{}:{}", iso.name, file.path));
+    let pieces = || content_invalid(format!("{}: is empty, or lies in several pieces on the disc", file.path));
+    file.content.source(&name).ok_or_else(pieces)
 }
 
 /// The machine that `k8s/kubelet` is a program for.
 fn arch(iso: &Opened) -> Result<Arch, Failure> {
     let path = "k8s/kubelet";
-    let file = iso.disc.file(path).ok_or_else(|| content_invalid(format!("{path}: is not there")))?;
-    let head = Content::whole(&source(iso, file)?).head(elf::HEADER_BYTES)?;
+    let file = iso.file(path).ok_or_else(|| content_invalid(format!("{path}: is not there")))?;
+    let head = file.content.head(elf::HEADER_BYTES)?;
     match elf::machine(&head) {
         Some(found) => {
             [Arch::Amd64, Arch::Arm64].into_iter().find(|arch| arch.elf_machine() == found).ok_or_else(|| {

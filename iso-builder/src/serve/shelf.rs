@@ -9,7 +9,7 @@ use bootstrap::failure::{Code, Failure};
 
 use super::site::{Resource, Site};
 use crate::content::{Content, Stamp, failed, misnamed};
-use crate::opened::Opened;
+use crate::opened::{Opened, Volume};
 
 /// Where the virtual router has the content.
 const CONTENT: &str = "cks-iso/";
@@ -67,14 +67,15 @@ pub(super) fn list(path: &Path) -> Result<Shelf, Failure> {
 }
 
 fn is_bundle(iso: &Opened) -> bool {
-    iso.disc.file(MANIFEST_PATH).is_some() || legacy::is_bundle(iso.disc.files.iter().map(|file| file.path.as_str()))
+    iso.file(MANIFEST_PATH).is_some() || legacy::is_bundle(iso.files.iter().map(|file| file.path.as_str()))
 }
 
 impl Shelf {
     /// An ISO under its name, what lies beside it, and its content under `content`.
     fn iso(&mut self, path: &Path, iso: &Opened, content: &str) {
+        // Whoever calls opened a file, which is an ISO or nothing.
+        let Some(Volume { source, .. }) = &iso.volume else { return };
         let name = name_of(path);
-        let source = iso.source();
         let whole = Content::whole(source);
         self.site.add(name.clone(), Resource::held(&name, whole, source.stamp(), None));
         for suffix in BESIDE {
@@ -84,7 +85,7 @@ impl Shelf {
         }
         let mut served = Served { title: name.clone(), paths: vec![encoded(&name)], content: None };
         if is_bundle(iso) {
-            served.title = format!("{name}: {}", self.content(&name, iso, content));
+            served.title = format!("{name}: {}", self.content(&name, iso, source.stamp(), content));
             served.paths.push(encoded(content));
             served.content = Some(encoded(content));
         }
@@ -92,7 +93,7 @@ impl Shelf {
     }
 
     /// The files of an ISO below `content`; what the bundle is.
-    fn content(&mut self, name: &str, iso: &Opened, content: &str) -> String {
+    fn content(&mut self, name: &str, iso: &Opened, stamp: Stamp, content: &str) -> String {
         let manifest = iso.manifest().unwrap_or_else(|failure| {
             self.warnings.push(format!("{name}: {}", failure.what));
             None
@@ -105,9 +106,9 @@ impl Shelf {
                 None => (path == MANIFEST_PATH).then_some(*digest),
             }
         };
-        let stamp = iso.source().stamp();
-        for file in &iso.disc.files {
-            let resource = Resource::held(&file.path, iso.content(file), stamp, told(&file.path, file.size));
+        for file in &iso.files {
+            let digest = told(&file.path, file.content.length());
+            let resource = Resource::held(&file.path, file.content.clone(), stamp, digest);
             self.site.add(format!("{content}{}", file.path), resource);
         }
         self.site.close(content);

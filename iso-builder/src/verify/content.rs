@@ -1,33 +1,43 @@
-//! The bytes of an ISO against its manifest.
+//! The bytes of a bundle against its manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bootstrap::archive::{self, Archive};
-use bootstrap::bundle::{Arch, Entry, Kind, Manifest, Member, Place, layout};
+use bootstrap::bundle::{Arch, Blob, Entry, Image, Kind, Manifest, Member, Place, layout};
+use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
-use super::{Finding, finding};
+use super::{Finding, finding, pass};
 use crate::content::Content;
 use crate::opened::Opened;
 use crate::progress::Progress;
 use crate::{elf, tarball};
 
-/// Every entry: there, as long as told, with the digest told; tarballs member by member.
-pub(super) fn entries(iso: &Opened, manifest: &Manifest, progress: Progress) -> Result<Vec<Finding>, Failure> {
+/// Every entry: there, as long as told, with the digest told; tarballs member by member, image archives
+/// blob by blob. Each file is read once for its digest and its blobs.
+pub(super) fn entries(bundle: &Opened, manifest: &Manifest, progress: Progress) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
-    let bar = progress.start("Files", manifest.entries.iter().map(|entry| entry.size).sum());
+    let mut blobs: BTreeMap<&str, Vec<(&Blob, u64)>> = BTreeMap::new();
+    for blob in &manifest.blobs {
+        if let Place::Range { path, offset } = &blob.at {
+            blobs.entry(path).or_default().push((blob, *offset));
+        }
+    }
+    let bar = progress.start("Checking", manifest.entries.iter().map(|entry| entry.size).sum());
     for entry in &manifest.entries {
         let path = &entry.path;
-        let Some(file) = iso.disc.file(path) else {
+        let Some(file) = bundle.file(path) else {
             findings.push(finding("entry-missing", format!("{path} is not there")));
             continue;
         };
-        let content = iso.content(file);
+        let content = &file.content;
         if content.length() != entry.size {
             let what = format!("{path} has {} bytes, the manifest says {}", content.length(), entry.size);
             findings.push(finding("entry-size", what));
         }
-        let found = content.digest(&bar)?;
+        let blobs = blobs.get(path.as_str()).map_or(&[][..], Vec::as_slice);
+        let ranges: Vec<_> = blobs.iter().map(|(blob, offset)| (*offset, blob.size)).collect();
+        let (found, parts) = pass::digests(content, path, &ranges, &bar)?;
         match entry.sha256 {
             Some(want) if want == found => {}
             Some(want) => {
@@ -40,10 +50,20 @@ pub(super) fn entries(iso: &Opened, manifest: &Manifest, progress: Progress) -> 
         if (entry.kind, &entry.roles) != (kind, &layout::roles_of(kind)) {
             findings.push(finding("entry-role", format!("{path} has another kind or other roles than its place says")));
         }
-        findings.extend(inside(entry, &content, manifest)?);
+        let wrong = blobs.iter().zip(parts).filter(|((blob, _), found)| blob.digest != *found);
+        findings.extend(wrong.map(|((blob, offset), found)| other_blob(blob, path, *offset, found, manifest)));
+        findings.extend(inside(entry, content, manifest)?);
     }
     bar.finish();
     Ok(findings)
+}
+
+fn other_blob(blob: &Blob, path: &str, offset: u64, found: Digest, manifest: &Manifest) -> Finding {
+    let uses = |image: &Image| {
+        [&image.digest, &image.config].into_iter().chain(&image.layers).any(|digest| *digest == blob.digest)
+    };
+    let of: Vec<_> = manifest.images.iter().filter(|image| uses(image)).map(|image| image.reference.as_str()).collect();
+    finding("blob", format!("{} at byte {offset} of {path} has the digest {found} ({})", blob.digest, of.join(", ")))
 }
 
 /// What the entry's kind says about its content.
@@ -90,51 +110,36 @@ fn differing(path: &str, want: &[Member], found: &[Member]) -> Vec<Finding> {
     findings
 }
 
-/// Every blob at its place.
-pub(super) fn blobs(iso: &Opened, manifest: &Manifest, progress: Progress) -> Result<Vec<Finding>, Failure> {
-    let mut findings = Vec::new();
-    let bar = progress.start("Blobs", manifest.blobs.iter().map(|blob| blob.size).sum());
-    for blob in &manifest.blobs {
-        let Place::Range { path, offset } = &blob.at else { continue };
-        let Some(file) = iso.disc.file(path) else { continue };
-        let found = iso.content(file).slice(*offset, blob.size).digest(&bar)?;
-        if found != blob.digest {
-            let of: Vec<_> =
-                manifest.images.iter().filter(|image| uses(image, blob)).map(|i| i.reference.as_str()).collect();
-            let what = format!("{} at byte {offset} of {path} has the digest {found} ({})", blob.digest, of.join(", "));
-            findings.push(finding("blob", what));
-        }
-    }
-    bar.finish();
-    Ok(findings)
-}
-
-fn uses(image: &bootstrap::bundle::Image, blob: &bootstrap::bundle::Blob) -> bool {
-    [&image.digest, &image.config].into_iter().chain(&image.layers).any(|digest| *digest == blob.digest)
+/// The image archives of a bundle.
+pub(super) struct Archives {
+    /// What is wrong with them.
+    pub(super) findings: Vec<Finding>,
+    /// The images that they name.
+    pub(super) references: BTreeSet<String>,
 }
 
 /// Everything in `docker/` is an image archive, and together they hold the manifest's images.
-pub(super) fn archives(iso: &Opened, manifest: Option<&Manifest>) -> Result<Vec<Finding>, Failure> {
+pub(super) fn archives(bundle: &Opened, manifest: Option<&Manifest>) -> Result<Archives, Failure> {
     let mut findings = Vec::new();
-    let mut found = BTreeSet::new();
-    for file in iso.disc.files.iter().filter(|file| file.path.starts_with("docker/")) {
+    let mut references = BTreeSet::new();
+    for file in bundle.files.iter().filter(|file| file.path.starts_with("docker/")) {
         if layout::kind_of(&file.path) != Kind::ImageArchive {
             findings.push(finding("image-archive", format!("{} lies in a directory below docker/", file.path)));
             continue;
         }
-        match archive::read(iso.content(file).reader(), &file.path) {
+        match archive::read(file.content.reader(), &file.path) {
             Ok(archive) => {
                 findings.extend(manifest.iter().flat_map(|manifest| images(&file.path, &archive, manifest)));
-                found.extend(archive.images.into_iter().map(|image| image.reference));
+                references.extend(archive.images.into_iter().map(|image| image.reference));
             }
             Err(failure) if failure.code == Code::Io => return Err(failure),
             Err(failure) => findings.push(finding("image-archive", failure.what)),
         }
     }
     let listed = manifest.iter().flat_map(|manifest| &manifest.images);
-    let missing = listed.map(|image| &image.reference).filter(|reference| !found.contains(*reference));
+    let missing = listed.map(|image| &image.reference).filter(|reference| !references.contains(*reference));
     findings.extend(missing.map(|reference| finding("image-list", format!("no archive in docker/ names {reference}"))));
-    Ok(findings)
+    Ok(Archives { findings, references })
 }
 
 /// The images of the archive at `path`, each against the manifest's.

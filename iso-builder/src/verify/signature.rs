@@ -83,13 +83,13 @@ impl Trust {
         (found.collect(), findings)
     }
 
-    /// As [`Trust::check`], of an ISO; nothing on a stock ISO but that no key signed it.
+    /// As [`Trust::check`], of a bundle; of a stock one nothing but that no key signed it.
     ///
     /// # Errors
     /// `IO` when it can't be read.
-    pub fn check_iso(&self, iso: &Opened) -> Result<(Vec<Signature>, Vec<Finding>), Failure> {
-        let read = |path: &str, limit| match iso.disc.file(path) {
-            Some(file) => match iso.content(file).small(limit) {
+    pub fn check_bundle(&self, bundle: &Opened) -> Result<(Vec<Signature>, Vec<Finding>), Failure> {
+        let read = |path: &str, limit| match bundle.file(path) {
+            Some(file) => match file.content.small(limit) {
                 Err(failure) if failure.code == Code::ContentInvalid => Ok(Some(Vec::new())),
                 other => other.map(Some),
             },

@@ -1,0 +1,63 @@
+//! `cks-iso verify`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bootstrap::failure::Failure;
+use bootstrap::text::plain;
+use clap::Args;
+
+use super::told;
+use crate::opened::Opened;
+use crate::progress::Progress;
+use crate::verify;
+use crate::verify::signature::{Signature, Trust};
+
+/// The arguments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cks-iso verify v1.33.1-calico-x86_64.iso\n  \
+    cks-iso verify /mnt/cdrom --strict\n  \
+    cks-iso verify http://10.1.1.1/cks-iso/\n  \
+    cks-iso verify out.iso --key release.pub --key second.pub\n  \
+    cks-iso verify out.iso --json | jq -r '.findings[].rule'")]
+pub(super) struct Verify {
+    /// An ISO, a device with a disc, a directory with the content of one, or the URL of either.
+    #[arg(value_name = "ISO|DIR|URL")]
+    source: PathBuf,
+    /// A public key; one of those given must have signed. May be given several times.
+    #[arg(long = "key", value_name = "PUB")]
+    keys: Vec<PathBuf>,
+    /// Find a bundle that nobody signed, even without --key.
+    #[arg(long)]
+    require_signature: bool,
+    /// Count warnings as findings: end with 65 for one, too.
+    #[arg(long)]
+    strict: bool,
+    /// Print the findings as JSON, and no progress.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Verify) -> Result<ExitCode, Failure> {
+    let trust = Trust::read(&args.keys, args.require_signature)?;
+    let progress = Progress::choose(args.json);
+    let bundle = Opened::at(&args.source, progress)?;
+    let (signatures, mut findings) = trust.check_bundle(&bundle)?;
+    findings.extend(verify::verify(&bundle, progress)?);
+    findings.extend(trust.check_beside(&args.source, progress)?);
+    told(&plain(&bundle.name), &findings, Some(&signatures), args.strict, args.json)
+}
+
+/// What is to be said of the signatures: `, signed by …`.
+pub(super) fn signed(signatures: &[Signature]) -> String {
+    let ids = |proven| -> Vec<&str> {
+        signatures.iter().filter(|found| found.proven == proven).map(|found| found.key.as_str()).collect()
+    };
+    let (proven, claimed) = (ids(true).join(", "), ids(false).join(", "));
+    match (proven.is_empty(), claimed.is_empty()) {
+        (true, true) => String::new(),
+        (false, _) => format!(", signed by {proven}"),
+        (true, false) => format!(", says it is signed by {claimed}; nothing proves it without --key"),
+    }
+}

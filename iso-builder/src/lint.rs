@@ -1,0 +1,127 @@
+//! A spec before it is built: what is wrong with its text and its local files, without a network.
+//! [`RULES`] says what is looked for; [`crate::verify::RULES`] has those of the files.
+
+mod keys;
+mod local;
+
+use std::path::Path;
+
+use bootstrap::bundle::layout;
+use bootstrap::failure::Failure;
+
+use self::keys::Key;
+use crate::finding::{Finding, Rule};
+use crate::spec::Spec;
+
+/// The rules over the text of a spec, in the order of `docs/iso-format.md`. Ids never change.
+pub const RULES: &[Rule] = &[
+    Rule::error("spec", "correct the spec; docs/iso-format.md describes every key"),
+    Rule::error("file-missing", "correct the path; relative ones start from the spec's directory"),
+    Rule::error("url-unpinned", "add sha256, or run cks-iso lock: without it nobody knows what will come"),
+    Rule::warning("url-branch", "name a release: what a branch gives changes without notice"),
+    Rule::warning("url-plain", "write https: what http brings can be changed on its way"),
+    Rule::warning("tag-latest", "write the tag of a release: latest is another image tomorrow"),
+    Rule::warning("version-skew", "take cri-tools of the same minor version as Kubernetes"),
+];
+
+/// What a spec is looked at with.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// What messages call the spec.
+    pub name: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// Its directory, which relative paths start from.
+    pub directory: &'a Path,
+    /// Whether a lock tells digests.
+    pub locked: bool,
+}
+
+/// Looks for everything that is wrong with a spec, line by line.
+///
+/// # Errors
+/// `IO` when a local file can't be read.
+pub fn lint(given: Given<'_>) -> Result<Vec<Finding>, Failure> {
+    let keys = match keys::all(given.text) {
+        Ok(keys) => keys,
+        Err((line, cause)) => return Ok(vec![finding("spec", cause).at(given.name, line)]),
+    };
+    let mut findings = Vec::new();
+    for key in &keys {
+        findings.extend(url(key, &keys, given.locked).into_iter().map(|found| found.at(given.name, Some(key.line))));
+        findings.extend(tag(key).map(|found| found.at(given.name, Some(key.line))));
+    }
+    match Spec::parse(given.text) {
+        Ok(spec) => findings.extend(about(&spec, &keys, given)),
+        // Told above, with its rule.
+        Err(failure) if failure.what.contains("sha256: missing") => {}
+        Err(failure) => {
+            let (line, cause) = keys::placed(&failure.what, &keys);
+            findings.push(finding("spec", cause).at(given.name, line));
+        }
+    }
+    findings.extend(local::files(&keys, given)?);
+    findings.sort_by_key(|found| (found.file.as_deref() != Some(given.name), found.file.clone(), found.line));
+    Ok(findings)
+}
+
+/// A finding of `rule`, one of these or of `verify`.
+fn finding(rule: &'static str, what: impl Into<String>) -> Finding {
+    match RULES.iter().find(|known| known.id == rule) {
+        Some(known) => known.finding(what),
+        None => crate::verify::finding(rule, what),
+    }
+}
+
+/// What is wrong with the URL of `key`.
+fn url(key: &Key, keys: &[Key], locked: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (Some(table), Some(url)) = (key.name.strip_suffix(".url"), &key.text) else { return findings };
+    let name = &key.name;
+    let digest = format!("{table}.sha256");
+    if !locked && !keys.iter().any(|other| other.name == digest) {
+        findings.push(finding("url-unpinned", format!("{name}: a download without sha256, and no lock")));
+    }
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let branch = path.split('/').skip(3).find(|part| matches!(*part, "main" | "master" | "HEAD" | "latest"));
+    if let Some(branch) = branch {
+        findings.push(finding("url-branch", format!("{name}: the URL follows {branch}")));
+    }
+    if url.starts_with("http://") {
+        findings.push(finding("url-plain", format!("{name}: the URL is not https")));
+    }
+    findings
+}
+
+/// An image reference whose tag moves: a text in a list under `images` or named `references`.
+fn tag(key: &Key) -> Option<Finding> {
+    let (list, _) = key.name.strip_suffix(']')?.rsplit_once('[')?;
+    let of_images = list.split('.').any(|part| part.starts_with("images") || part == "references");
+    let reference = key.text.as_ref().filter(|_| of_images)?;
+    let moves = !reference.contains('@') && matches!(layout::tag(reference), None | Some("latest"));
+    moves.then(|| finding("tag-latest", format!("{}: {reference} has no fixed tag", key.name)))
+}
+
+/// What is wrong with a spec that can be read.
+fn about(spec: &Spec, keys: &[Key], given: Given<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let line = |name: &str| keys.iter().find(|key| key.name == name).map(|key| key.line);
+    for what in spec.lacks() {
+        let rule = if what.contains("dashboard.yaml") { "dashboard" } else { "stock-lacks" };
+        findings.push(finding(rule, what).at(given.name, line("kubernetes")));
+    }
+    if let (Some(kubernetes), Some(crictl)) = (&spec.kubernetes, &spec.cri_tools) {
+        let (want, found) = (minor(&kubernetes.version), minor(&crictl.version));
+        if want.is_some() && found.is_some() && want != found {
+            let what = format!("cri-tools {} beside Kubernetes {}", crictl.version, kubernetes.version);
+            findings.push(finding("version-skew", what).at(given.name, line("cri-tools.version")));
+        }
+    }
+    findings
+}
+
+/// Major and minor: `(1, 33)` of `v1.33.1`.
+fn minor(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}

@@ -10,7 +10,9 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
+use crate::access::Access;
 use crate::bundle::{self, Inputs, named};
+use crate::cache::Cache;
 use crate::content::{Content, Source};
 use crate::fetch;
 use crate::iso::{Image, Labels};
@@ -27,7 +29,9 @@ pub struct Options {
     /// The spec's file; its relative paths start from its directory.
     pub spec: PathBuf,
     /// The cache of downloads.
-    pub cache: PathBuf,
+    pub cache: Cache,
+    /// How this machine reaches what has to be downloaded.
+    pub access: Access,
     /// The time that dates everything, in seconds since 1970, instead of the spec's.
     pub epoch: Option<u64>,
     /// Where progress is shown.
@@ -153,7 +157,7 @@ fn open_inputs(spec: &Spec, options: &Options, epoch: u64) -> Result<Inputs, Fai
 fn open(key: &str, origin: Origin, options: &Options) -> Result<Arc<Source>, Failure> {
     let (path, told) = match origin {
         Origin::File(path, told) => (options.resolve(&path), told),
-        Origin::Url(url, told) => (fetch::fetch(&url, told, &options.cache, options.progress)?, None),
+        Origin::Url(url, told) => (fetch::fetch(&url, told, &options.access, &options.cache, options.progress)?, None),
         Origin::Files(_) | Origin::Directory(_) => return Err(invalid(format!("{key}: is one file"))),
     };
     let source = Source::open(&path).map_err(in_spec)?;

@@ -1,5 +1,7 @@
 //! The command line of `cks-iso`.
 
+pub mod reach;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use indicatif::HumanBytes;
 
+use self::reach::Reach;
 use crate::build::{self, Built, Options};
 use crate::content::{failed, misnamed};
 use crate::inspect::Inspection;
@@ -54,14 +57,13 @@ enum Command {
         /// The build's name, instead of the spec's.
         #[arg(long)]
         name: Option<String>,
-        /// Where downloads are kept [env: CKS_ISO_CACHE] [default: $XDG_CACHE_HOME/cks-iso or ~/.cache/cks-iso].
-        #[arg(long, value_name = "DIR")]
-        cache: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Reach,
         /// The time that dates everything on the ISO, in seconds since 1970, instead of the spec's
         /// [env: SOURCE_DATE_EPOCH].
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
         source_date_epoch: Option<u64>,
-        /// Print the result as JSON, and no progress.
+        /// Print the result as JSON; without --progress no progress.
         #[arg(long)]
         json: bool,
     },
@@ -118,10 +120,10 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Build { spec, output, name, cache, source_date_epoch, json } => {
-            let cache = cache.unwrap_or_else(default_cache);
+        Command::Build { spec, output, name, reach, source_date_epoch, json } => {
             let epoch = source_date_epoch.map_or_else(epoch_of_environment, |epoch| Ok(Some(epoch)))?;
-            let options = Options { output, spec, cache, epoch, progress: Progress::choose(json) };
+            let (cache, access, progress) = (reach.cache(), reach.access()?, reach.progress(json));
+            let options = Options { output, spec, cache, access, epoch, progress };
             let built = build::build(&read_spec(&options.spec, name)?, &options)?;
             for warning in built.warnings.iter().filter(|_| !json) {
                 eprintln!("warning: {}", plain(warning));
@@ -209,15 +211,6 @@ fn unprinted(error: io::Error) -> Failure {
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-fn default_cache() -> PathBuf {
-    if let Some(cache) = set("CKS_ISO_CACHE") {
-        return cache.into();
-    }
-    let home = || set("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let caches = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    caches.unwrap_or_else(|| PathBuf::from(".cache")).join("cks-iso")
 }
 
 fn epoch_of_environment() -> Result<Option<u64>, Failure> {

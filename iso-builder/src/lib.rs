@@ -3,7 +3,9 @@
 //! | module | is |
 //! |---|---|
 //! | [`spec`] | what goes on the ISO: the TOML text → [`spec::Spec`] |
-//! | [`fetch`] | downloads into the cache, by digest |
+//! | [`access`] | how this machine reaches the world: mirrors, proxies, CAs, credentials |
+//! | [`cache`] | what was downloaded, by digest |
+//! | [`fetch`], [`registry`] | downloads from servers and image registries into the cache |
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
 //! | [`images`] | image archives merged into one, each blob once |
@@ -14,8 +16,10 @@
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
 
+pub mod access;
 pub mod build;
 pub mod bundle;
+pub mod cache;
 pub mod cli;
 pub mod content;
 pub mod elf;
@@ -26,6 +30,7 @@ pub mod iso;
 pub mod opened;
 pub mod partial;
 pub mod progress;
+pub mod registry;
 pub mod report;
 pub mod spec;
 pub mod tarball;

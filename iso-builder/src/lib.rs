@@ -3,6 +3,13 @@
 //! | module | is |
 //! |---|---|
 //! | [`spec`] | what goes on the ISO: the TOML text → [`spec::Spec`] |
+//! | [`profile`], [`recipe`] | ready-made parts; the spec with its profiles and defaults written out |
+//! | [`project`] | a spec on this machine, with its lock |
+//! | [`lock`], [`resolve`] | which bytes a spec stands for, and how that is found out |
+//! | [`init`], [`script`] | where a spec comes from: a first one, or the stock script's arguments |
+//! | [`inputs`], [`packing`], [`helm`] | the parts of an ISO, opened |
+//! | [`references`] | the images that Kubernetes manifests name |
+//! | [`register`] | the call that makes an ISO known to CloudStack |
 //! | [`access`] | how this machine reaches the world: mirrors, proxies, CAs, credentials |
 //! | [`cache`] | what was downloaded, by digest |
 //! | [`fetch`], [`registry`] | downloads from servers and image registries into the cache |
@@ -24,14 +31,27 @@ pub mod cli;
 pub mod content;
 pub mod elf;
 pub mod fetch;
+pub mod helm;
 pub mod images;
+pub mod init;
+pub mod inputs;
 pub mod inspect;
 pub mod iso;
+pub mod lock;
+pub mod manifests;
 pub mod opened;
+pub mod packing;
 pub mod partial;
+pub mod profile;
 pub mod progress;
+pub mod project;
+pub mod recipe;
+pub mod references;
+pub mod register;
 pub mod registry;
 pub mod report;
+pub mod resolve;
+pub mod script;
 pub mod spec;
 pub mod tarball;
 pub mod text;

@@ -8,13 +8,14 @@
 //! | [`lock`], [`resolve`] | which bytes a spec stands for, and how that is found out |
 //! | [`init`], [`script`] | where a spec comes from: a first one, or the stock script's arguments |
 //! | [`inputs`], [`packing`], [`helm`] | the parts of an ISO, opened |
-//! | [`references`] | the images that Kubernetes manifests name |
+//! | [`references`] | whether an ISO has the images that its manifests name |
 //! | [`register`] | the call that makes an ISO known to CloudStack |
 //! | [`access`] | how this machine reaches the world: mirrors, proxies, CAs, credentials |
 //! | [`cache`] | what was downloaded, by digest |
 //! | [`fetch`], [`registry`] | downloads from servers and image registries into the cache |
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
+//! | [`manifests`] | the images that Kubernetes manifests name, by a real parser |
 //! | [`images`] | image archives merged into one, each blob once |
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |

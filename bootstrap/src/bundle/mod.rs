@@ -9,6 +9,7 @@ pub mod elf;
 pub mod layout;
 pub mod legacy;
 mod node;
+pub mod reference;
 
 use std::collections::BTreeSet;
 use std::fmt;

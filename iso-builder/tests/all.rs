@@ -14,6 +14,8 @@ mod fetching;
 #[cfg(test)]
 mod iso9660;
 #[cfg(test)]
+mod locking;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod refusals;

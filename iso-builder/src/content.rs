@@ -314,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_file_is_open_only_while_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blob");
+        std::fs::write(&path, "0123456789").unwrap();
+        let content = Content::whole(&Source::closed(&path).unwrap());
+        assert_eq!(content.head(100).unwrap(), b"0123456789");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(content.head(100).unwrap_err().code, Code::Io);
+    }
+
+    #[test]
     fn the_digest_pass_checks_the_ranges() {
         let mut content = sample();
         assert_eq!(content.digest(&Bar::none()).unwrap(), Digest::of(b"ab23456z"));

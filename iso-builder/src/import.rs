@@ -77,8 +77,8 @@ pub fn import(options: &Options) -> Result<Imported, Failure> {
         return Err(Failure::new(Code::ConfigInvalid, what).with_remedy("use it as it is: cks-iso verify proves it"));
     }
     let partial = Partial::begin(&options.output)?;
-    let stock::Read { about, contents, merged, warnings } = stock::read(&iso, options)?;
-    let (manifest, files) = bundle::pack(about, contents, merged, options.progress).map_err(stock::at_fault)?;
+    let stock::Read { label, contents, merged, warnings } = stock::read(&iso, options)?;
+    let (manifest, files) = bundle::pack(&label, contents, merged, options.progress).map_err(stock::at_fault)?;
     bundle::check_layout(&files).map_err(stock::at_fault)?;
     // Whatever stands beside the manifest, a signature of it, joins `files` here.
     let written = write(&files, &partial, options)?;

@@ -3,6 +3,13 @@
 //! | module | is |
 //! |---|---|
 //! | [`spec`] | what goes on the ISO: the TOML text → [`spec::Spec`] |
+//! | [`profile`], [`recipe`] | ready-made parts; the spec with its profiles and defaults written out |
+//! | [`project`] | a spec on this machine, with its lock |
+//! | [`lock`], [`resolve`] | which bytes a spec stands for, and how that is found out |
+//! | [`init`], [`script`] | where a spec comes from: a first one, or the stock script's arguments |
+//! | [`inputs`], [`packing`], [`helm`] | the parts of an ISO, opened |
+//! | [`references`] | whether an ISO has the images that its manifests name |
+//! | [`register`] | the call that makes an ISO known to CloudStack |
 //! | [`access`] | how this machine reaches the world: mirrors, proxies, CAs, credentials |
 //! | [`cache`] | what was downloaded, by digest |
 //! | [`fetch`], [`registry`] | downloads from servers and image registries into the cache |
@@ -16,7 +23,6 @@
 //! | [`import`] | stock ISO → our ISO |
 //! | [`serve`] | an ISO and its content over HTTP |
 //! | [`keys`], [`sign`], [`sums`], [`sbom`] | who vouches for an ISO, and what stands beside it |
-//! | [`opened`] | an ISO opened for reading |
 //! | [`lint`], [`diff`] | a spec before it is built; what one bundle brings over another |
 //! | [`finding`] | what `verify` and `lint` say |
 //! | [`opened`] | a bundle opened for reading: an ISO, a directory, a URL |
@@ -34,19 +40,31 @@ pub mod diff;
 pub mod elf;
 pub mod fetch;
 pub mod finding;
+pub mod helm;
 pub mod images;
 pub mod import;
+pub mod init;
+pub mod inputs;
 pub mod inspect;
 pub mod iso;
 pub mod keys;
 pub mod lint;
+pub mod lock;
 pub mod manifests;
 pub mod opened;
+pub mod packing;
 pub mod partial;
+pub mod profile;
 pub mod progress;
+pub mod project;
+pub mod recipe;
+pub mod references;
+pub mod register;
 pub mod registry;
 pub mod report;
+pub mod resolve;
 pub mod sbom;
+pub mod script;
 pub mod serve;
 pub mod sign;
 pub mod spec;

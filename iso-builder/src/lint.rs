@@ -7,11 +7,13 @@ mod local;
 use std::path::Path;
 
 use bootstrap::bundle::layout;
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 
 use self::keys::Key;
 use crate::finding::{Finding, Rule};
+use crate::recipe::Recipe;
 use crate::spec::Spec;
+use crate::{profile, project};
 
 /// The rules over the text of a spec, in the order of `docs/iso-format.md`. Ids never change.
 pub const RULES: &[Rule] = &[
@@ -52,9 +54,7 @@ pub fn lint(given: Given<'_>) -> Result<Vec<Finding>, Failure> {
         findings.extend(tag(key).map(|found| found.at(given.name, Some(key.line))));
     }
     match Spec::parse(given.text) {
-        Ok(spec) => findings.extend(about(&spec, &keys, given)),
-        // Told above, with its rule.
-        Err(failure) if failure.what.contains("sha256: missing") => {}
+        Ok(spec) => findings.extend(about(&spec, &keys, given)?),
         Err(failure) => {
             let (line, cause) = keys::placed(&failure.what, &keys);
             findings.push(finding("spec", cause).at(given.name, line));
@@ -93,22 +93,31 @@ fn url(key: &Key, keys: &[Key], locked: bool) -> Vec<Finding> {
     findings
 }
 
-/// An image reference whose tag moves: a text in a list under `images` or named `references`.
+/// An image reference whose tag moves.
 fn tag(key: &Key) -> Option<Finding> {
-    let (list, _) = key.name.strip_suffix(']')?.rsplit_once('[')?;
-    let of_images = list.split('.').any(|part| part.starts_with("images") || part == "references");
+    let of_images = key.name.starts_with("images[") && key.name.ends_with(".reference");
     let reference = key.text.as_ref().filter(|_| of_images)?;
     let moves = !reference.contains('@') && matches!(layout::tag(reference), None | Some("latest"));
     moves.then(|| finding("tag-latest", format!("{}: {reference} has no fixed tag", key.name)))
 }
 
 /// What is wrong with a spec that can be read.
-fn about(spec: &Spec, keys: &[Key], given: Given<'_>) -> Vec<Finding> {
+fn about(spec: &Spec, keys: &[Key], given: Given<'_>) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
     let line = |name: &str| keys.iter().find(|key| key.name == name).map(|key| key.line);
-    for what in spec.lacks() {
-        let rule = if what.contains("dashboard.yaml") { "dashboard" } else { "stock-lacks" };
-        findings.push(finding(rule, what).at(given.name, line("kubernetes")));
+    let read = |profile: &Path| project::read_text(&given.directory.join(profile));
+    match profile::load(spec, read).and_then(|profiles| Recipe::of(spec, &profiles)) {
+        Ok(recipe) => {
+            for what in recipe.lacks() {
+                let rule = if what.contains("dashboard.yaml") { "dashboard" } else { "stock-lacks" };
+                findings.push(finding(rule, what).at(given.name, line("kubernetes")));
+            }
+        }
+        Err(failure) if failure.code == Code::Io => return Err(failure),
+        Err(failure) => {
+            let (line, cause) = keys::placed(&failure.what, keys);
+            findings.push(finding("spec", cause).at(given.name, line));
+        }
     }
     if let (Some(kubernetes), Some(crictl)) = (&spec.kubernetes, &spec.cri_tools) {
         let (want, found) = (minor(&kubernetes.version), minor(&crictl.version));
@@ -117,7 +126,7 @@ fn about(spec: &Spec, keys: &[Key], given: Given<'_>) -> Vec<Finding> {
             findings.push(finding("version-skew", what).at(given.name, line("cri-tools.version")));
         }
     }
-    findings
+    Ok(findings)
 }
 
 /// Major and minor: `(1, 33)` of `v1.33.1`.

@@ -17,6 +17,8 @@ mod iso9660;
 #[cfg(test)]
 mod linting;
 #[cfg(test)]
+mod locking;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod proofs;

@@ -115,12 +115,12 @@ fn progress_is_shown_as_asked_for() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let of = |name: &str| events.iter().filter(|event| event["name"] == name).collect::<Vec<_>>();
-    let (size, kubelet) = (kubelet.len(), of("kubelet"));
+    let (size, kubelet) = (kubelet.len(), of("kubernetes.kubelet"));
     assert_eq!((kubelet[0]["event"].as_str(), kubelet[0]["phase"].as_str()), (Some("start"), Some("Downloading")));
     let last = kubelet.last().unwrap();
     assert_eq!((last["event"].as_str(), last["bytes"].as_u64()), (Some("done"), Some(size as u64)));
     assert!(events.iter().any(|event| event["phase"] == "Writing" && event["event"] == "done"));
-    assert!(build("lines").contains(" Downloading kubelet, "));
+    assert!(build("lines").contains(" Downloading kubernetes.kubelet, "));
     assert!(!build("none").contains("Downloading"));
 }
 
@@ -132,7 +132,10 @@ fn an_offline_build_asks_nobody() {
     bed.edit("file = \"bin/kubelet\"", &input);
     let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso", "--offline"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("error[NOT_CACHED]: kubernetes.kubelet: ") && said.contains("/kubelet"), "{said}");
+    assert!(
+        said.contains("error[NOT_CACHED]: the cache lacks kubernetes.kubelet ") && said.contains("/kubelet"),
+        "{said}"
+    );
     assert_eq!((output.status.code(), server.asked()), (Some(78), 0));
     bed.write("bad.toml", "[http]\nproxi = 1\n");
     let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso", "--config", "bad.toml"]);

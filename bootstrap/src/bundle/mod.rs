@@ -8,6 +8,7 @@ mod check;
 pub mod elf;
 pub mod layout;
 pub mod legacy;
+mod node;
 pub mod reference;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::node::Node;
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 
@@ -50,6 +52,9 @@ pub struct Manifest {
     /// Reference of the sandbox (pause) image that belongs to this Kubernetes version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox_image: Option<String>,
+    /// What a node needs beside files and images, where the bundle says anything.
+    #[serde(default, skip_serializing_if = "Node::is_empty")]
+    pub node: Node,
     /// The files of the ISO, sorted by path, without the manifest itself.
     pub entries: Vec<Entry>,
     /// The container images, sorted by reference.

@@ -19,13 +19,13 @@ pub(super) struct PasswordOptions {
 }
 
 impl PasswordOptions {
-    fn asked(self) -> Asked {
-        let file = self.password_file.or_else(|| super::set("CKS_ISO_KEY_PASSWORD_FILE").map(PathBuf::from));
+    fn asked(&self) -> Asked {
+        let file = self.password_file.clone().or_else(|| super::set("CKS_ISO_KEY_PASSWORD_FILE").map(PathBuf::from));
         file.map_or(Asked::Terminal, Asked::File)
     }
 
     /// Opens the secret key at `path`.
-    pub(super) fn open(self, path: &Path) -> Result<SecretKey, Failure> {
+    pub(super) fn open(&self, path: &Path) -> Result<SecretKey, Failure> {
         SecretKey::load(path, &self.asked())
     }
 }

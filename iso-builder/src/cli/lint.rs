@@ -7,8 +7,9 @@ use bootstrap::failure::Failure;
 use bootstrap::text::plain;
 use clap::Args;
 
-use super::{read_text, told};
+use super::told;
 use crate::lint::{self, Given};
+use crate::project;
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -30,7 +31,7 @@ pub(super) struct Lint {
 }
 
 pub(super) fn run(args: &Lint) -> Result<ExitCode, Failure> {
-    let text = read_text(&args.spec)?;
+    let text = project::read_text(&args.spec)?;
     let directory = args.spec.parent().unwrap_or(Path::new(""));
     let name = args.spec.display().to_string();
     let locked = args.lock.clone().unwrap_or_else(|| directory.join("cks-iso.lock")).is_file();

@@ -14,7 +14,8 @@ use super::{failed, misnamed};
 /// An open file that segments lie in.
 #[derive(Debug)]
 pub struct Source {
-    file: Arc<File>,
+    /// None: opened anew for every read.
+    file: Option<Arc<File>>,
     path: PathBuf,
     /// Where it begins in the file: not at 0 for a part of another.
     begin: u64,
@@ -66,7 +67,7 @@ impl Source {
     /// # Errors
     /// `IO` names the path.
     pub fn is_regular(&self) -> Result<bool, Failure> {
-        self.file.metadata().map(|meta| meta.is_file()).map_err(|e| failed("Reading", &self.path, e))
+        self.metadata().map(|meta| meta.is_file()).map_err(|e| failed("Reading", &self.path, e))
     }
 
     /// Takes an open file; `path` is what messages call it.
@@ -77,13 +78,30 @@ impl Source {
         let reading = |e| failed("Reading", path, e);
         let stamp = Stamp::of(&file.metadata().map_err(reading)?);
         let length = (&file).seek(SeekFrom::End(0)).map_err(reading)?;
-        Ok(Arc::new(Self { file: Arc::new(file), path: path.to_owned(), begin: 0, length, stamp }))
+        Ok(Arc::new(Self { file: Some(Arc::new(file)), path: path.to_owned(), begin: 0, length, stamp }))
+    }
+
+    /// The file at `path`, which is open only while it is read: an ISO has hundreds of blobs, and a process
+    /// may have few open files.
+    ///
+    /// # Errors
+    /// `IO` when there is no such file.
+    pub fn closed(path: &Path) -> Result<Arc<Self>, Failure> {
+        let stamp = Stamp::of(&std::fs::metadata(path).map_err(|e| failed("Reading", path, e))?);
+        Ok(Arc::new(Self { file: None, path: path.to_owned(), begin: 0, length: stamp.size, stamp }))
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        match &self.file {
+            Some(file) => file.metadata(),
+            None => std::fs::metadata(&self.path),
+        }
     }
 
     /// The `length` bytes from `offset` as a source of their own, which messages call `name`.
     #[must_use]
     pub fn part(&self, name: &Path, offset: u64, length: u64) -> Arc<Self> {
-        let file = Arc::clone(&self.file);
+        let file = self.file.clone();
         Arc::new(Self { file, path: name.to_owned(), begin: self.begin + offset, length, stamp: self.stamp })
     }
 
@@ -110,11 +128,14 @@ impl Source {
     /// # Errors
     /// The file can't be asked.
     pub fn is_unchanged(&self) -> io::Result<bool> {
-        Ok(Stamp::of(&self.file.metadata()?) == self.stamp)
+        Ok(Stamp::of(&self.metadata()?) == self.stamp)
     }
 
     pub(super) fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, self.begin + at)
+        match &self.file {
+            Some(file) => file.read_exact_at(buf, self.begin + at),
+            None => File::open(&self.path)?.read_exact_at(buf, self.begin + at),
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bootstrap::bundle::{Arch, Component, Image, Kind, elf, layout, legacy};
+use bootstrap::bundle::{Arch, Component, Image, Kind, Node, elf, layout, legacy};
 
 use bootstrap::failure::{Code, Failure};
 
 use super::Options;
-use crate::bundle::{self, About};
+use crate::bundle::{self, Label};
 use crate::content::{Content, Source};
-use crate::images::{self, Merged};
+use crate::images::{self, Merged, Pulled};
 use crate::opened::{BundleFile, Opened};
 use crate::spec::check_name;
 use crate::tarball;
@@ -21,7 +21,7 @@ const KUBERNETES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kub
 
 /// A stock ISO, read but for its hashes.
 pub(super) struct Read {
-    pub(super) about: About,
+    pub(super) label: Label,
     /// All files but the image archives.
     pub(super) contents: BTreeMap<String, Content>,
     pub(super) merged: Merged,
@@ -46,7 +46,7 @@ pub(super) fn read(iso: &Opened, options: &Options) -> Result<Read, Failure> {
                 return Err(content_invalid(what));
             }
             kind => {
-                bundle::check(&file.path, &content, arch).map_err(at_fault)?;
+                let content = bundle::checked(&file.path, content, arch, &mut Vec::new()).map_err(at_fault)?;
                 if kind == Kind::Other {
                     warnings.push(format!("{} is carried, but no node installs it", file.path));
                 }
@@ -56,13 +56,13 @@ pub(super) fn read(iso: &Opened, options: &Options) -> Result<Read, Failure> {
     }
     let merged = match archives.is_empty() {
         true => Merged { content: Content::default(), images: Vec::new(), blobs: Vec::new() },
-        false => images::merge(&archives, arch, options.epoch).map_err(at_fault)?,
+        false => images::merge(&archives, &Pulled::default(), arch, options.epoch).map_err(at_fault)?,
     };
     let kubernetes = kubernetes(&merged.images, options.kubernetes.as_deref(), &mut warnings)?;
     let mut components = vec![component("kubernetes", &kubernetes)];
     components.extend(etcd_version(&contents, arch)?.map(|version| component("etcd", &version)));
-    let about = About { name: name(options)?, kubernetes: Some(kubernetes), arch, components };
-    Ok(Read { about, contents, merged, warnings })
+    let label = Label { name: name(options)?, arch, components, node: Node::default(), epoch: options.epoch };
+    Ok(Read { label, contents, merged, warnings })
 }
 
 fn component(name: &str, version: &str) -> Component {

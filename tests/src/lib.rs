@@ -7,6 +7,11 @@
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
 //! | [`throttle`] | that network, slow |
 //! | [`containerd`] | a private containerd |
+//! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
+//! | [`upstream`] | the web sites that releases come from |
+//! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
+//! | [`published`] | images as registries hold them, for several architectures |
+//! | [`bare`] | a user without rights in that network |
 //! | [`images`] | image archives, as `docker save` and `ctr image export` write them |
 //! | [`tarball`] | tars without clock, owner or order of the machine that made them |
 //! | [`components`] | the content of a CKS ISO, taken from packages of the distribution |
@@ -19,6 +24,8 @@
 //! | [`unit`] | the command line of a systemd unit, run without systemd |
 //! | [`tree`] | a directory tree as one digest and as a listing to compare |
 
+pub mod authority;
+pub mod bare;
 pub mod components;
 pub mod containerd;
 pub mod disk;
@@ -29,13 +36,19 @@ pub mod netns;
 pub mod node;
 pub mod process;
 pub mod programs;
+pub mod published;
+pub mod registry;
+pub mod relay;
 pub mod small;
 pub mod spec;
 pub mod tarball;
 pub mod throttle;
+pub mod tokens;
 pub mod tree;
 pub mod unit;
+pub mod upstream;
 pub mod vr;
+pub mod web;
 
 use std::path::Path;
 

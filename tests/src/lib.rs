@@ -11,6 +11,7 @@
 //! | [`upstream`] | the web sites that releases come from |
 //! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
 //! | [`published`] | images as registries hold them, for several architectures |
+//! | [`world`] | the two, filled with a release of Kubernetes |
 //! | [`bare`] | a user without rights in that network |
 //! | [`images`] | image archives, as `docker save` and `ctr image export` write them |
 //! | [`tarball`] | tars without clock, owner or order of the machine that made them |
@@ -18,6 +19,7 @@
 //! | [`spec`] | the builder's spec for that content |
 //! | [`small`] | the content of a small CKS ISO, for tests that install often |
 //! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
+//! | [`stock`] | a node that CloudStack's own scripts install |
 //! | [`disk`] | a small filesystem on a loop device |
 //! | [`gate`] | a web server that stops in the middle of a file |
 //! | [`programs`] | where this workspace's programs and the pinned tools lie |
@@ -41,6 +43,7 @@ pub mod registry;
 pub mod relay;
 pub mod small;
 pub mod spec;
+pub mod stock;
 pub mod tarball;
 pub mod throttle;
 pub mod tokens;
@@ -49,6 +52,7 @@ pub mod unit;
 pub mod upstream;
 pub mod vr;
 pub mod web;
+pub mod world;
 
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bootstrap::digest::Digest;
 use tempfile::TempDir;
 
@@ -123,9 +123,16 @@ impl Registry {
     /// When skopeo refuses.
     pub fn fill(&self, layout: &Layout) -> Result<()> {
         let source = layout.directory.display();
-        layout.images().keys().try_for_each(|reference| {
+        let copy = |reference: &&String| {
             let from = format!("oci:{source}:{reference}");
             self.skopeo(&["copy", "--all", "--quiet"], "dest", &[&from, &self.named(reference)]).ok().map(drop)
+        };
+        let references: Vec<&String> = layout.images().keys().collect();
+        // Most of a copy's time is waiting.
+        std::thread::scope(|scope| {
+            let copies = references.chunks(references.len().div_ceil(4).max(1));
+            let copies: Vec<_> = copies.map(|some| scope.spawn(move || some.iter().try_for_each(copy))).collect();
+            copies.into_iter().try_for_each(|copy| copy.join().map_err(|_| anyhow!("A copy panicked"))?)
         })
     }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::netns::Netns;
 use crate::process::Command;
 use crate::{programs, scratch};
@@ -17,6 +18,7 @@ pub struct Bare {
     /// Belongs to the user. Commands run in it.
     pub place: PathBuf,
     network: Option<String>,
+    mounts: Option<String>,
     program: PathBuf,
     environment: Vec<(String, String)>,
     directory: TempDir,
@@ -42,7 +44,7 @@ impl Bare {
         let built = programs::built("cks-iso")?;
         fs::copy(&built, &program).with_context(|| format!("Copying {}", built.display()))?;
         let network = netns.map(Netns::path);
-        Ok(Self { place, network, program, environment: Vec::new(), directory })
+        Ok(Self { place, network, mounts: None, program, environment: Vec::new(), directory })
     }
 
     /// With an environment variable.
@@ -50,6 +52,16 @@ impl Bare {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Who sees a disk, too, and owns its top directory: [`Disk::path`].
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn seeing(mut self, disk: &Disk) -> Result<Self> {
+        Command::new("chown").arg("1000:1000").arg(disk.here()).ok()?;
+        self.mounts = Some(disk.namespace());
+        Ok(self)
     }
 
     /// The home directory, which nothing shall be written to but the cache.
@@ -79,6 +91,10 @@ impl Bare {
         let nobody = ["--reuid=1000", "--regid=1000", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all"];
         let never = ["--bounding-set=-all", "--no-new-privs"];
         let command = command.under("env", environment).under("setpriv", nobody.iter().chain(&never));
+        let command = match &self.mounts {
+            Some(mounts) => command.under("nsenter", [format!("--mount={mounts}"), "--".to_owned()]),
+            None => command,
+        };
         let command = command.directory(&self.place);
         match &self.network {
             Some(network) => command.network(network),

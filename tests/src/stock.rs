@@ -80,6 +80,22 @@ impl StockNode {
         vr.netns.enter(self.script("worker", "", Some(containerd)).env("ROUTER_IP", ADDRESS)).output()
     }
 
+    /// The names in a directory of the node, sorted; none where there is no such directory.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn names(&self, directory: &str) -> Result<Vec<String>> {
+        let path = self.root.join(directory);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&path).with_context(|| format!("Reading {}", path.display()))?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names = names.collect::<Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
     fn script(&self, role: &str, iso: &str, containerd: Option<&Containerd>) -> Command {
         let (root, script) = (self.root.to_string_lossy(), fixture("setup-stock-node"));
         let inside = Command::new("bash").args(["-e", "-c", INSIDE, "inside", &root, iso]).arg(&script);

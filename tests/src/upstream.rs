@@ -24,6 +24,8 @@ pub enum Fault {
     Truncated,
     /// The connection is reset in the middle of the file.
     Reset,
+    /// The connection ends after the headers.
+    Cut,
     /// 503, as a site that is overloaded.
     Busy,
     /// The file with one bit changed.
@@ -139,6 +141,7 @@ impl Sites {
             Some(Fault::Page) => Answer::page(200),
             Some(Fault::Busy) => Answer::page(503),
             Some(Fault::Truncated) => whole.broken(Break::Close(half)),
+            Some(Fault::Cut) => whole.broken(Break::Close(0)),
             Some(Fault::Reset) => whole.broken(Break::Reset(half)),
             Some(Fault::Changed) => {
                 let mut other = bytes.to_vec();

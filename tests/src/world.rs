@@ -54,16 +54,12 @@ const LARGE_BYTES: usize = 3 << 20;
 /// The largest image.
 pub const LARGE: &str = KUBERNETES_IMAGES[2];
 
-/// The versions of what a release of Kubernetes needs beside itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Versions {
-    /// The CNI plugins', without `v`.
-    pub cni_plugins: &'static str,
-    /// crictl's, without `v`.
-    pub cri_tools: &'static str,
-    /// etcd's, without `v`.
-    pub etcd: &'static str,
-}
+/// The versions of what a release of Kubernetes needs beside itself, without `v`.
+pub const CNI_PLUGINS: &str = "1.6.2";
+/// crictl's.
+pub const CRI_TOOLS: &str = "1.33.0";
+/// That of etcd for nodes of its own.
+pub const ETCD: &str = "3.5.24";
 
 /// The web sites' names, all of them served by [`World::upstream`].
 pub const SITES: [&str; 3] = ["dl.k8s.io", "github.com", "raw.githubusercontent.com"];
@@ -89,7 +85,7 @@ impl World {
     ///
     /// # Errors
     /// When a bed can't be made.
-    pub fn new(guarded: bool, versions: Versions) -> Result<Self> {
+    pub fn new(guarded: bool) -> Result<Self> {
         let (directory, netns) = (scratch("world")?, Netns::new()?);
         let mut layout = Layout::new(&directory.path().join("layout"))?;
         let others = [PROXY, FLOW, DASHBOARD, HEADLAMP];
@@ -100,7 +96,7 @@ impl World {
         let registry = if guarded { Registry::guarded(&netns)? } else { Registry::plain(&netns)? };
         registry.fill(&layout)?;
         let world = Self { upstream: Upstream::start(&netns)?, registry, layout, netns, _directory: directory };
-        ARCHES.into_iter().try_for_each(|arch| world.publish(arch, versions))?;
+        ARCHES.into_iter().try_for_each(|arch| world.publish(arch))?;
         world.publish_texts()?;
         Ok(world)
     }
@@ -130,7 +126,7 @@ impl World {
         text
     }
 
-    fn publish(&self, arch: Arch, versions: Versions) -> Result<()> {
+    fn publish(&self, arch: Arch) -> Result<()> {
         let pause = images::pause("pause:1")?;
         let program = |name: &str| -> Result<Vec<u8>> {
             let mut bytes = small::program_for(&pause, arch, name)?;
@@ -138,7 +134,6 @@ impl World {
             bytes.extend(images::noise(PROGRAM_BYTES, seed));
             Ok(bytes)
         };
-        let Versions { cni_plugins, cri_tools, etcd } = versions;
         for name in KUBERNETES {
             let path = format!("dl.k8s.io/release/v{VERSION}/bin/linux/{arch}/{name}");
             self.upstream.put_with_digest(&path, program(name)?);
@@ -149,19 +144,19 @@ impl World {
                 Ok(tar.file(&format!("./{name}"), 0o755, program(name)?))
             })?;
         let path = format!(
-            "github.com/containernetworking/plugins/releases/download/v{cni_plugins}/cni-plugins-linux-{arch}-v{cni_plugins}.tgz"
+            "github.com/containernetworking/plugins/releases/download/v{CNI_PLUGINS}/cni-plugins-linux-{arch}-v{CNI_PLUGINS}.tgz"
         );
         self.upstream.put_with_sum(&path, gzip(&plugins.finish()?)?);
         let crictl = Tarball::default().file("crictl", 0o755, program("crictl")?).finish()?;
         let path = format!(
-            "github.com/kubernetes-sigs/cri-tools/releases/download/v{cri_tools}/crictl-v{cri_tools}-linux-{arch}.tar.gz"
+            "github.com/kubernetes-sigs/cri-tools/releases/download/v{CRI_TOOLS}/crictl-v{CRI_TOOLS}-linux-{arch}.tar.gz"
         );
         self.upstream.put_with_digest(&path, gzip(&crictl)?);
-        let top = format!("etcd-v{etcd}-linux-{arch}");
+        let top = format!("etcd-v{ETCD}-linux-{arch}");
         let tar = Tarball::default().directory(&format!("{top}/")).file(&format!("{top}/README.md"), 0o644, "# etcd");
         let tar = tar.file(&format!("{top}/etcd"), 0o755, program("etcd")?);
         let tar = tar.file(&format!("{top}/etcdctl"), 0o755, program("etcdctl")?).finish()?;
-        let releases = format!("github.com/etcd-io/etcd/releases/download/v{etcd}");
+        let releases = format!("github.com/etcd-io/etcd/releases/download/v{ETCD}");
         let tar = gzip(&tar)?;
         // One file for all of a release's tarballs.
         let sums = self.upstream.file(&format!("{releases}/SHA256SUMS")).unwrap_or_default();

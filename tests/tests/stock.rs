@@ -132,13 +132,7 @@ fn every_role_installs_from_a_disc_and_a_worker_over_the_router() {
         };
         let output = output.unwrap();
         assert_eq!(output.code, 0, "{role}: {output:?}");
-        let files = |directory: &str| -> Vec<String> {
-            let entries = fs::read_dir(node.root.join(directory)).into_iter().flatten().map(Result::unwrap);
-            let mut names: Vec<String> =
-                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-            names.sort();
-            names
-        };
+        let files = |directory: &str| node.names(directory).unwrap();
         if role == "etcd" {
             assert_eq!(files("opt/bin"), ["etcd", "etcdctl"]);
             continue;

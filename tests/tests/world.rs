@@ -15,7 +15,6 @@ use cks_tests::registry::Registry;
 use cks_tests::relay::Relay;
 use cks_tests::upstream::{Fault, Upstream};
 use cks_tests::web::Break;
-use cks_tests::world::{Versions, World};
 
 const PAUSE: &str = "registry.k8s.io/pause:3.10";
 const APPLICATION: &str = "docker.io/example/app:v1";
@@ -170,13 +169,4 @@ fn a_bare_user_may_nothing_and_sees_little() {
     assert_eq!(clock.code, 0, "{clock:?}");
     let year = alone.run(Command::new("faketime").args(["2031-05-06 07:08:09", "date", "+%Y"])).ok().unwrap();
     assert_eq!(year, "2031\n");
-}
-
-#[test]
-fn a_world_has_all_of_a_release() {
-    let versions = Versions { cni_plugins: "1.7.1", cri_tools: "1.33.0", etcd: "3.5.24" };
-    let started = std::time::Instant::now();
-    let world = World::new(true, versions).unwrap();
-    println!("{:?}", started.elapsed());
-    println!("{:#?}", world.upstream.paths());
 }

@@ -1,0 +1,101 @@
+//! Web sites that fail: each failure has its code, leaves nothing behind, and costs no byte twice.
+
+use bootstrap::digest::Digest;
+use cks_tests::disk::Disk;
+use cks_tests::process::Output;
+use cks_tests::upstream::Fault;
+use cks_tests::web::Request;
+use cks_tests::world::World;
+
+use crate::{Desk, told};
+
+const KUBELET: &str = "amd64/kubelet";
+const ALWAYS: usize = usize::MAX;
+
+/// Files and what is wrong with them, and how `cks-iso lock` ends.
+const TABLE: [(&str, Fault, i32, &str); 10] = [
+    (KUBELET, Fault::NotFoundPage, 65, "SOURCE_FILE_MISSING"),
+    (KUBELET, Fault::Page, 65, "CONTENT_INVALID"),
+    (KUBELET, Fault::Changed, 65, "DIGEST_MISMATCH"),
+    (KUBELET, Fault::Busy, 75, "SOURCE_UNREACHABLE"),
+    (KUBELET, Fault::Cut, 65, "SOURCE_TRUNCATED"),
+    ("amd64/kubelet.sha256", Fault::NotFoundPage, 65, "SOURCE_FILE_MISSING"),
+    ("SHA256SUMS", Fault::Page, 65, "CONTENT_INVALID"),
+    ("constants.go", Fault::Page, 65, "CONTENT_INVALID"),
+    ("calico.yaml", Fault::NotFoundPage, 65, "SOURCE_FILE_MISSING"),
+    ("kubernetes-headlamp.yaml", Fault::Page, 65, "CONTENT_INVALID"),
+];
+
+/// No request brought a file that had been in the cache before.
+fn nothing_twice(world: &World, before: &[String], requests: &[Request], what: &str) {
+    for request in requests.iter().filter(|request| request.bytes > 0) {
+        let Some(bytes) = world.upstream.file(&request.path) else { continue };
+        // Texts are small and may change under their names: they are asked for again.
+        if bytes.len() > 64 << 10 {
+            assert!(!before.contains(&Digest::of(&bytes).hex()), "{what}: {request:?}");
+        }
+    }
+}
+
+fn ended(desk: &Desk, output: &Output, code: i32, name: &str, what: &str) {
+    assert!(output.code == code && told(output, name), "{what}: {output:?}");
+    assert_eq!(desk.files(), ["config.toml", "spec.toml"], "{what}");
+}
+
+#[test]
+fn each_fault_of_a_site_has_its_code_and_costs_nothing_twice() {
+    let world = World::new(false).unwrap();
+    let desk = Desk::new(&world, &world.registry.url(), &[]);
+    for (file, fault, code, name) in TABLE {
+        let what = format!("{file}: {fault:?}");
+        world.upstream.fail(file, ALWAYS, fault);
+        let before = desk.cached().0;
+        let output = desk.lock().output().unwrap();
+        ended(&desk, &output, code, name, &what);
+        assert!(output.stderr.contains(file.trim_start_matches("amd64/")), "{what}: {output:?}");
+        assert!(!output.stderr.contains("<html>"), "{what}: {output:?}");
+        nothing_twice(&world, &before, &world.upstream.take_requests(), &what);
+        world.upstream.heal();
+    }
+    // Twice in the middle of the file: resumed there.
+    world.upstream.fail(KUBELET, 1, Fault::Truncated);
+    world.upstream.fail(KUBELET, 1, Fault::Reset);
+    let before = desk.cached().0;
+    desk.iso();
+    let requests = world.upstream.take_requests();
+    nothing_twice(&world, &before, &requests, "the last run");
+    let kubelet: Vec<_> = requests.iter().filter(|request| request.path.ends_with(KUBELET)).collect();
+    let (size, sent) = (kubelet.len(), kubelet.iter().map(|request| request.bytes).sum::<u64>());
+    let whole = world.upstream.file("dl.k8s.io/release/v1.33.1/bin/linux/amd64/kubelet").unwrap().len() as u64;
+    assert!(size >= 2 && sent < whole + (128 << 10), "{sent} of {whole}: {kubelet:?}");
+    assert_eq!(desk.cached().1, 0, "no rest of a download");
+}
+
+#[test]
+fn a_full_disk_ends_it_and_room_lets_it_go_on() {
+    let world = World::new(false).unwrap();
+    // Large enough for some of the cache.
+    let disk = Disk::new(4).unwrap();
+    let mut desk = Desk::new(&world, &world.registry.url(), &[]);
+    desk.user = desk.user.seeing(&disk).unwrap();
+    let place = disk.path.to_string_lossy().into_owned();
+    let cache = ["--config", "config.toml", "--cache", &place];
+    let lock = [&["lock", "spec.toml"], &cache[..]].concat();
+    let build = [&["build", "spec.toml", "--locked", "-o", "out.iso"], &cache[..]].concat();
+    let mut output = desk.user.cks_iso(&lock).output().unwrap();
+    if output.code == 0 {
+        output = desk.user.cks_iso(&build).output().unwrap();
+    }
+    assert!(output.code == 78 && told(&output, "NO_SPACE"), "{output:?}");
+    assert!(!desk.files().iter().any(|file| file.contains("out.iso")), "{:?}", desk.files());
+
+    // An ISO for which there is no room: neither it nor a part of it stays.
+    desk.lock().ok().unwrap();
+    let iso = disk.path.join("out.iso").to_string_lossy().into_owned();
+    cks_tests::process::Command::new("find").arg(disk.here()).args(["-type", "f", "-delete"]).ok().unwrap();
+    let args = ["build", "spec.toml", "--locked", "-o", &iso, "--config", "config.toml", "--cache", "cache"];
+    let output = desk.user.cks_iso(&args).output().unwrap();
+    assert!(output.code == 78 && told(&output, "NO_SPACE"), "{output:?}");
+    assert_eq!(desk.user.files(&disk.here()).unwrap(), []);
+    desk.build().ok().unwrap();
+}

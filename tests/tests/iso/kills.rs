@@ -1,0 +1,92 @@
+//! `kill -9` at random moments: what was whole stays, what was not is not seen.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use cks_tests::images::noise;
+use cks_tests::netns::ADDRESS;
+use cks_tests::process::Command;
+use cks_tests::relay::Relay;
+use cks_tests::throttle;
+use cks_tests::tree::digest_of;
+use cks_tests::world::World;
+
+use crate::Desk;
+
+const KILLS: usize = 20;
+/// Downloads at once.
+const PARALLEL: u64 = 4;
+/// What one run may ask for again: manifests, tokens, texts with their checksums, headers.
+const OVERHEAD: u64 = 64 << 10;
+
+/// Runs it and kills it `after` so long; whether it had ended before.
+fn killed(desk: &Desk, command: &Command, after: Duration) -> bool {
+    let mut running = command.start(&desk.user.place.with_file_name("log")).unwrap();
+    let deadline = Instant::now() + after;
+    while Instant::now() < deadline {
+        if let Some(code) = running.ended().unwrap() {
+            assert_eq!(code, 0, "{}", fs::read_to_string(desk.user.place.with_file_name("log")).unwrap());
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    running.kill().unwrap();
+    false
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_nothing_and_leaves_nothing() {
+    let world = World::new(false).unwrap();
+    let relay = Relay::start(&world.netns, &format!("{ADDRESS}:5001"), &format!("{ADDRESS}:5000")).unwrap();
+    throttle::small_sockets(&world.netns).unwrap();
+    throttle::slow(&world.netns, 16).unwrap();
+    let url = format!("http://{ADDRESS}:5001");
+    let sent = || relay.brought() + world.upstream.requests().iter().map(|request| request.bytes).sum::<u64>();
+
+    // One that nobody disturbs, for its result, its bytes and its time.
+    let calm = Desk::new(&world, &url, &[]);
+    let before = sent();
+    let took = [calm.lock(), calm.build()].map(|command| {
+        let started = Instant::now();
+        command.ok().unwrap();
+        started.elapsed()
+    });
+    let whole = sent() - before;
+    let (lock, iso) = (fs::read(calm.path("cks-iso.lock")).unwrap(), digest_of(&calm.path("out.iso")).unwrap());
+
+    let desk = Desk::new(&world, &url, &[]);
+    let before = sent();
+    let (mut kills, mut runs) = (0, 0);
+    let moments = noise(8 * 200, 0x6b_69_6c_6c);
+    let mut moments = moments.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    while kills < KILLS {
+        let building = desk.path("cks-iso.lock").exists();
+        let (command, took) = if building { (desk.build(), took[1]) } else { (desk.lock(), took[0]) };
+        // The first are early, or one whole run would leave nothing to be broken.
+        let within = if building { took } else { took.mul_f64((kills + 1) as f64 / KILLS as f64) };
+        let after = within.mul_f64((moments.next().unwrap() % 1000) as f64 / 1000.0);
+        let done = killed(&desk, &command, after);
+        (kills, runs) = (kills + usize::from(!done), runs + 1);
+        let what = format!("kill {kills}, {} after {after:?}", if building { "build" } else { "lock" });
+        for file in desk.files().iter().filter(|file| !matches!(file.as_str(), "config.toml" | "spec.toml")) {
+            match file.as_str() {
+                "cks-iso.lock" => assert!(fs::read(desk.path(file)).unwrap() == lock, "{what}"),
+                "out.iso" => assert_eq!(digest_of(&desk.path(file)).unwrap(), iso, "{what}"),
+                file if file.starts_with("out.iso.") => {}
+                file => assert!(file.starts_with('.') && file.ends_with(".partial"), "{what}: {file}"),
+            }
+        }
+        if done && building {
+            fs::remove_file(desk.path("out.iso")).unwrap();
+            fs::remove_file(desk.path("cks-iso.lock")).unwrap();
+        }
+    }
+    desk.iso();
+    assert_eq!(digest_of(&desk.path("out.iso")).unwrap(), iso);
+    assert!(desk.files().iter().all(|file| !file.starts_with('.')), "{:?}", desk.files());
+    assert_eq!(desk.cached().1, 0, "no rest of a download");
+    let again = sent() - before;
+    let most = whole + runs * (PARALLEL * throttle::SOCKET_BYTES + OVERHEAD);
+    println!("{runs} runs, {kills} kills: {again} bytes came, {whole} without kills");
+    assert!(again < most, "{again} bytes instead of {whole}");
+}

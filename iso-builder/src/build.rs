@@ -3,20 +3,23 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
-use crate::bundle::{self, Inputs, named};
-use crate::content::{Content, Source};
-use crate::fetch;
+use crate::access::Access;
+use crate::bundle::{self, Assembled, Label};
+use crate::cache::Cache;
+use crate::inputs::{self, Sources};
 use crate::iso::{Image, Labels};
-use crate::partial::{Partial, directory_of, hidden};
-use crate::progress::{Bar, Progress};
-use crate::spec::{DEFAULT_EPOCH, Origin, Spec, Tarball, in_spec, invalid};
+use crate::lock::Lock;
+use crate::partial::{Partial, hidden};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::register;
+use crate::spec::Origin;
 use crate::tarball;
 
 /// Where a build reads and writes.
@@ -24,21 +27,16 @@ use crate::tarball;
 pub struct Options {
     /// The ISO to be made.
     pub output: PathBuf,
-    /// The spec's file; its relative paths start from its directory.
-    pub spec: PathBuf,
     /// The cache of downloads.
-    pub cache: PathBuf,
-    /// The time that dates everything, in seconds since 1970, instead of the spec's.
+    pub cache: Cache,
+    /// How this machine reaches what has to be downloaded.
+    pub access: Access,
+    /// The time that dates everything, in seconds since 1970, instead of the spec's; a lock's goes before it.
     pub epoch: Option<u64>,
+    /// The program that renders charts.
+    pub helm: PathBuf,
     /// Where progress is shown.
     pub progress: Progress,
-}
-
-impl Options {
-    /// A path of the spec.
-    fn resolve(&self, path: &Path) -> PathBuf {
-        self.spec.parent().unwrap_or(Path::new("")).join(path)
-    }
 }
 
 /// A finished ISO.
@@ -58,20 +56,34 @@ pub struct Built {
     pub files: usize,
     /// Images on the ISO.
     pub images: usize,
+    /// The call that registers the ISO with CloudStack, where it brings Kubernetes.
+    pub register: Option<String>,
     /// What stock nodes need and the ISO lacks, one line each.
     pub warnings: Vec<String>,
 }
 
-/// Builds the ISO that `spec` describes.
+/// Builds the ISO of `project`: with a `lock` exactly what the lock says.
 ///
 /// # Errors
 /// The failure names the key of the spec or the file; nothing appears at the output then.
-pub fn build(spec: &Spec, options: &Options) -> Result<Built, Failure> {
-    let epoch = options.epoch.or(spec.epoch).unwrap_or(DEFAULT_EPOCH);
-    check_output(spec, options)?;
+pub fn build(project: &Project, lock: Option<&Lock>, options: &Options) -> Result<Built, Failure> {
+    let recipe = &project.recipe;
+    let epoch = lock.map_or_else(|| project.epoch(options.epoch), |lock| lock.epoch);
+    check_output(project, options)?;
     let partial = Partial::begin(&options.output)?;
-    let inputs = open_inputs(spec, options, epoch)?;
-    let (manifest, files) = bundle::assemble(spec, &inputs, epoch, options.progress)?;
+    let sources = Sources { project, lock, epoch, options };
+    let inputs = sources.open()?;
+    let label = Label {
+        name: recipe.name.clone(),
+        arch: recipe.arch,
+        components: lock.map_or_else(|| recipe.components.clone(), |lock| lock.components.clone()),
+        node: lock.map_or_else(|| recipe.node.clone(), Lock::node),
+        epoch,
+    };
+    let Assembled { manifest, files, missing } = bundle::assemble(&label, inputs, options.progress)?;
+    if let (Some(first), true, false) = (missing.first(), lock.is_some(), recipe.incomplete) {
+        return Err(inputs::lacking(first, missing.len()));
+    }
     bundle::check_layout(&files)?;
     let manifest_sha256 = files.first().map(|file| file.digest).unwrap_or_else(|| Digest::of(b""));
     let image = Image::plan(&files, Labels { epoch, manifest: manifest_sha256 })?;
@@ -79,15 +91,16 @@ pub fn build(spec: &Spec, options: &Options) -> Result<Built, Failure> {
     let written = image.write(partial.file(), &bar)?;
     partial.finish()?;
     bar.finish();
+    let register = register::call(&manifest, &options.output, written.sha256);
     let Manifest { name, images, .. } = manifest;
-    let Options { output: path, .. } = options.clone();
-    let (size, sha256) = (written.size, written.sha256);
-    let (files, images, warnings) = (files.len(), images.len(), spec.lacks());
-    Ok(Built { path, size, sha256, manifest_sha256, name, files, images, warnings })
+    let (path, size, sha256) = (options.output.clone(), written.size, written.sha256);
+    let (files, images, mut warnings) = (files.len(), images.len(), recipe.lacks());
+    warnings.extend(missing);
+    Ok(Built { path, size, sha256, manifest_sha256, name, files, images, register, warnings })
 }
 
 /// Refuses an output that can't become a file, or that a build would read.
-fn check_output(spec: &Spec, options: &Options) -> Result<(), Failure> {
+fn check_output(project: &Project, options: &Options) -> Result<(), Failure> {
     let output = &options.output;
     let refuse = |why: &str| {
         Err(Failure::new(Code::ConfigInvalid, format!("{} {why}", output.display()))
@@ -101,22 +114,9 @@ fn check_output(spec: &Spec, options: &Options) -> Result<(), Failure> {
     }
     let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let written: Vec<_> = [output, &hidden(output)].into_iter().filter_map(|path| identity(path)).collect();
-    let mut read = vec![options.spec.clone()];
-    for (key, input) in spec.inputs() {
-        if let Origin::File(path, _) = input.origin(&key)? {
-            read.push(options.resolve(&path));
-        }
-    }
-    for (key, tarball) in spec.tarballs() {
-        match tarball.origin(key)? {
-            Origin::File(path, _) => read.push(options.resolve(&path)),
-            Origin::Files(files) => read.extend(files.iter().map(|file| options.resolve(file))),
-            // One that can't be listed is told when it is packed.
-            Origin::Directory(path) => {
-                read.extend(tarball::files_of(&options.resolve(&path)).unwrap_or_default());
-            }
-            Origin::Url(..) => {}
-        }
+    let mut read = vec![project.path.clone(), project.lock_path()];
+    for part in &project.recipe.parts {
+        read.extend(files_of(project, &part.from));
     }
     match read.iter().find(|path| identity(path).is_some_and(|found| written.contains(&found))) {
         Some(path) => refuse(&format!("is the same file as {}, which the build reads", path.display())),
@@ -124,64 +124,14 @@ fn check_output(spec: &Spec, options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// Opens every input: downloads what is far, packs what are loose files, checks the digests told.
-fn open_inputs(spec: &Spec, options: &Options, epoch: u64) -> Result<Inputs, Failure> {
-    let mut inputs = Inputs::new();
-    for (key, input) in spec.inputs() {
-        let source = open(&key, input.origin(&key)?, options).map_err(|failure| named(&key, failure))?;
-        inputs.insert(key, source);
+/// The files of this machine that are read for a part.
+fn files_of(project: &Project, from: &Origin) -> Vec<PathBuf> {
+    match from {
+        Origin::File(path, _) => vec![project.resolve(path)],
+        Origin::Files(files) => files.iter().map(|file| project.resolve(file)).collect(),
+        // One that can't be listed is told when it is packed.
+        Origin::Directory(path) => tarball::files_of(&project.resolve(path)).unwrap_or_default(),
+        Origin::Chart(archive, _) => files_of(project, archive),
+        Origin::Url(..) | Origin::BuiltIn(_) => Vec::new(),
     }
-    // Where upstream's own tarballs have their programs.
-    let etcd = |tarball: &Tarball| format!("etcd-v{}-linux-{}/", tarball.bare_version(), spec.arch);
-    for (key, tarball) in spec.tarballs() {
-        let top = match key {
-            "cni-plugins" => "./".to_owned(),
-            "etcd" => etcd(tarball),
-            _ => String::new(),
-        };
-        let source = match tarball.origin(key)? {
-            Origin::Files(files) => pack(key, &files, &top, options, epoch),
-            Origin::Directory(directory) => tarball::files_of(&options.resolve(&directory))
-                .and_then(|files| pack(key, &files, &top, options, epoch)),
-            origin => open(key, origin, options),
-        };
-        inputs.insert(key.to_owned(), source.map_err(|failure| named(key, failure))?);
-    }
-    Ok(inputs)
-}
-
-fn open(key: &str, origin: Origin, options: &Options) -> Result<Arc<Source>, Failure> {
-    let (path, told) = match origin {
-        Origin::File(path, told) => (options.resolve(&path), told),
-        Origin::Url(url, told) => (fetch::fetch(&url, told, &options.cache, options.progress)?, None),
-        Origin::Files(_) | Origin::Directory(_) => return Err(invalid(format!("{key}: is one file"))),
-    };
-    let source = Source::open(&path).map_err(in_spec)?;
-    let found = told.map(|_| Content::whole(&source).digest(&Bar::none())).transpose()?;
-    match (told, found) {
-        (Some(told), Some(found)) if told != found => {
-            let what = format!("{} has the digest {found}, the spec says {told}", path.display());
-            Err(Failure::new(Code::DigestMismatch, what)
-                .with_remedy("replace the file by the wanted one, or correct sha256 in the spec"))
-        }
-        _ => Ok(source),
-    }
-}
-
-fn pack(key: &str, files: &[PathBuf], top: &str, options: &Options, epoch: u64) -> Result<Arc<Source>, Failure> {
-    let files: Vec<PathBuf> = files.iter().map(|file| options.resolve(file)).collect();
-    let mut total = 0;
-    for file in &files {
-        match fs::metadata(file) {
-            Ok(meta) if meta.is_file() => total += meta.len(),
-            _ => {
-                let what = format!("{} is no file", file.display());
-                return Err(invalid(what).with_remedy("correct the path in the spec"));
-            }
-        }
-    }
-    let bar = options.progress.start("Packing", total);
-    let packed = tarball::pack(&files, top, epoch, directory_of(&options.output), &bar)?;
-    bar.finish();
-    Source::of(packed, Path::new(key))
 }

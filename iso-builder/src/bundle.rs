@@ -1,20 +1,20 @@
 //! The stock layout: which input becomes which file of the ISO, and the manifest over them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use bootstrap::bundle::{Arch, Component, Entry, Kind, MANIFEST_PATH, Manifest, SCHEMA, layout};
+use bootstrap::bundle::{Arch, Component, Entry, Kind, MANIFEST_PATH, Manifest, Node, SCHEMA, layout};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
-use crate::content::{Content, Source};
-use crate::images::{self, Merged};
+use crate::content::Content;
+use crate::images::{self, Merged, Pulled};
+use crate::lock::LOCK_PATH;
 use crate::progress::Progress;
-use crate::spec::Spec;
-use crate::{elf, tarball, text};
+use crate::references::{self, Named};
+use crate::{elf, manifests, tarball, text};
 
 /// A configuration text larger than this is no configuration text.
-const MAX_TEXT: u64 = 8 << 20;
+pub(crate) const MAX_TEXT: u64 = 8 << 20;
 
 /// One file of the ISO.
 #[derive(Debug, Clone)]
@@ -29,8 +29,44 @@ pub struct File {
     pub digest: Digest,
 }
 
-/// The opened inputs by their key in the spec: `kubernetes.kubelet`, `etcd`, `images[0]`.
-pub type Inputs = BTreeMap<String, Arc<Source>>;
+/// What a bundle is called, and what it says of itself.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// The build's name.
+    pub name: String,
+    /// The machine architecture.
+    pub arch: Arch,
+    /// Versions of what is inside; Kubernetes' with its `v`.
+    pub components: Vec<Component>,
+    /// What every node gets beside files.
+    pub node: Node,
+    /// The time that dates everything, in seconds since 1970.
+    pub epoch: u64,
+}
+
+/// What a bundle is made of.
+#[derive(Debug, Default)]
+pub struct Inputs<'a> {
+    /// Files by their key in the spec: `kubernetes.kubelet`, `etcd`.
+    pub files: BTreeMap<String, Content>,
+    /// The image archives.
+    pub archives: Vec<images::Named>,
+    /// The images of registries.
+    pub pulled: Pulled<'a>,
+    /// The lock's text, where there is one.
+    pub lock: Option<String>,
+}
+
+/// A bundle, ready to be written.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The files, `cks-bundle.json` the first.
+    pub files: Vec<File>,
+    /// What the Kubernetes manifests name and the images lack, a line each: `network.yaml:12: …`.
+    pub missing: Vec<String>,
+}
 
 /// Where the tarballs of this architecture lie. The etcd tarball has the amd64 name on every ISO: the
 /// etcd nodes of CloudStack 4.21 and later extract exactly that one.
@@ -44,7 +80,7 @@ pub fn tarball_path(key: &str, arch: Arch) -> String {
 }
 
 /// The path on the ISO of the input `key`; image archives have none of their own.
-fn path_of(key: &str, arch: Arch) -> Option<String> {
+pub(crate) fn path_of(key: &str, arch: Arch) -> Option<String> {
     match key {
         "kubernetes.kubeadm" | "kubernetes.kubelet" | "kubernetes.kubectl" => {
             Some(key.replacen("kubernetes.", "k8s/", 1))
@@ -56,35 +92,28 @@ fn path_of(key: &str, arch: Arch) -> Option<String> {
     }
 }
 
-/// Checks the inputs, merges the images, hashes everything and writes the manifest. The manifest is
-/// the first of the files.
+/// Checks the inputs, merges the images, hashes everything and writes the manifest. Kubernetes manifests
+/// get `imagePullPolicy: IfNotPresent`.
 ///
 /// # Errors
-/// The code of the check that an input fails; see [`elf`], [`text`], [`tarball`] and [`images`].
-pub fn assemble(
-    spec: &Spec,
-    inputs: &Inputs,
-    epoch: u64,
-    progress: Progress,
-) -> Result<(Manifest, Vec<File>), Failure> {
-    let mut contents: BTreeMap<String, Content> = BTreeMap::new();
-    for (key, source) in inputs {
-        if let Some(path) = path_of(key, spec.arch) {
-            let content = Content::whole(source);
-            check(&path, &content, spec.arch).map_err(|failure| named(key, failure))?;
+/// The code of the check that an input fails; see [`elf`], [`text`], [`tarball`], [`images`] and
+/// [`manifests`].
+pub fn assemble(label: &Label, inputs: Inputs<'_>, progress: Progress) -> Result<Assembled, Failure> {
+    let (mut contents, mut named) = (BTreeMap::<String, Content>::new(), Vec::new());
+    for (key, content) in inputs.files {
+        if let Some(path) = path_of(&key, label.arch) {
+            let content =
+                checked(&path, content, label.arch, &mut named).map_err(|failure| self::named(&key, failure))?;
             contents.insert(path, content);
         }
     }
-    let archives: Vec<_> = inputs
-        .iter()
-        .filter(|(key, _)| key.starts_with("images["))
-        .map(|(key, source)| (format!("{key} ({})", Content::whole(source).origin().display()), Arc::clone(source)))
-        .collect();
+    contents.extend(inputs.lock.map(|text| (LOCK_PATH.to_owned(), Content::bytes(text.into_bytes()))));
     let mut merged = Merged { content: Content::default(), images: Vec::new(), blobs: Vec::new() };
-    if !archives.is_empty() {
-        merged = images::merge(&archives, spec.arch, epoch)?;
+    if !inputs.archives.is_empty() || !inputs.pulled.images.is_empty() {
+        merged = images::merge(&inputs.archives, &inputs.pulled, label.arch, label.epoch)?;
         contents.insert(images::ARCHIVE_PATH.to_owned(), merged.content.clone());
     }
+    let missing = references::missing(&named, &merged.images);
 
     let bar = progress.start("Hashing", contents.values().map(Content::length).sum());
     let (mut entries, mut files) = (Vec::new(), Vec::new());
@@ -92,7 +121,7 @@ pub fn assemble(
         let digest = content.digest(&bar)?;
         let kind = layout::kind_of(&path);
         let members = match kind {
-            Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), &path, spec.arch)?,
+            Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), &path, label.arch)?,
             _ => Vec::new(),
         };
         tarball::check_purpose(kind, &path, &members)?;
@@ -103,44 +132,49 @@ pub fn assemble(
     }
     bar.finish();
 
-    let manifest = manifest(spec, entries, merged);
+    let manifest = manifest(label, entries, merged);
     let json = manifest.to_json()?;
     // What the agent will refuse must not be written.
     Manifest::parse(json.as_bytes())?;
     let digest = Digest::of(json.as_bytes());
     let content = Content::bytes(json.into_bytes());
     files.insert(0, File { path: MANIFEST_PATH.to_owned(), mode: 0o644, content, digest });
-    Ok((manifest, files))
+    Ok(Assembled { manifest, files, missing })
 }
 
-fn manifest(spec: &Spec, entries: Vec<Entry>, merged: Merged) -> Manifest {
-    let kubernetes = spec.kubernetes.as_ref().map(|k| format!("v{}", k.version.trim_start_matches('v')));
-    let component = |name: &str, version: &str| Component { name: name.to_owned(), version: version.to_owned() };
-    let mut components: Vec<Component> = kubernetes.iter().map(|version| component("kubernetes", version)).collect();
-    components.extend(spec.tarballs().iter().map(|(key, tarball)| component(key, &tarball.version)));
+fn manifest(label: &Label, entries: Vec<Entry>, merged: Merged) -> Manifest {
+    let kubernetes = label.components.iter().find(|component| component.name == "kubernetes");
     let references = merged.images.iter().map(|image| image.reference.as_str());
     Manifest {
         schema: SCHEMA,
-        name: spec.name.clone(),
-        kubernetes,
-        arch: spec.arch,
-        components,
+        name: label.name.clone(),
+        kubernetes: kubernetes.map(|component| component.version.clone()),
+        arch: label.arch,
+        components: label.components.clone(),
         sandbox_image: layout::sandbox_image(references).map(str::to_owned),
+        node: label.node.clone(),
         entries,
         images: merged.images,
         blobs: merged.blobs,
     }
 }
 
-/// Is the file at `path` what its place says? Tarballs are read whole later, when they are hashed.
-fn check(path: &str, content: &Content, arch: Arch) -> Result<(), Failure> {
+/// The file for `path` when it is what its place says; the images that a Kubernetes manifest names go into
+/// `found`. Tarballs are read whole later, when they are hashed.
+fn checked(path: &str, content: Content, arch: Arch, found: &mut Vec<Named>) -> Result<Content, Failure> {
     match layout::kind_of(path) {
-        Kind::Kubernetes => elf::check_program(path, &content.head(elf::HEADER)?, arch),
-        Kind::KubeletUnit | Kind::KubeletDropIn | Kind::ClusterManifest => {
-            text::check_text(path, &content.small(MAX_TEXT)?)
+        Kind::Kubernetes => elf::check_program(path, &content.head(elf::HEADER)?, arch)?,
+        Kind::KubeletUnit | Kind::KubeletDropIn => text::check_text(path, &content.small(MAX_TEXT)?)?,
+        Kind::ClusterManifest => {
+            let bytes = content.small(MAX_TEXT)?;
+            text::check_text(path, &bytes)?;
+            let text = String::from_utf8_lossy(&bytes);
+            found.extend(references::of_manifest(path, &text)?);
+            return Ok(Content::bytes(manifests::if_not_present(&text)?.into_bytes()));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    Ok(content)
 }
 
 /// Puts the key of the spec before a failure: people look for it there.

@@ -1,5 +1,10 @@
 //! The command line of `cks-iso`.
 
+mod build;
+mod lock;
+pub mod reach;
+mod start;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +14,13 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::text::plain;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use indicatif::HumanBytes;
 
-use crate::build::{self, Built, Options};
 use crate::content::{failed, misnamed};
 use crate::inspect::Inspection;
 use crate::opened::Opened;
 use crate::progress::Progress;
 use crate::report;
-use crate::spec::{self, Spec};
+use crate::spec;
 use crate::verify::{self, Finding};
 
 /// The exit code for a refused ISO (sysexits.h, `EX_DATAERR`).
@@ -38,33 +41,33 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first spec, with comments.
+    #[command(after_help = "Examples:\n  \
+        cks-iso init\n  \
+        cks-iso init --kubernetes 1.33.1 --arch arm64 --profile cilium --profile etcd -o arm.toml")]
+    Init(start::InitArgs),
+    /// Find out which bytes a spec stands for, and write them down in its lock.
+    ///
+    /// What the lock says already stays, unless --update asks for it again.
+    #[command(after_help = "Examples:\n  \
+        cks-iso lock spec.toml\n  \
+        cks-iso lock spec.toml --update\n  \
+        cks-iso lock spec.toml --update network.yaml registry.k8s.io/pause:3.10")]
+    Lock(lock::LockArgs),
     /// Build an ISO from a spec.
     ///
     /// The same spec and inputs give the same bytes. The ISO appears under its name when it is whole.
     #[command(after_help = "Examples:\n  \
         cks-iso build spec.toml -o v1.33.1-calico-x86_64.iso\n  \
+        cks-iso build spec.toml -o out.iso --locked --offline\n  \
         cks-iso build spec.toml -o out.iso --name v1.33.1-test --cache /var/cache/cks-iso\n  \
         SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) cks-iso build spec.toml -o out.iso --json")]
-    Build {
-        /// The spec, a TOML file (docs/iso-format.md).
-        spec: PathBuf,
-        /// The ISO to be made.
-        #[arg(short, long, value_name = "OUT.iso")]
-        output: PathBuf,
-        /// The build's name, instead of the spec's.
-        #[arg(long)]
-        name: Option<String>,
-        /// Where downloads are kept [env: CKS_ISO_CACHE] [default: $XDG_CACHE_HOME/cks-iso or ~/.cache/cks-iso].
-        #[arg(long, value_name = "DIR")]
-        cache: Option<PathBuf>,
-        /// The time that dates everything on the ISO, in seconds since 1970, instead of the spec's
-        /// [env: SOURCE_DATE_EPOCH].
-        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
-        source_date_epoch: Option<u64>,
-        /// Print the result as JSON, and no progress.
-        #[arg(long)]
-        json: bool,
-    },
+    Build(build::BuildArgs),
+    /// Turn the arguments of CloudStack's create-kubernetes-binaries-iso.sh into a spec.
+    #[command(after_help = "Examples:\n  \
+        cks-iso from-script ./ 1.33.1 1.7.1 1.33.0 https://…/calico.yaml 0.40.1 v1.33.1-calico arm64 3.5.21 > spec.toml\n  \
+        cks-iso from-script --release 4.20 -o spec.toml ./ 1.32.1 1.6.2 1.32.0 https://…/calico.yaml https://…/recommended.yaml v1.32.1")]
+    FromScript(start::ScriptArgs),
     /// Show what is on an ISO: files, versions, images.
     #[command(after_help = "Examples:\n  \
         cks-iso inspect v1.33.1-calico-x86_64.iso\n  \
@@ -118,17 +121,10 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Build { spec, output, name, cache, source_date_epoch, json } => {
-            let cache = cache.unwrap_or_else(default_cache);
-            let epoch = source_date_epoch.map_or_else(epoch_of_environment, |epoch| Ok(Some(epoch)))?;
-            let options = Options { output, spec, cache, epoch, progress: Progress::choose(json) };
-            let built = build::build(&read_spec(&options.spec, name)?, &options)?;
-            for warning in built.warnings.iter().filter(|_| !json) {
-                eprintln!("warning: {}", plain(warning));
-            }
-            let printed = if json { report::print_json(&built) } else { report::print(&summary(&built)) };
-            printed.map_err(unprinted)?;
-        }
+        Command::Init(args) => start::init(args)?,
+        Command::Lock(args) => lock::run(args)?,
+        Command::Build(args) => build::run(args)?,
+        Command::FromScript(args) => start::from_script(args)?,
         Command::Inspect { iso, json } => {
             let inspection = Inspection::of(&iso)?;
             let printed = if json { report::print_json(&inspection) } else { report::print(&inspection.to_string()) };
@@ -146,37 +142,6 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn read_spec(path: &Path, name: Option<String>) -> Result<Spec, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        let remedy = "name the spec, a TOML file; docs/iso-format.md has an example";
-        match e.kind() {
-            io::ErrorKind::InvalidData => Failure::new(Code::SpecInvalid, format!("{} is no text", path.display())),
-            _ => misnamed("Reading", path, e),
-        }
-        .with_remedy(remedy)
-    })?;
-    let naming = |failure| crate::bundle::named(&path.display().to_string(), failure);
-    let mut spec = Spec::parse(&text).map_err(naming)?;
-    if let Some(name) = name {
-        spec::check_name(&name)?;
-        spec.name = name;
-    }
-    Ok(spec)
-}
-
-fn summary(built: &Built) -> String {
-    format!(
-        "ISO      {path}\nSize     {human} ({size} bytes), {files} files, {images} images\nsha256   {sha256}\n\
-         Verify   cks-iso verify {path}\n",
-        path = plain(&built.path.to_string_lossy()),
-        human = HumanBytes(built.size),
-        size = built.size,
-        files = built.files,
-        images = built.images,
-        sha256 = built.sha256.hex(),
-    )
 }
 
 fn verify(path: &Path, json: bool) -> Result<ExitCode, Failure> {
@@ -209,15 +174,6 @@ fn unprinted(error: io::Error) -> Failure {
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
 fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-fn default_cache() -> PathBuf {
-    if let Some(cache) = set("CKS_ISO_CACHE") {
-        return cache.into();
-    }
-    let home = || set("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let caches = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    caches.unwrap_or_else(|| PathBuf::from(".cache")).join("cks-iso")
 }
 
 fn epoch_of_environment() -> Result<Option<u64>, Failure> {

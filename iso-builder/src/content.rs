@@ -19,7 +19,8 @@ const CHUNK: usize = 256 << 10;
 /// An open file that segments lie in.
 #[derive(Debug)]
 pub struct Source {
-    file: File,
+    /// None: opened anew for every read.
+    file: Option<File>,
     path: PathBuf,
     length: u64,
 }
@@ -49,7 +50,11 @@ impl Source {
     /// # Errors
     /// `IO` names the path.
     pub fn is_regular(&self) -> Result<bool, Failure> {
-        self.file.metadata().map(|meta| meta.is_file()).map_err(|e| failed("Reading", &self.path, e))
+        let meta = match &self.file {
+            Some(file) => file.metadata(),
+            None => std::fs::metadata(&self.path),
+        };
+        meta.map(|meta| meta.is_file()).map_err(|e| failed("Reading", &self.path, e))
     }
 
     /// Takes an open file; `path` is what messages call it.
@@ -58,7 +63,21 @@ impl Source {
     /// `IO` when its length can't be told.
     pub fn of(file: File, path: &Path) -> Result<Arc<Self>, Failure> {
         let length = (&file).seek(SeekFrom::End(0)).map_err(|e| failed("Reading", path, e))?;
-        Ok(Arc::new(Self { file, path: path.to_owned(), length }))
+        Ok(Arc::new(Self { file: Some(file), path: path.to_owned(), length }))
+    }
+
+    /// The file at `path`, of `length` bytes, which is open only while it is read: an ISO has hundreds of
+    /// blobs, and a process may have few open files.
+    #[must_use]
+    pub fn closed(path: &Path, length: u64) -> Arc<Self> {
+        Arc::new(Self { file: None, path: path.to_owned(), length })
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.read_exact_at(buf, at),
+            None => File::open(&self.path)?.read_exact_at(buf, at),
+        }
     }
 }
 
@@ -86,7 +105,7 @@ impl Segment {
                 let at = usize::try_from(at).unwrap_or(usize::MAX);
                 buf.copy_from_slice(&bytes[at..at + take]);
             }
-            Self::Range { source, offset, .. } => source.file.read_exact_at(buf, offset + at)?,
+            Self::Range { source, offset, .. } => source.read_exact_at(buf, offset + at)?,
         }
         Ok(take)
     }
@@ -335,6 +354,17 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_file_is_open_only_while_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("blob");
+        std::fs::write(&path, "0123456789").unwrap();
+        let content = Content::whole(&Source::closed(&path, 10));
+        assert_eq!(content.head(100).unwrap(), b"0123456789");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(content.head(100).unwrap_err().code, Code::Io);
+    }
+
+    #[test]
     fn what_has_no_end_is_not_opened() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
@@ -352,7 +382,7 @@ mod tests {
         let mut content = sample();
         assert_eq!(content.digest(&Bar::none()).unwrap(), Digest::of(b"ab23456z"));
         let wrong = Source::of(tempfile::tempfile().unwrap(), Path::new("wrong")).unwrap();
-        wrong.file.write_all_at(b"xx", 0).unwrap();
+        wrong.file.as_ref().unwrap().write_all_at(b"xx", 0).unwrap();
         content.push_range(&wrong, 0, 2, Some(Digest::of(b"yy")));
         let failure = content.digest(&Bar::none()).unwrap_err();
         assert_eq!(failure.code, Code::DigestMismatch);

@@ -1,90 +1,140 @@
-//! Downloads into a cache, by digest: `DIR/sha256/<hex>`. What is in the cache is what was asked for.
+//! Downloads into the [cache](Cache): several at once, each resumed at its byte, tried again where that
+//! may help, and checked. What is in the cache is what was asked for.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+pub(crate) mod answer;
+pub(crate) mod download;
+mod remembered;
+pub(crate) mod transfer;
+pub(crate) mod web;
 
-use bootstrap::digest::{Digest, Hasher};
+use std::path::PathBuf;
+
+use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use url::Url;
 
-use crate::content::{Content, Source, failed, misnamed};
-use crate::partial::Partial;
-use crate::progress::{Bar, Progress};
+use self::download::{Job, Lacking};
+use self::web::{Plain, Web, block_on, load};
+use crate::access::Access;
+use crate::cache::Cache;
+use crate::progress::{Group, Progress};
+use crate::text::is_html;
 
-/// How long a server may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
+/// A file to be downloaded.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Where it is; a mirror of the [`Access`] may stand in.
+    pub url: Url,
+    /// Its digest, where it is known: what has another is refused.
+    pub sha256: Option<Digest>,
+    /// Its size in bytes, where it is known.
+    pub size: Option<u64>,
+    /// What messages and bars call it.
+    pub name: String,
+}
 
-/// The file with `digest`, from the cache below `cache` or else from `url`.
+/// A file in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Gets all `wanted` into `cache`, in their order. Nothing that is there is asked for again; a file
+/// without a digest is asked for whether it changed.
 ///
 /// # Errors
-/// `SOURCE_UNREACHABLE`, `SOURCE_FILE_MISSING` (HTTP 404, 410) or `SOURCE_INVALID` (other refusals) name
-/// the URL; `DIGEST_MISMATCH` when something else came; `NO_SPACE` or `IO` name the cache.
-pub fn fetch(url: &Url, digest: Digest, cache: &Path, progress: Progress) -> Result<PathBuf, Failure> {
-    let directory = cache.join("sha256");
-    let path = directory.join(digest.hex());
-    if is_cached(&path, digest)? {
-        return Ok(path);
+/// Of the first that fails, naming it and the URL: `SOURCE_UNREACHABLE` (after all retries),
+/// `SOURCE_FILE_MISSING` (HTTP 404, 410), `SOURCE_INVALID` (other refusals), `SOURCE_TRUNCATED`,
+/// `CONTENT_INVALID` (an HTML page), `DIGEST_MISMATCH`, `NOT_CACHED` (offline), `NO_SPACE`, `IO`,
+/// `CONFIG_INVALID`. What came of others stays in the cache.
+pub fn fetch_all(
+    wanted: &[Wanted],
+    access: &Access,
+    cache: &Cache,
+    progress: Progress,
+) -> Result<Vec<Fetched>, Failure> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
     }
-    fs::create_dir_all(&directory).map_err(|e| misnamed("Making", &directory, e))?;
-    let partial = Partial::wait(&path)?;
-    // Another build may have had it downloaded meanwhile.
-    if is_cached(&path, digest)? {
-        return Ok(path);
+    let group = progress.group("Downloading", wanted.len());
+    let web = Web::new(access);
+    let mut lacking = Lacking::default();
+    if access.is_offline() {
+        for wanted in wanted {
+            lacking.check(&Job::of(wanted, access), cache)?;
+        }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| failed("Downloading into", &directory, e))?;
-    let found = runtime.block_on(download(url, partial.file(), &path, progress))?;
-    if found != digest {
-        let what = format!("{}: the download has the digest {found}, the spec says {digest}", shown(url));
-        return Err(Failure::new(Code::DigestMismatch, what)
-            .with_remedy("correct sha256 in the spec if the new file is the wanted one, else correct url"));
-    }
-    partial.finish()?;
-    Ok(path)
-}
-
-fn is_cached(path: &Path, digest: Digest) -> Result<bool, Failure> {
-    Ok(path.exists() && Content::whole(&Source::open(path)?).digest(&Bar::none())? == digest)
-}
-
-/// `url` as it is shown: without user name and password.
-fn shown(url: &Url) -> Url {
-    let mut shown = url.clone();
-    // Refused only where there is no host, and http always has one.
-    let _ = shown.set_username("").and_then(|()| shown.set_password(None));
-    shown
-}
-
-async fn download(url: &Url, mut out: &File, path: &Path, progress: Progress) -> Result<Digest, Failure> {
-    let lost = |e: reqwest::Error| {
-        Failure::new(Code::SourceUnreachable, format!("Downloading {}", shown(url))).with_source(e.without_url())
+    lacking.refuse()?;
+    let one = |(at, wanted)| {
+        let (web, group) = (&web, &group);
+        async move { fetch_one(wanted, web, cache, group).await.map(|fetched| (at, fetched)) }
     };
-    let client = reqwest::Client::builder().connect_timeout(SILENCE).read_timeout(SILENCE).build().map_err(lost)?;
-    let response = client.get(url.clone()).send().await.map_err(lost)?;
-    let status = response.status();
-    if !status.is_success() {
-        let code = match status.as_u16() {
-            404 | 410 => Code::SourceFileMissing,
-            500..=599 | 408 | 429 => Code::SourceUnreachable,
-            _ => Code::SourceInvalid,
-        };
-        return Err(Failure::new(code, format!("Downloading {}: HTTP {status}", shown(url)))
-            .with_remedy("correct the url in the spec, or try again later"));
+    let all = futures::stream::iter(wanted.iter().enumerate().map(one)).buffer_unordered(access.patience().parallel);
+    let mut fetched: Vec<(usize, Fetched)> = block_on(all.try_collect())??;
+    fetched.sort_by_key(|(at, _)| *at);
+    group.finish();
+    Ok(fetched.into_iter().map(|(_, fetched)| fetched).collect())
+}
+
+async fn fetch_one(wanted: &Wanted, web: &Web<'_>, cache: &Cache, group: &Group) -> Result<Fetched, Failure> {
+    let job = Job::of(wanted, web.access());
+    let fetched = match job.cached(cache, web.access().is_offline())? {
+        Some(fetched) => {
+            group.passed();
+            Ok(fetched)
+        }
+        None => match Plain::new(&job, web) {
+            Ok(plain) => download::download(&plain, &job, cache, web.access().patience(), group).await,
+            Err(failure) => Err(failure),
+        },
+    };
+    fetched.map_err(|failure| crate::bundle::named(&wanted.name, failure))
+}
+
+/// The file with `digest`, from `cache` or else from `url`.
+///
+/// # Errors
+/// As [`fetch_all`].
+pub fn fetch(
+    url: &Url,
+    digest: Digest,
+    access: &Access,
+    cache: &Cache,
+    progress: Progress,
+) -> Result<PathBuf, Failure> {
+    let name = url.path_segments().and_then(Iterator::last).unwrap_or_default().to_owned();
+    let wanted = Wanted { url: url.clone(), sha256: Some(digest), size: None, name: name.clone() };
+    let fetched = fetch_all(&[wanted], access, cache, progress).map_err(|failure| {
+        // The caller has a better name for it.
+        let what = failure.what.strip_prefix(&format!("{name}: ")).map(str::to_owned);
+        Failure { what: what.unwrap_or_else(|| failure.what.clone()), ..failure }
+    })?;
+    fetched.into_iter().next().map(|file| file.path).ok_or_else(|| Failure::new(Code::Io, "nothing was fetched"))
+}
+
+/// The text at `url`, of at most `limit` bytes: checksums, small sources. It is not cached.
+///
+/// # Errors
+/// As [`fetch_all`]; `CONTENT_INVALID` also for what is no UTF-8 or too long.
+pub fn text(url: &Url, limit: u64, access: &Access) -> Result<String, Failure> {
+    let (mirrored, shown) = (access.mirrored(url), web::shown(url, access));
+    let job = Job { url: mirrored, shown, name: String::new(), sha256: None, size: None };
+    if access.is_offline() {
+        let what = format!("{}: is not kept in the cache, and the network is not to be used", job.shown);
+        return Err(Failure::new(Code::NotCached, what).with_remedy("run without --offline"));
     }
-    let bar = progress.start("Downloading", response.content_length().unwrap_or(0));
-    let mut hasher = Hasher::default();
-    let mut body = response.bytes_stream();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(lost)?;
-        hasher.update(&chunk);
-        out.write_all(&chunk).map_err(|e| failed("Writing", path, e))?;
-        bar.add(chunk.len() as u64);
+    let web = Web::new(access);
+    let plain = Plain::new(&job, &web)?;
+    let bytes = block_on(load(&plain, limit, access.patience()))??.bytes;
+    let refuse = |why: &str| Err(answer::no_content(&job.shown, why));
+    if is_html(&bytes) && !answer::may_be_html(&job.url) {
+        return refuse("is an HTML page");
     }
-    bar.finish();
-    Ok(hasher.finish())
+    String::from_utf8(bytes).or_else(|_| refuse("is no text"))
 }

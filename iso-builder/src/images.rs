@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bootstrap::archive::{self, Archive};
-use bootstrap::bundle::{Arch, Blob, Image, Place, layout};
+use bootstrap::bundle::{Arch, Blob, Image, Place, layout, reference};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 use tar::EntryType;
 
 use crate::content::{Content, Source, failed};
+use crate::lock::{LockedBlob, LockedImage};
 use crate::spec::invalid;
 use crate::tarball::header;
 
@@ -38,31 +39,70 @@ pub type Named = (String, Arc<Source>);
 /// A blob and the archive that it lies in.
 type Found = (Blob, Arc<Source>);
 
-/// Merges `archives`; `epoch` dates the entries.
+/// Images of registries, whose blobs are files of the cache.
+#[derive(Debug, Default)]
+pub struct Pulled<'a> {
+    /// The images.
+    pub images: &'a [LockedImage],
+    /// The file of each blob.
+    pub blobs: BTreeMap<Digest, Arc<Source>>,
+}
+
+/// Merges `archives` and what was `pulled`; `epoch` dates the entries.
 ///
 /// # Errors
 /// `IMAGE_INVALID` for an archive that can't be understood, `ARCH_MISMATCH` for an image of another
 /// architecture, `SPEC_INVALID` when two archives give one reference to different images.
-pub fn merge(archives: &[Named], arch: Arch, epoch: u64) -> Result<Merged, Failure> {
+pub fn merge(archives: &[Named], pulled: &Pulled<'_>, arch: Arch, epoch: u64) -> Result<Merged, Failure> {
     let mut images: BTreeMap<String, (Image, &str)> = BTreeMap::new();
     let mut found: BTreeMap<Digest, Found> = BTreeMap::new();
     for (key, source) in archives {
         let archive = archive::read(Content::whole(source).reader(), key)?;
         check_arch(key, &archive, arch)?;
         for image in archive.images {
-            match images.get(&image.reference) {
-                Some((other, other_key)) if other.digest != image.digest => {
-                    return Err(two_images(&image, key, other, other_key));
-                }
-                _ => images.insert(image.reference.clone(), (image, key)),
-            };
+            take(&mut images, image, key)?;
         }
         for blob in archive.blobs {
             found.entry(blob.digest).or_insert_with(|| (blob, Arc::clone(source)));
         }
     }
+    for locked in pulled.images {
+        for image in named(locked) {
+            take(&mut images, image, "a registry")?;
+        }
+        for blob in [&locked.manifest, &locked.config].into_iter().chain(&locked.layers) {
+            let LockedBlob { digest, size, media_type } = blob.clone();
+            if let Some(source) = pulled.blobs.get(&digest) {
+                let at = Place::Range { path: String::new(), offset: 0 };
+                found.entry(digest).or_insert_with(|| (Blob { digest, size, media_type, at }, Arc::clone(source)));
+            }
+        }
+    }
     let images: Vec<Image> = images.into_values().map(|(image, _)| image).collect();
     lay_out(images, &found, epoch)
+}
+
+fn take<'a>(images: &mut BTreeMap<String, (Image, &'a str)>, image: Image, key: &'a str) -> Result<(), Failure> {
+    match images.get(&image.reference) {
+        Some((other, other_key)) if other.digest != image.digest => Err(two_images(&image, key, other, other_key)),
+        _ => {
+            images.insert(image.reference.clone(), (image, key));
+            Ok(())
+        }
+    }
+}
+
+/// An image of a registry, under every name by which a node looks for it.
+fn named(locked: &LockedImage) -> Vec<Image> {
+    let image = |reference: String| Image {
+        roles: layout::roles_of_image(&reference),
+        reference,
+        digest: locked.manifest.digest,
+        config: locked.config.digest,
+        layers: locked.layers.iter().map(|layer| layer.digest).collect(),
+        diff_ids: locked.diff_ids.clone(),
+    };
+    reference::names(&locked.reference).into_iter().map(image).collect()
 }
 
 fn check_arch(key: &str, archive: &Archive, arch: Arch) -> Result<(), Failure> {

@@ -3,9 +3,19 @@
 //! | module | is |
 //! |---|---|
 //! | [`spec`] | what goes on the ISO: the TOML text → [`spec::Spec`] |
-//! | [`fetch`] | downloads into the cache, by digest |
+//! | [`profile`], [`recipe`] | ready-made parts; the spec with its profiles and defaults written out |
+//! | [`project`] | a spec on this machine, with its lock |
+//! | [`lock`], [`resolve`] | which bytes a spec stands for, and how that is found out |
+//! | [`init`], [`script`] | where a spec comes from: a first one, or the stock script's arguments |
+//! | [`inputs`], [`packing`], [`helm`] | the parts of an ISO, opened |
+//! | [`references`] | whether an ISO has the images that its manifests name |
+//! | [`register`] | the call that makes an ISO known to CloudStack |
+//! | [`access`] | how this machine reaches the world: mirrors, proxies, CAs, credentials |
+//! | [`cache`] | what was downloaded, by digest |
+//! | [`fetch`], [`registry`] | downloads from servers and image registries into the cache |
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
+//! | [`manifests`] | the images that Kubernetes manifests name, by a real parser |
 //! | [`images`] | image archives merged into one, each blob once |
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
@@ -14,19 +24,35 @@
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
 
+pub mod access;
 pub mod build;
 pub mod bundle;
+pub mod cache;
 pub mod cli;
 pub mod content;
 pub mod elf;
 pub mod fetch;
+pub mod helm;
 pub mod images;
+pub mod init;
+pub mod inputs;
 pub mod inspect;
 pub mod iso;
+pub mod lock;
+pub mod manifests;
 pub mod opened;
+pub mod packing;
 pub mod partial;
+pub mod profile;
 pub mod progress;
+pub mod project;
+pub mod recipe;
+pub mod references;
+pub mod register;
+pub mod registry;
 pub mod report;
+pub mod resolve;
+pub mod script;
 pub mod spec;
 pub mod tarball;
 pub mod text;

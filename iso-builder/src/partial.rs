@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use nix::fcntl::OFlag;
 
 use crate::content::{failed, misnamed};
 
-/// A file being written. Dropped unfinished, it goes away; a killed program's one is taken over by the
-/// next that writes the same file.
+/// A file being written. Dropped unfinished, it goes away, or stays where it was begun to be
+/// [resumed](Partial::resume); a killed program's one is taken over by the next that writes the same file.
 #[derive(Debug)]
 pub struct Partial {
     file: File,
@@ -21,6 +21,8 @@ pub struct Partial {
     output: PathBuf,
     /// It has the output's name now; its old name may be another program's.
     done: bool,
+    /// Dropped unfinished, it stays for the next that writes the same file, unless it is empty.
+    kept: bool,
 }
 
 impl Partial {
@@ -41,7 +43,25 @@ impl Partial {
         if !is_named(&file, &path)? {
             return Err(busy(output));
         }
-        Self::of(file, path, output)
+        Self::emptied(file, path, output)
+    }
+
+    /// Goes on with `output` at the end of what an interrupted program left of it; what this one leaves is
+    /// kept too. None while another program writes it.
+    ///
+    /// # Errors
+    /// As [`Partial::begin`], without `ALREADY_RUNNING`.
+    pub fn resume(output: &Path) -> Result<Option<Self>, Failure> {
+        let path = hidden(output);
+        let file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) if is_named(&file, &path)? => {
+                (&file).seek(SeekFrom::End(0)).map_err(|e| failed("Reading", &path, e))?;
+                Ok(Some(Self { file, path, output: output.to_owned(), done: false, kept: true }))
+            }
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(failed("Locking", &path, e)),
+        }
     }
 
     /// As [`Partial::begin`], but waits for another program that writes `output`.
@@ -54,14 +74,32 @@ impl Partial {
             let file = open(&path)?;
             file.lock().map_err(|e| failed("Locking", &path, e))?;
             if is_named(&file, &path)? {
-                return Self::of(file, path, output);
+                return Self::emptied(file, path, output);
             }
         }
     }
 
-    fn of(file: File, path: PathBuf, output: &Path) -> Result<Self, Failure> {
-        file.set_len(0).map_err(|e| failed("Writing", &path, e))?;
-        Ok(Self { file, path, output: output.to_owned(), done: false })
+    fn emptied(file: File, path: PathBuf, output: &Path) -> Result<Self, Failure> {
+        let partial = Self { file, path, output: output.to_owned(), done: false, kept: false };
+        partial.empty()?;
+        Ok(partial)
+    }
+
+    /// Begins anew.
+    ///
+    /// # Errors
+    /// `IO` names the file.
+    pub fn empty(&self) -> Result<(), Failure> {
+        let emptied = self.file.set_len(0).and_then(|()| (&self.file).rewind());
+        emptied.map_err(|e| failed("Writing", &self.path, e))
+    }
+
+    /// Bytes that are there.
+    ///
+    /// # Errors
+    /// `IO` names the file.
+    pub fn length(&self) -> Result<u64, Failure> {
+        self.file.metadata().map(|meta| meta.len()).map_err(|e| failed("Reading", &self.path, e))
     }
 
     /// The open file.
@@ -74,18 +112,27 @@ impl Partial {
     ///
     /// # Errors
     /// `NO_SPACE` or `IO` name the file.
-    pub fn finish(mut self) -> Result<(), Failure> {
+    pub fn finish(self) -> Result<(), Failure> {
+        let output = self.output.clone();
+        self.finish_as(&output)
+    }
+
+    /// As [`Partial::finish`], under another name of the same filesystem.
+    ///
+    /// # Errors
+    /// As [`Partial::finish`].
+    pub fn finish_as(mut self, output: &Path) -> Result<(), Failure> {
         self.file.sync_all().map_err(|e| failed("Writing", &self.path, e))?;
-        fs::rename(&self.path, &self.output).map_err(|e| failed("Writing", &self.output, e))?;
+        fs::rename(&self.path, output).map_err(|e| failed("Writing", output, e))?;
         self.done = true;
-        let directory = directory_of(&self.output);
+        let directory = directory_of(output);
         File::open(directory).and_then(|d| d.sync_all()).map_err(|e| failed("Syncing", directory, e))
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if self.done {
+        if self.done || self.kept && self.length().is_ok_and(|length| length > 0) {
             return;
         }
         match fs::remove_file(&self.path) {
@@ -123,7 +170,8 @@ fn open(path: &Path) -> Result<File, Failure> {
             .with_remedy("find out who made it, and remove it")
     };
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).custom_flags(flags.bits()).open(path);
+    let opened =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).custom_flags(flags.bits()).open(path);
     let file = match opened {
         Ok(file) => file,
         Err(_) if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) => return Err(foreign()),
@@ -165,6 +213,25 @@ mod tests {
         fs::remove_file(hidden(&output)).unwrap();
         nix::unistd::mkfifo(&hidden(&output), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(Partial::begin(&output).unwrap_err().code, Code::Io);
+    }
+
+    #[test]
+    fn what_is_to_be_resumed_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        drop(Partial::resume(&output).unwrap().unwrap());
+        assert!(!hidden(&output).exists(), "an empty part is of no use");
+        let partial = Partial::resume(&output).unwrap().unwrap();
+        io::Write::write_all(&mut partial.file(), b"ab").unwrap();
+        assert!(Partial::resume(&output).unwrap().is_none(), "one at a time");
+        drop(partial);
+        let partial = Partial::resume(&output).unwrap().unwrap();
+        assert_eq!(partial.length().unwrap(), 2);
+        io::Write::write_all(&mut partial.file(), b"c").unwrap();
+        let other = dir.path().join("other");
+        partial.finish_as(&other).unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"abc");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! The spec: what goes on the ISO, as TOML. `docs/iso-format.md` describes every key.
 
+pub mod source;
 mod stock;
+pub mod upstream;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use bootstrap::bundle::{Arch, MANIFEST_PATH};
+use bootstrap::bundle::{Arch, MANIFEST_PATH, Node, layout};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::de::Error;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::source::{Chart, Input, Origin, Tarball, Told, Values};
 use crate::text::without_users;
 
 /// The time that dates everything on the ISO where neither the spec nor `SOURCE_DATE_EPOCH` gives one:
@@ -24,7 +26,7 @@ pub const MAX_EPOCH: u64 = 4_294_967_295;
 pub const MAX_NAME: usize = 64;
 
 /// What goes on the ISO.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Spec {
     /// The build's name, for people: `v1.33.1-calico`.
@@ -34,6 +36,12 @@ pub struct Spec {
     pub arch: Arch,
     /// The time that dates everything, in seconds since 1970.
     pub epoch: Option<u64>,
+    /// Ready-made parts: `calico`, or the path of a profile of one's own, ending in `.toml`.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// What differs from a profile's defaults, by the profile's name.
+    #[serde(default)]
+    pub profile: BTreeMap<String, Override>,
     /// kubeadm, kubelet and kubectl.
     pub kubernetes: Option<Kubernetes>,
     /// The CNI plugins.
@@ -43,80 +51,75 @@ pub struct Spec {
     /// etcd and etcdctl, for dedicated etcd nodes.
     pub etcd: Option<Tarball>,
     /// The kubelet's unit and drop-in.
-    pub kubelet: Option<Kubelet>,
-    /// The image archives, uncompressed tars.
+    #[serde(default)]
+    pub kubelet: Kubelet,
+    /// The images: archives (uncompressed tars), or references.
     #[serde(default)]
     pub images: Vec<Input>,
+    /// Whose images the builder looks up by itself.
+    #[serde(default)]
+    pub images_from: ImagesFrom,
     /// Kubernetes manifests by their name on the ISO: `network.yaml`.
     #[serde(default)]
     pub manifests: BTreeMap<String, Input>,
+    /// Kernel settings that every node gets.
+    #[serde(default)]
+    pub sysctl: BTreeMap<String, String>,
+    /// Arguments for `kubeadm init`.
+    #[serde(default)]
+    pub kubeadm_arguments: Vec<String>,
+    /// Whether manifests may name images that the ISO lacks.
+    #[serde(default)]
+    pub incomplete: bool,
 }
 
-/// The Kubernetes binaries.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What differs from a profile's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Override {
+    /// Another version than the profile's own.
+    pub version: Option<String>,
+    /// Values for its chart, laid over the profile's own.
+    #[serde(default)]
+    pub values: Values,
+}
+
+/// The Kubernetes binaries: upstream's of the version, unless all three are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Kubernetes {
     /// `1.33.1`, with or without a `v`.
     pub version: String,
     /// The program kubeadm.
-    pub kubeadm: Input,
+    pub kubeadm: Option<Input>,
     /// The program kubelet.
-    pub kubelet: Input,
+    pub kubelet: Option<Input>,
     /// The program kubectl.
-    pub kubectl: Input,
+    pub kubectl: Option<Input>,
+    /// Where Kubernetes' images come from, instead of `registry.k8s.io`.
+    pub image_registry: Option<String>,
 }
 
-/// The kubelet's unit files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The kubelet's unit files. What is left out is the builder's own, on an ISO with Kubernetes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Kubelet {
     /// `kubelet.service`.
-    pub unit: Input,
+    pub unit: Option<Input>,
     /// `10-kubeadm.conf`.
-    pub drop_in: Input,
+    pub drop_in: Option<Input>,
+    /// `false`: what is left out stays out.
+    pub default: Option<bool>,
 }
 
-/// A file: here (`file`), or there (`url` with `sha256`).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// Whose images the builder looks up by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Input {
-    /// A local file, relative to the spec's directory.
-    pub file: Option<PathBuf>,
-    /// An http or https URL.
-    pub url: Option<String>,
-    /// The digest of the file: a must for a URL.
-    pub sha256: Option<Digest>,
-}
-
-/// A component that is a tarball: a ready one, or one packed from programs of this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tarball {
-    /// The version as upstream writes it.
-    pub version: String,
-    /// A local tarball (gzip), relative to the spec's directory.
-    pub file: Option<PathBuf>,
-    /// An http or https URL of a tarball.
-    pub url: Option<String>,
-    /// The digest of the tarball: a must for a URL.
-    pub sha256: Option<Digest>,
-    /// Programs to pack.
-    pub files: Option<Vec<PathBuf>>,
-    /// A directory whose regular files are packed.
-    pub directory: Option<PathBuf>,
-}
-
-/// Where bytes come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A file of this machine, with its digest where the spec tells one.
-    File(PathBuf, Option<Digest>),
-    /// A download.
-    Url(url::Url, Digest),
-    /// A tarball to be packed from these files.
-    Files(Vec<PathBuf>),
-    /// A tarball to be packed from the files of this directory.
-    Directory(PathBuf),
+pub struct ImagesFrom {
+    /// Those that kubeadm of the version wants; left out: where the binaries are upstream's too.
+    pub kubernetes: Option<bool>,
+    /// Those that the Kubernetes manifests name; left out: where the spec needs a lock anyway.
+    pub manifests: Option<bool>,
 }
 
 impl Spec {
@@ -139,9 +142,15 @@ impl Spec {
             check_version(key, &tarball.version)?;
             tarball.origin(key)?;
         }
-        if let Some(kubernetes) = &self.kubernetes {
-            check_version("kubernetes", &kubernetes.version)?;
+        for (name, profile) in &self.profile {
+            if let Some(version) = &profile.version {
+                check_version(&format!("profile.{name}"), version)?;
+            }
         }
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.check()?;
+        }
+        self.node().check().map_err(invalid)?;
         for (key, input) in self.inputs() {
             input.origin(&key)?;
         }
@@ -153,7 +162,11 @@ impl Spec {
                 "manifests: snapshot-crds.yaml needs manifest.yaml beside it: control planes copy both",
             ));
         }
-        if self.tarballs().is_empty() && self.inputs().is_empty() {
+        if self.tarballs().is_empty()
+            && self.inputs().is_empty()
+            && self.kubernetes.is_none()
+            && self.profiles.is_empty()
+        {
             return Err(invalid("no component: give at least one of kubernetes, cni-plugins, cri-tools, etcd, images"));
         }
         Ok(())
@@ -166,77 +179,61 @@ impl Spec {
         tarballs.into_iter().filter_map(|(key, tarball)| Some((key, tarball.as_ref()?))).collect()
     }
 
-    /// Every plain file of the spec, with its key.
+    /// Every input of the spec that is no tarball component, with its key.
     #[must_use]
     pub fn inputs(&self) -> Vec<(String, &Input)> {
         let mut inputs = Vec::new();
         if let Some(kubernetes) = &self.kubernetes {
-            inputs.push(("kubernetes.kubeadm".to_owned(), &kubernetes.kubeadm));
-            inputs.push(("kubernetes.kubelet".to_owned(), &kubernetes.kubelet));
-            inputs.push(("kubernetes.kubectl".to_owned(), &kubernetes.kubectl));
+            let programs = kubernetes.programs().into_iter();
+            inputs.extend(programs.filter_map(|(name, input)| Some((format!("kubernetes.{name}"), input?))));
         }
-        if let Some(kubelet) = &self.kubelet {
-            inputs.push(("kubelet.unit".to_owned(), &kubelet.unit));
-            inputs.push(("kubelet.drop-in".to_owned(), &kubelet.drop_in));
-        }
+        let kubelet = [("kubelet.unit", &self.kubelet.unit), ("kubelet.drop-in", &self.kubelet.drop_in)];
+        inputs.extend(kubelet.into_iter().filter_map(|(key, input)| Some((key.to_owned(), input.as_ref()?))));
         inputs.extend(self.images.iter().enumerate().map(|(at, input)| (format!("images[{at}]"), input)));
         inputs.extend(self.manifests.iter().map(|(name, input)| (format!("manifests.{name:?}"), input)));
         inputs
     }
-}
 
-impl Input {
-    /// Where the bytes come from; `key` is what messages call this input.
-    ///
-    /// # Errors
-    /// `SPEC_INVALID` names the key.
-    pub fn origin(&self, key: &str) -> Result<Origin, Failure> {
-        one_origin(key, "give either file or url", self.file.as_ref(), self.url.as_ref(), self.sha256)
-    }
-}
-
-impl Tarball {
-    /// Where the tarball comes from; `key` is what messages call it.
-    ///
-    /// # Errors
-    /// `SPEC_INVALID` names the key.
-    pub fn origin(&self, key: &str) -> Result<Origin, Failure> {
-        let want = "give one of file, url, files and directory";
-        let ready = self.file.is_some() || self.url.is_some();
-        match (ready, &self.files, &self.directory) {
-            (true, None, None) => one_origin(key, want, self.file.as_ref(), self.url.as_ref(), self.sha256),
-            (false, ..) if self.sha256.is_some() => Err(invalid(format!("{key}.sha256: only for file and url"))),
-            (false, Some(files), None) if files.is_empty() => Err(invalid(format!("{key}.files: names no file"))),
-            (false, Some(files), None) => Ok(Origin::Files(files.clone())),
-            (false, None, Some(directory)) => Ok(Origin::Directory(directory.clone())),
-            _ => Err(invalid(format!("{key}: {want}"))),
-        }
-    }
-
-    /// The version without its `v`.
+    /// What the spec itself wants of every node.
     #[must_use]
-    pub fn bare_version(&self) -> &str {
-        self.version.trim_start_matches('v')
+    pub fn node(&self) -> Node {
+        Node { sysctl: self.sysctl.clone(), kubeadm_arguments: self.kubeadm_arguments.clone() }
+    }
+
+    /// The digest of what the spec says, whatever its comments and order; `others` are the texts that it
+    /// names and that are read with it. Passwords in URLs do not count.
+    #[must_use]
+    pub fn digest(&self, others: &[&str]) -> Digest {
+        let json = serde_json::json!([self, others]);
+        Digest::of(without_users(&json.to_string()).as_bytes())
     }
 }
 
-fn one_origin(
-    key: &str,
-    want: &str,
-    file: Option<&PathBuf>,
-    url: Option<&String>,
-    sha256: Option<Digest>,
-) -> Result<Origin, Failure> {
-    match (file, url, sha256) {
-        (Some(file), None, sha256) => Ok(Origin::File(file.clone(), sha256)),
-        (None, Some(url), Some(sha256)) => match url::Url::parse(url) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Origin::Url(url, sha256)),
-            // The URL is not shown: it may hold a password.
-            Ok(url) => Err(invalid(format!("{key}.url: {:?} is neither http nor https", url.scheme()))),
-            Err(e) => Err(invalid(format!("{key}.url: {e}"))),
-        },
-        (None, Some(_), None) => Err(invalid(format!("{key}.sha256: missing; a download needs its digest"))),
-        _ => Err(invalid(format!("{key}: {want}"))),
+impl Kubernetes {
+    /// The programs by their name; none where they are upstream's.
+    #[must_use]
+    pub fn programs(&self) -> [(&'static str, Option<&Input>); 3] {
+        [("kubeadm", self.kubeadm.as_ref()), ("kubelet", self.kubelet.as_ref()), ("kubectl", self.kubectl.as_ref())]
+    }
+
+    /// Whether the programs are upstream's.
+    #[must_use]
+    pub fn is_upstream(&self) -> bool {
+        self.programs().iter().all(|(_, input)| input.is_none())
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        check_version("kubernetes", &self.version)?;
+        let registry = |text: &str| layout::check_reference(text).is_ok() && !text.contains('@');
+        if self.image_registry.as_deref().is_some_and(|text| !registry(text)) {
+            return Err(invalid("kubernetes.image-registry: a host like registry.k8s.io, perhaps with a path"));
+        }
+        match self.programs().iter().find(|(_, input)| input.is_none()) {
+            Some((name, _)) if !self.is_upstream() => {
+                Err(invalid(format!("kubernetes.{name}: missing; tell all three programs, or none for upstream's")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -251,7 +248,11 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_version(key: &str, version: &str) -> Result<(), Failure> {
+/// Accepts a version; `key` is what messages call its table.
+///
+/// # Errors
+/// `SPEC_INVALID` names the key.
+pub fn check_version(key: &str, version: &str) -> Result<(), Failure> {
     let digits = version.strip_prefix('v').unwrap_or(version);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_' | '~');
     if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.chars().all(plain) || digits.len() > 32 {
@@ -262,7 +263,7 @@ fn check_version(key: &str, version: &str) -> Result<(), Failure> {
 
 /// Joliet replaces some characters and the virtual router's index escapes others: a manifest's name has
 /// none of them.
-fn check_manifest_name(name: &str) -> Result<(), Failure> {
+pub(crate) fn check_manifest_name(name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !first || !name.ends_with(".yaml") || !name.chars().all(plain) || name.len() > MAX_NAME {
@@ -324,7 +325,7 @@ mod tests {
         let spec = Spec::parse(GOOD).unwrap();
         let keys: Vec<_> = spec.inputs().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys[..4], ["kubernetes.kubeadm", "kubernetes.kubelet", "kubernetes.kubectl", "images[0]"]);
-        assert!(matches!(spec.etcd.unwrap().origin("etcd"), Ok(Origin::Files(files)) if files.len() == 2));
+        assert!(matches!(spec.etcd.unwrap().origin("etcd"), Ok(Some(Origin::Files(files))) if files.len() == 2));
     }
 
     #[test]
@@ -349,7 +350,17 @@ mod tests {
             ("kubectl = { file =", "kubectl = { flie =", "flie"),
             ("kubectl = { file = \"bin/kubectl\" }", "kubectl = {}", "kubernetes.kubectl"),
             ("https://dl.k8s.io/kubelet", "ftp://dl.k8s.io/kubelet", "kubernetes.kubelet.url"),
-            (&format!(", {sha}"), "", "kubernetes.kubelet.sha256"),
+            (&format!(", {sha}"), ", checksum = \"x\"", "kubernetes.kubelet.checksum"),
+            (&format!(", {sha}"), &format!(", {sha}, checksum = \"http://a\""), "kubernetes.kubelet:"),
+            ("file = \"bin/kubectl\"", "file = \"a\", checksum = \"http://a\"", "kubernetes.kubectl.checksum"),
+            ("file = \"bin/kubectl\"", "reference = \"a\"", "kubernetes.kubectl.reference"),
+            ("file = \"pause.tar\"", "chart = { file = \"a\", name = \"a\" }", "images[0].chart"),
+            ("file = \"pause.tar\"", "file = \"a\", reference = \"a\"", "images[0].reference"),
+            ("file = \"calico.yaml\"", "chart = { name = \"a\" }", "manifests.\"network.yaml\".chart"),
+            ("file = \"calico.yaml\"", "chart = { file = \"a\", name = \"--a\" }", "chart.name"),
+            ("[etcd]", "[sysctl]\n\"a b\" = \"1\"\n[etcd]", "sysctl"),
+            ("[etcd]", "[profile.calico]\nversion = \"x\"\n[etcd]", "profile.calico.version"),
+            ("[etcd]", "[kubelet]\ndefualt = false\n[etcd]", "defualt"),
             ("sha256 = \"ba", "sha256 = \"b", "sha256"),
             ("files = [", "directory = \"/usr/bin\"\nfiles = [", "etcd:"),
             ("files = [", &format!("{sha}\nfiles = ["), "etcd.sha256"),

@@ -32,6 +32,7 @@ impl Manifest {
                 return Err(invalid(format!("{text:?} is no name or version")));
             }
         }
+        self.node.check().map_err(invalid)?;
         let mut seen = BTreeSet::new();
         for entry in &self.entries {
             let members = entry.members.iter().map(|member| &member.path);

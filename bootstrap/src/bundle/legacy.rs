@@ -4,7 +4,7 @@
 use crate::archive::Archive;
 use crate::failure::{Code, Failure};
 
-use super::{Arch, Entry, Kind, Manifest, Role, SCHEMA, layout};
+use super::{Arch, Entry, Kind, Manifest, Node, Role, SCHEMA, layout};
 
 /// A file of a listing: path relative to the ISO's root, size in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,7 @@ pub fn derive(listing: &[Listed], archives: Vec<Archive>, machine: Arch) -> Resu
         arch,
         components: Vec::new(),
         sandbox_image: layout::sandbox_image(images.iter().map(|image| image.reference.as_str())).map(str::to_owned),
+        node: Node::default(),
         entries,
         images,
         blobs,

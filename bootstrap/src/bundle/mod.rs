@@ -8,12 +8,15 @@ mod check;
 pub mod elf;
 pub mod layout;
 pub mod legacy;
+mod node;
+pub mod reference;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::node::Node;
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 
@@ -49,6 +52,9 @@ pub struct Manifest {
     /// Reference of the sandbox (pause) image that belongs to this Kubernetes version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox_image: Option<String>,
+    /// What a node needs beside files and images, where the bundle says anything.
+    #[serde(default, skip_serializing_if = "Node::is_empty")]
+    pub node: Node,
     /// The files of the ISO, sorted by path, without the manifest itself.
     pub entries: Vec<Entry>,
     /// The container images, sorted by reference.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::bundle::{Arch, Blob, Component, Entry, Kind, Manifest, Member, Role, SCHEMA, layout};
+use crate::bundle::{Arch, Blob, Component, Entry, Kind, Manifest, Member, Node, Role, SCHEMA, layout};
 use crate::digest::Digest;
 use crate::node_spec::NodeSpec;
 
@@ -65,6 +65,7 @@ fn bundle() -> Bundle {
         arch: Arch::Amd64,
         components: vec![Component { name: "etcd".to_owned(), version: "3.5".to_owned() }],
         sandbox_image: Some("registry.k8s.io/pause:3.10".to_owned()),
+        node: Node::default(),
         entries: vec![
             entry("10-kubeadm.conf", &[]),
             entry("cni/cni-plugins-linux-amd64.tgz", &[("bridge", 0o755), ("LICENSE", 0o644)]),
@@ -226,4 +227,17 @@ fn a_foreign_containerd_config_is_left_alone_and_named() {
     let plan = planned(Role::Worker, &facts);
     assert!(plan.steps.iter().all(|step| step.object() != render::containerd::MAIN));
     assert!(plan.warnings.iter().any(|warning| warning.code == "CONTAINERD_CONFIG_NOT_IMPORTED"));
+}
+
+#[test]
+fn the_bundles_kernel_settings_come_after_our_own() {
+    let mut bundle = bundle();
+    let text = |bundle: &Bundle| {
+        let wanted = Wanted::of(&spec(Role::Worker), bundle).unwrap();
+        wanted.texts["/etc/sysctl.d/90-cks.conf"].clone()
+    };
+    let plain = text(&bundle);
+    assert!(plain.ends_with("net.ipv4.conf.all.arp_ignore = 0\n"), "{plain}");
+    bundle.manifest.node.sysctl.insert("net.ipv4.conf.all.rp_filter".to_owned(), "0".to_owned());
+    assert_eq!(text(&bundle), format!("{plain}# Of the bundle.\nnet.ipv4.conf.all.rp_filter = 0\n"));
 }

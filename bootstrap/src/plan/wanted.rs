@@ -134,7 +134,7 @@ impl Wanted {
         if spec.role == Role::Etcd {
             wanted.add_etcd(spec);
         } else {
-            wanted.add_kubelet();
+            wanted.add_kubelet(&bundle.manifest);
             wanted.add_images(spec.role, &bundle.manifest);
         }
         wanted.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -244,7 +244,7 @@ impl Wanted {
         self.enable("etcd.service");
     }
 
-    fn add_kubelet(&mut self) {
+    fn add_kubelet(&mut self, manifest: &Manifest) {
         let unit_directory = "/etc/systemd/system";
         for (name, destination) in [
             ("kubelet.service", format!("{unit_directory}/kubelet.service")),
@@ -259,7 +259,7 @@ impl Wanted {
             self.enable("kubelet.service");
         }
         self.texts.insert("/etc/modules-load.d/cks.conf".to_owned(), render::host::MODULES.to_owned());
-        self.texts.insert("/etc/sysctl.d/90-cks.conf".to_owned(), render::host::SYSCTL.to_owned());
+        self.texts.insert("/etc/sysctl.d/90-cks.conf".to_owned(), render::host::sysctl(&manifest.node.sysctl));
     }
 
     fn enable(&mut self, unit: &str) {

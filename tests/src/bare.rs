@@ -87,7 +87,9 @@ impl Bare {
     pub fn run(&self, command: Command) -> Command {
         let home = format!("HOME={}", self.home().display());
         let more = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
-        let environment = ["-i".to_owned(), PATH.to_owned(), home].into_iter().chain(more);
+        // A mount namespace is entered at its root.
+        let place = format!("--chdir={}", self.place.display());
+        let environment = ["-i".to_owned(), place, PATH.to_owned(), home].into_iter().chain(more);
         let nobody = ["--reuid=1000", "--regid=1000", "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all"];
         let never = ["--bounding-set=-all", "--no-new-privs"];
         let command = command.under("env", environment).under("setpriv", nobody.iter().chain(&never));
@@ -95,7 +97,6 @@ impl Bare {
             Some(mounts) => command.under("nsenter", [format!("--mount={mounts}"), "--".to_owned()]),
             None => command,
         };
-        let command = command.directory(&self.place);
         match &self.network {
             Some(network) => command.network(network),
             None => command.under("unshare", ["--net"]),

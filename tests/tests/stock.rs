@@ -7,15 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bootstrap::bundle::{Arch, Manifest};
+use bootstrap::bundle::Manifest;
 use cks_tests::components::Components;
 use cks_tests::containerd::Containerd;
 use cks_tests::netns::ADDRESS;
 use cks_tests::process::Command;
-use cks_tests::stock::StockNode;
 use cks_tests::tree::{Tree, digest_of};
 use cks_tests::vr::Vr;
-use cks_tests::{programs, small, spec};
+use cks_tests::{programs, spec};
 use tempfile::TempDir;
 
 /// An ISO of three real images, CNI plugins, crictl and etcd.
@@ -105,47 +104,5 @@ fn an_etcd_node_finds_its_programs() {
     sh("tar -f disc/etcd/etcd-linux-amd64.tar.gz -C bin -xz && mv bin/etcd*/etcd* bin/", work.path());
     for (program, package) in [("etcd", "/usr/bin/etcd"), ("etcdctl", "/usr/bin/etcdctl")] {
         assert_eq!(digest_of(&bin.join(program)).unwrap(), digest_of(Path::new(package)).unwrap());
-    }
-}
-
-/// The content of an ISO as a directory, by another reader than ours.
-fn extract(iso: &Path, directory: &Path) {
-    let osirrox = Command::new("xorriso").args(["-osirrox", "on", "-indev"]).arg(iso);
-    osirrox.args(["-extract", "/"]).arg(directory).ok().unwrap();
-}
-
-#[test]
-fn every_role_installs_from_a_disc_and_a_worker_over_the_router() {
-    let work = cks_tests::scratch("stock").unwrap();
-    let components = small::components(&work.path().join("components"), Arch::parse(std::env::consts::ARCH).unwrap());
-    let iso = small::build(&components.unwrap(), "roles").unwrap();
-    let disc = work.path().join("disc");
-    extract(&iso, &disc);
-    let containerd = Containerd::start(&programs::containerd(None).unwrap(), None).unwrap();
-    let vr = Vr::start(&iso).unwrap();
-    for role in ["control", "worker", "etcd", "over the router"] {
-        let node = StockNode::new().unwrap();
-        let output = match role {
-            "etcd" => node.install(role, &iso, &disc, None),
-            "over the router" => node.install_over(&vr, &containerd),
-            _ => node.install(role, &iso, &disc, Some(&containerd)),
-        };
-        let output = output.unwrap();
-        assert_eq!(output.code, 0, "{role}: {output:?}");
-        let files = |directory: &str| node.names(directory).unwrap();
-        if role == "etcd" {
-            assert_eq!(files("opt/bin"), ["etcd", "etcdctl"]);
-            continue;
-        }
-        assert_eq!(files("opt/bin"), ["crictl", "kubeadm", "kubectl", "kubelet"]);
-        assert_eq!(files("opt/cni/bin"), ["bridge", "loopback"]);
-        let unit = fs::read_to_string(node.root.join("etc/systemd/system/kubelet.service")).unwrap();
-        assert!(unit.contains("/opt/bin/kubelet"), "{unit}");
-        assert_eq!(files("etc/systemd/system/kubelet.service.d"), ["10-kubeadm.conf"]);
-        let applied: &[&str] = if role == "control" { &["dashboard.yaml", "network.yaml"] } else { &[] };
-        assert_eq!(files("tmp/k8sconfigscripts"), applied, "{role}");
-        assert_eq!(containerd.images().unwrap(), [small::APPLICATION, small::CONTROL_PLANE, small::SANDBOX]);
-        let config = fs::read_to_string(node.root.join("etc/containerd/config.toml")).unwrap();
-        assert!(config.contains(&format!("sandbox_image = \"{}\"", small::SANDBOX)), "{config}");
     }
 }

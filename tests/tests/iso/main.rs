@@ -30,7 +30,7 @@ impl Desk {
     /// The user of `world` who has run `cks-iso init` and has found the registry at `url`.
     fn new(world: &World, url: &str, init: &[&str]) -> Self {
         let desk = Self { user: Bare::new(Some(&world.netns)).unwrap() };
-        let few = "\n[http]\nretries = 1\ntimeout-seconds = 5\n";
+        let few = "\n[http]\nretries = 3\ntimeout-seconds = 5\n";
         desk.user.put("config.toml", &(world.config(url) + few)).unwrap();
         let profiles = PROFILES.iter().flat_map(|profile| ["--profile", profile]);
         let args = ["init", "--kubernetes", VERSION, "-o", "spec.toml"].into_iter().chain(profiles);
@@ -64,12 +64,12 @@ impl Desk {
         files.filter(|path| !path.starts_with("cache/")).collect()
     }
 
-    /// The digests of the whole files of the cache, and the bytes of the others.
+    /// The digests of the whole files of the cache, and the bytes of downloads that have not ended.
     fn cached(&self) -> (Vec<String>, u64) {
         let files = self.user.files(&self.path("cache")).unwrap_or_default();
-        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let (whole, parts): (Vec<_>, Vec<_>) = files.into_iter().partition(|(path, _)| name(path).len() == 64);
-        (whole.into_iter().map(|(path, _)| name(&path)).collect(), parts.iter().map(|(_, size)| size).sum())
+        let rests = files.iter().filter(|(path, _)| path.ends_with(".partial")).map(|(_, size)| size).sum();
+        let whole = files.iter().filter_map(|(path, _)| path.strip_prefix("sha256/"));
+        (whole.filter(|name| !name.starts_with('.')).map(str::to_owned).collect(), rests)
     }
 }
 

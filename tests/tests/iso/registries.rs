@@ -8,7 +8,7 @@ use cks_tests::relay::Relay;
 use cks_tests::throttle;
 use cks_tests::upstream::Upstream;
 use cks_tests::web::Break;
-use cks_tests::world::{KUBERNETES_IMAGES, LARGE, World};
+use cks_tests::world::{LARGE, World};
 
 use crate::{Desk, told};
 
@@ -69,7 +69,7 @@ fn each_fault_of_a_registry_has_its_code() {
     fs::write(&file, &bytes[..1000]).unwrap();
     fails(&desk, 65, "SOURCE_TRUNCATED", "a short layer");
     fs::rename(&file, file.with_extension("gone")).unwrap();
-    fails(&desk, 65, "SOURCE_FILE_MISSING", "a lost layer");
+    fails(&desk, 65, "REGISTRY_LACKS_IMAGE", "a lost layer");
     fs::write(&file, &bytes).unwrap();
 
     world.registry.stop().unwrap();
@@ -86,8 +86,11 @@ fn each_fault_of_a_registry_has_its_code() {
     let config = fs::read_to_string(desk.path("config.toml")).unwrap();
     let portal = world.config(&Upstream::mirror("portal")).replace("fallback = false\nca", "fallback = false\n# ca");
     desk.user.put("config.toml", &portal).unwrap();
-    for path in KUBERNETES_IMAGES {
-        let (name, tag) = path.split_once(':').unwrap();
+    for image in world.layout.images().values() {
+        let (name, tag) = image.reference.split_once(':').unwrap();
+        world
+            .upstream
+            .put(&format!("v2/portal/{name}/manifests/{}", image.index), "<!DOCTYPE html><html>Log in</html>");
         world.upstream.put(&format!("v2/portal/{name}/manifests/{tag}"), "<!DOCTYPE html><html>Log in</html>");
     }
     fs::remove_file(desk.path("cks-iso.lock")).ok();

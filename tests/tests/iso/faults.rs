@@ -1,9 +1,12 @@
 //! Web sites that fail: each failure has its code, leaves nothing behind, and costs no byte twice.
 
+use std::fs;
+
 use bootstrap::digest::Digest;
 use cks_tests::disk::Disk;
-use cks_tests::process::{Command, Output};
+use cks_tests::process::Command;
 use cks_tests::throttle;
+use cks_tests::tree::digest_of;
 use cks_tests::upstream::Fault;
 use cks_tests::web::Request;
 use cks_tests::world::World;
@@ -27,6 +30,16 @@ const TABLE: [(&str, Fault, i32, &str); 10] = [
     ("kubernetes-headlamp.yaml", Fault::Page, 65, "CONTENT_INVALID"),
 ];
 
+/// As [`TABLE`], of a build with an empty cache.
+const BUILD: [(&str, Fault, i32, &str); 6] = [
+    (KUBELET, Fault::NotFoundPage, 65, "SOURCE_FILE_MISSING"),
+    (KUBELET, Fault::Page, 65, "CONTENT_INVALID"),
+    (KUBELET, Fault::Changed, 65, "DIGEST_MISMATCH"),
+    (KUBELET, Fault::Cut, 65, "SOURCE_TRUNCATED"),
+    ("calico.yaml", Fault::Changed, 65, "DIGEST_MISMATCH"),
+    ("etcd-v3.5.24-linux-amd64.tar.gz", Fault::Busy, 75, "SOURCE_UNREACHABLE"),
+];
+
 /// No request brought a file that had been in the cache before.
 fn nothing_twice(world: &World, before: &[String], requests: &[Request], what: &str) {
     for request in requests.iter().filter(|request| request.bytes > 0) {
@@ -38,9 +51,20 @@ fn nothing_twice(world: &World, before: &[String], requests: &[Request], what: &
     }
 }
 
-fn ended(desk: &Desk, output: &Output, code: i32, name: &str, what: &str) {
-    assert!(output.code == code && told(output, name), "{what}: {output:?}");
-    assert_eq!(desk.files(), ["config.toml", "spec.toml"], "{what}");
+/// Lets each fault happen to a command that leaves `files` beside the spec.
+fn suffer(world: &World, desk: &Desk, command: &Command, table: &[(&str, Fault, i32, &str)], files: &[&str]) {
+    for (file, fault, code, name) in table {
+        let what = format!("{file}: {fault:?}");
+        world.upstream.fail(file, ALWAYS, *fault);
+        let before = desk.cached().0;
+        let output = command.output().unwrap();
+        assert!(output.code == *code && told(&output, name), "{what}: {output:?}");
+        assert!(output.stderr.contains(file.trim_start_matches("amd64/")), "{what}: {output:?}");
+        assert!(!output.stderr.contains("<html>"), "{what}: {output:?}");
+        assert_eq!(desk.files(), files, "{what}");
+        nothing_twice(world, &before, &world.upstream.take_requests(), &what);
+        world.upstream.heal();
+    }
 }
 
 #[test]
@@ -48,17 +72,7 @@ fn each_fault_of_a_site_has_its_code_and_costs_nothing_twice() {
     let world = World::new(false).unwrap();
     throttle::small_sockets(&world.netns).unwrap();
     let desk = Desk::new(&world, &world.registry.url(), &[]);
-    for (file, fault, code, name) in TABLE {
-        let what = format!("{file}: {fault:?}");
-        world.upstream.fail(file, ALWAYS, fault);
-        let before = desk.cached().0;
-        let output = desk.lock().output().unwrap();
-        ended(&desk, &output, code, name, &what);
-        assert!(output.stderr.contains(file.trim_start_matches("amd64/")), "{what}: {output:?}");
-        assert!(!output.stderr.contains("<html>"), "{what}: {output:?}");
-        nothing_twice(&world, &before, &world.upstream.take_requests(), &what);
-        world.upstream.heal();
-    }
+    suffer(&world, &desk, &desk.lock(), &TABLE, &["config.toml", "spec.toml"]);
     // Twice in the middle of the file: resumed there.
     world.upstream.fail(KUBELET, 1, Fault::Truncated);
     world.upstream.fail(KUBELET, 1, Fault::Reset);
@@ -72,6 +86,13 @@ fn each_fault_of_a_site_has_its_code_and_costs_nothing_twice() {
     // What was on the way when a connection broke is lost.
     assert!(kubelet.len() == 3 && sent <= whole + 2 * throttle::SOCKET_BYTES, "{sent} of {whole}: {kubelet:?}");
     assert_eq!(desk.cached().1, 0, "no rest of a download");
+
+    // The same lock, another machine: what came to the first vouches for nothing.
+    let other = Desk::new(&world, &world.registry.url(), &[]);
+    other.user.put("cks-iso.lock", &fs::read_to_string(desk.path("cks-iso.lock")).unwrap()).unwrap();
+    suffer(&world, &other, &other.build(), &BUILD, &["cks-iso.lock", "config.toml", "spec.toml"]);
+    other.build().ok().unwrap();
+    assert_eq!(digest_of(&other.path("out.iso")).unwrap(), digest_of(&desk.path("out.iso")).unwrap());
 }
 
 #[test]

@@ -13,12 +13,8 @@ use cks_tests::world::World;
 
 use crate::Desk;
 
-const KILLS: usize = 20;
-/// Downloads at once.
-const PARALLEL: u64 = 4;
-/// What one run may ask for again: manifests, tokens, texts with their checksums, headers.
-const OVERHEAD: u64 = 64 << 10;
-
+/// Of lock and of build.
+const KILLS: [u32; 2] = [10, 10];
 /// Runs it and kills it `after` so long; whether it had ended before.
 fn killed(desk: &Desk, command: &Command, after: Duration) -> bool {
     let mut running = command.start(&desk.user.place.with_file_name("log")).unwrap();
@@ -46,7 +42,7 @@ fn a_kill_at_any_moment_loses_nothing_and_leaves_nothing() {
     // One that nobody disturbs, for its result, its bytes and its time.
     let calm = Desk::new(&world, &url, &[]);
     let before = sent();
-    let took = [calm.lock(), calm.build()].map(|command| {
+    let mut took = [calm.lock(), calm.build()].map(|command| {
         let started = Instant::now();
         command.ok().unwrap();
         started.elapsed()
@@ -56,18 +52,22 @@ fn a_kill_at_any_moment_loses_nothing_and_leaves_nothing() {
 
     let desk = Desk::new(&world, &url, &[]);
     let before = sent();
-    let (mut kills, mut runs) = (0, 0);
+    let (mut kills, mut runs) = ([0; 2], 0_u32);
     let moments = noise(8 * 200, 0x6b_69_6c_6c);
     let mut moments = moments.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
-    while kills < KILLS {
-        let building = desk.path("cks-iso.lock").exists();
-        let (command, took) = if building { (desk.build(), took[1]) } else { (desk.lock(), took[0]) };
+    while kills != KILLS {
+        let at = usize::from(kills[0] == KILLS[0]);
+        if at == 1 && !desk.path("cks-iso.lock").exists() {
+            desk.lock().ok().unwrap();
+        }
         // The first are early, or one whole run would leave nothing to be broken.
-        let within = if building { took } else { took.mul_f64((kills + 1) as f64 / KILLS as f64) };
+        let within = took[at].mul_f64(f64::from(kills[at] + 1) / f64::from(KILLS[at]));
         let after = within.mul_f64((moments.next().unwrap() % 1000) as f64 / 1000.0);
-        let done = killed(&desk, &command, after);
-        (kills, runs) = (kills + usize::from(!done), runs + 1);
-        let what = format!("kill {kills}, {} after {after:?}", if building { "build" } else { "lock" });
+        let started = Instant::now();
+        let done = killed(&desk, &[desk.lock(), desk.build()][at], after);
+        (kills[at], runs) = (kills[at] + u32::from(!done), runs + 1);
+        let what = format!("{kills:?} kills of lock and build, the last after {after:?}");
+        println!("{what}: {}", if done { "had ended" } else { "killed" });
         for file in desk.files().iter().filter(|file| !matches!(file.as_str(), "config.toml" | "spec.toml")) {
             match file.as_str() {
                 "cks-iso.lock" => assert!(fs::read(desk.path(file)).unwrap() == lock, "{what}"),
@@ -76,9 +76,10 @@ fn a_kill_at_any_moment_loses_nothing_and_leaves_nothing() {
                 file => assert!(file.starts_with('.') && file.ends_with(".partial"), "{what}: {file}"),
             }
         }
-        if done && building {
-            fs::remove_file(desk.path("out.iso")).unwrap();
-            fs::remove_file(desk.path("cks-iso.lock")).unwrap();
+        if done {
+            fs::remove_file(desk.path(["cks-iso.lock", "out.iso"][at])).unwrap();
+            // With all of it in the cache it is faster.
+            took[at] = started.elapsed();
         }
     }
     desk.iso();
@@ -86,7 +87,7 @@ fn a_kill_at_any_moment_loses_nothing_and_leaves_nothing() {
     assert!(desk.files().iter().all(|file| !file.starts_with('.')), "{:?}", desk.files());
     assert_eq!(desk.cached().1, 0, "no rest of a download");
     let again = sent() - before;
-    let most = whole + runs * (PARALLEL * throttle::SOCKET_BYTES + OVERHEAD);
-    println!("{runs} runs, {kills} kills: {again} bytes came, {whole} without kills");
-    assert!(again < most, "{again} bytes instead of {whole}");
+    println!("{runs} runs: {again} bytes came, {whole} without kills");
+    // What was on the way comes again, and the texts whose names don't tell their bytes.
+    assert!(again < whole + whole / 4, "{again} bytes instead of {whole}");
 }

@@ -16,6 +16,8 @@ fn a_user_without_rights_builds_what_verifies_and_again_offline() {
     let world = World::new(true).unwrap();
     let desk = Desk::new(&world, &world.registry.url(), &[]);
     let filled = world.registry.requests().unwrap().len();
+    let tokens = world.registry.tokens.as_ref().unwrap();
+    let asked_before = tokens.requests().len();
     desk.lock().ok().unwrap();
     let (locking, locked) = (world.upstream.take_requests(), world.registry.requests().unwrap().len());
     desk.build().ok().unwrap();
@@ -44,6 +46,10 @@ fn a_user_without_rights_builds_what_verifies_and_again_offline() {
             "{request:?}"
         );
     }
+    // Nobody has a password here; one token serves a repository, once for the lock and once for the build.
+    let asked_for = tokens.requests().split_off(asked_before);
+    assert!(asked_for.iter().all(|request| request.authorization.is_none()), "{asked_for:?}");
+    assert!(asked_for.len() <= 2 * world.layout.images().len(), "{}", asked_for.len());
     let pulled = |path: &str| requests[filled..].iter().filter(|r| r.status == 200 && r.path.ends_with(path)).count();
     for image in world.layout.images().values() {
         for (arch, blobs) in &image.blobs {

@@ -8,7 +8,7 @@ use bootstrap::failure::Failure;
 
 use crate::bundle::path_of;
 use crate::profile::{self, Profile};
-use crate::spec::{Input, Kubernetes, Origin, Spec, Tarball, invalid, upstream};
+use crate::spec::{Input, Kubernetes, Origin, Spec, Tarball, check_pair, invalid, upstream};
 
 /// The key of the text that kubeadm's images are read from; it is no file of the ISO.
 pub const CONSTANTS: &str = "kubernetes.constants";
@@ -220,7 +220,7 @@ impl Recipe {
         for (manifest, (input, _)) in all {
             self.add_input(&format!("manifests.{manifest:?}"), input)?;
         }
-        Ok(())
+        check_pair(|name| self.part(&format!("manifests.{name:?}")).is_some())
     }
 
     fn add_node(&mut self, spec: &Spec, profiles: &[profile::Named]) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ mod reference;
 mod repository;
 mod token;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bootstrap::bundle::Arch;
@@ -163,9 +164,8 @@ impl Pulling<'_, '_> {
 fn repositories<'a>(names: &[Name], web: &Web<'a>) -> Result<BTreeMap<String, Repository<'a>>, Failure> {
     let mut repositories = BTreeMap::new();
     for name in names.iter().filter(|_| !web.access().is_offline()) {
-        let key = name.repository();
-        if !repositories.contains_key(&key) {
-            repositories.insert(key, Repository::new(name, web)?);
+        if let Entry::Vacant(vacant) = repositories.entry(name.repository()) {
+            vacant.insert(Repository::new(name, web)?);
         }
     }
     Ok(repositories)

@@ -10,10 +10,16 @@ mod documentation;
 #[cfg(test)]
 mod downloads;
 #[cfg(test)]
+mod fetching;
+#[cfg(test)]
 mod iso9660;
+#[cfg(test)]
+mod locking;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod registries;
 #[cfg(test)]
 mod verifying;

@@ -2,6 +2,8 @@
 
 use bootstrap::bundle::Manifest;
 use iso_builder::opened::Opened;
+use iso_builder::profile;
+use iso_builder::recipe::Recipe;
 use iso_builder::spec::Spec;
 use iso_builder::verify::RULES;
 
@@ -16,6 +18,19 @@ fn the_example_is_a_spec() {
     let digest = format!("\"{}\"", "0".repeat(64));
     let spec = Spec::parse(&example.replace("\"…64 hex digits…\"", &digest).replace("\"…\"", &digest)).unwrap();
     assert_eq!((spec.images.len(), spec.manifests.len(), spec.inputs().len()), (2, 2, 9));
+}
+
+#[test]
+fn the_example_with_a_lock_is_a_spec_and_its_profile_one() {
+    let examples: Vec<_> = PAGE.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let spec = Spec::parse(examples.iter().find(|text| text.contains("[images-from]")).unwrap()).unwrap();
+    let own = examples.iter().find(|text| text.contains("requires =")).unwrap();
+    let profiles = profile::load(&spec, |_| Ok((*own).to_owned())).unwrap();
+    let recipe = Recipe::of(&spec, &profiles).unwrap();
+    assert!(recipe.needs_lock() && recipe.part("manifests.\"policies.yaml\"").is_some());
+    for (name, _) in profile::BUILT_IN {
+        assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+    }
 }
 
 #[test]

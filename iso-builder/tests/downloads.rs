@@ -4,7 +4,8 @@ use std::fs;
 
 use bootstrap::digest::Digest;
 
-use crate::fixture::{Bed, Server};
+use crate::fetching::content;
+use crate::fixture::{Bed, End, Reply, Server, try_run};
 
 #[test]
 fn downloads_are_checked_and_kept() {
@@ -69,4 +70,75 @@ fn refused_downloads_have_their_codes() {
         assert!(!bed.path("out.iso").exists() && bed.hidden().is_empty());
         assert_eq!(fs::read_dir(bed.path("cache/sha256")).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_killed_build_leaves_a_cache_that_the_next_goes_on_with() {
+    let bed = Bed::new();
+    let bytes = content(300_000);
+    let served = bytes.clone();
+    let server = Server::scripted(move |request, number| match number {
+        0 => Reply::file(request, &served).cut(100_000, End::Silence),
+        _ => Reply::file(request, &served),
+    });
+    let digest = Digest::of(&bytes).hex();
+    bed.edit("file = \"calico.yaml\"", &format!("url = \"{}\", sha256 = \"{digest}\"", server.url("/f")));
+    let program = env!("CARGO_BIN_EXE_cks-iso");
+    let args = ["-s", "KILL", "2", program, "build", "spec.toml", "-o", "out.iso"];
+    assert!(!try_run(bed.dir(), "timeout", &args).status.success());
+    assert!(!bed.path("out.iso").exists());
+    // It is no text, which is told once all of it is there.
+    let said = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso"]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("is no text"));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].from(), Some(100_000));
+    assert!(fs::read(bed.path(&format!("cache/sha256/{digest}"))).unwrap() == bytes);
+}
+
+#[test]
+fn progress_is_shown_as_asked_for() {
+    let bed = Bed::new();
+    let kubelet = fs::read(bed.path("bin/kubelet")).unwrap();
+    let server = Server::start(&[("/kubelet", "200 OK", kubelet.clone())]);
+    let digest = Digest::of(&kubelet).hex();
+    bed.edit("file = \"bin/kubelet\"", &format!("url = \"{}\", sha256 = \"{digest}\"", server.url("/kubelet")));
+    let build = |how: &str| {
+        let _ = fs::remove_file(bed.path(&format!("cache/sha256/{digest}")));
+        let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso", "--progress", how]);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let events: Vec<serde_json::Value> = build("json")
+        .lines()
+        .filter(|line| !line.starts_with("warning: "))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |name: &str| events.iter().filter(|event| event["name"] == name).collect::<Vec<_>>();
+    let (size, kubelet) = (kubelet.len(), of("kubernetes.kubelet"));
+    assert_eq!((kubelet[0]["event"].as_str(), kubelet[0]["phase"].as_str()), (Some("start"), Some("Downloading")));
+    let last = kubelet.last().unwrap();
+    assert_eq!((last["event"].as_str(), last["bytes"].as_u64()), (Some("done"), Some(size as u64)));
+    assert!(events.iter().any(|event| event["phase"] == "Writing" && event["event"] == "done"));
+    assert!(build("lines").contains(" Downloading kubernetes.kubelet, "));
+    assert!(!build("none").contains("Downloading"));
+}
+
+#[test]
+fn an_offline_build_asks_nobody() {
+    let bed = Bed::new();
+    let server = Server::start(&[]);
+    let input = format!("url = \"{}\", sha256 = \"{}\"", server.url("/kubelet"), Digest::of(b"x").hex());
+    bed.edit("file = \"bin/kubelet\"", &input);
+    let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso", "--offline"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("error[NOT_CACHED]: the cache lacks kubernetes.kubelet ") && said.contains("/kubelet"),
+        "{said}"
+    );
+    assert_eq!((output.status.code(), server.asked()), (Some(78), 0));
+    bed.write("bad.toml", "[http]\nproxi = 1\n");
+    let output = bed.cks_iso(&["build", "spec.toml", "-o", "out.iso", "--config", "bad.toml"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("error[CONFIG_INVALID]: bad.toml: line 2: unknown field `proxi`"), "{said}");
 }

@@ -58,7 +58,8 @@ pub(super) fn invalid(what: impl Into<String>) -> Failure {
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Access, Failure> {
     let file: File = toml::from_str(text).map_err(|e| {
-        let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let before = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count();
+        let line = e.span().map_or(0, |span| before(span.start)) + 1;
         // Without the line itself: it may hold a password.
         invalid(format!("line {line}: {}", crate::text::without_users(e.message())))
     })?;

@@ -111,7 +111,7 @@ pub(crate) fn lost(shown: &str, error: reqwest::Error) -> Trouble {
         let io = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
         io || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
     });
-    if ended && error.is_body() || ended && error.is_decode() {
+    if ended && (error.is_body() || error.is_decode()) {
         return Trouble::Again(truncated(shown, "the connection ended before the last byte").with_source(error), None);
     }
     Trouble::Again(Failure::new(Code::SourceUnreachable, shown).with_source(error), None)

@@ -83,10 +83,12 @@ impl<'a, A: Ask> Transfer<'a, A> {
         self.path = hidden(&place.output);
         self.version = place.part();
         self.conditions = whole.map(Remembered::conditions).unwrap_or_default();
-        if self.version.as_ref().and_then(Remembered::range_validator).is_none() {
-            self.restart()?;
-        }
         Ok(())
+    }
+
+    /// What tells the server which version the bytes are of.
+    fn validator(&self) -> Option<HeaderValue> {
+        self.version.as_ref().and_then(Remembered::range_validator)
     }
 
     fn hashed(&self) -> Result<Hasher, Failure> {
@@ -166,6 +168,10 @@ impl<'a, A: Ask> Transfer<'a, A> {
     }
 
     async fn attempt(&mut self) -> Result<Outcome, Trouble> {
+        if self.place.is_some() && self.at > 0 && self.validator().is_none() {
+            // Nothing would tell when the rest were of another version.
+            self.restart()?;
+        }
         let answer = self.ask.ask(self.headers()).await?;
         let total = match answer.status() {
             StatusCode::NOT_MODIFIED if self.at == 0 && !self.conditions.is_empty() => return Ok(Outcome::Unchanged),
@@ -189,8 +195,7 @@ impl<'a, A: Ask> Transfer<'a, A> {
         if self.at > 0 {
             // A number is always a header's value.
             headers.extend(HeaderValue::from_str(&format!("bytes={}-", self.at)).map(|range| (RANGE, range)));
-            let validator = self.version.as_ref().and_then(Remembered::range_validator);
-            headers.extend(validator.map(|validator| (IF_RANGE, validator)));
+            headers.extend(self.validator().map(|validator| (IF_RANGE, validator)));
         } else {
             headers.extend(self.conditions.clone());
         }

@@ -205,7 +205,7 @@ fn calls_without_a_meaning_are_refused() {
     for (line, want) in [
         ("./ 1.33.1 1.7.1 1.33.0 CALICO", "5 arguments"),
         ("./ latest 1.7.1 1.33.0 CALICO DASH a", "KUBERNETES_VERSION"),
-        ("./ 1.33.1 1.7.1 CALICO DASH 1.33.0 a", "NETWORK_YAML"),
+        ("./ 1.33.1 1.7.1 CALICO DASH 1.33.0 a", "CRICTL_VERSION"),
         ("./ 1.33.1 1.7.1 1.33.0 CALICO DASH a sparc", "argument 8: \"sparc\""),
         ("./ 1.33.1 1.7.1 1.33.0 CALICO DASH a amd64 latest", "argument 9"),
         ("./ 1.33.1 1.7.1 1.33.0 CALICO DASH a amd64 3.5.1 more", "argument 10"),

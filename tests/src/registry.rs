@@ -136,6 +136,18 @@ impl Registry {
         })
     }
 
+    /// Takes in an archive of `docker save`: one architecture, Docker's media types.
+    ///
+    /// # Errors
+    /// When skopeo refuses.
+    pub fn fill_from_archive(&self, archive: &Path, reference: &str) -> Result<()> {
+        // Behind the path skopeo wants to see a name, and none with a colon in the path.
+        let plain = self.directory.path().join("archive.tar");
+        fs::copy(archive, &plain).with_context(|| format!("Copying {}", archive.display()))?;
+        let from = format!("docker-archive:{}", plain.display());
+        self.skopeo(&["copy", "--quiet"], "dest", &[&from, &self.named(reference)]).ok().map(drop)
+    }
+
     /// What skopeo calls an image of this registry: `docker://10.1.1.1:5000/registry.k8s.io/pause:3.10`.
     #[must_use]
     pub fn named(&self, reference: &str) -> String {

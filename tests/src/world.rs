@@ -64,7 +64,7 @@ pub const ETCD: &str = "3.5.24";
 /// The web sites' names, all of them served by [`World::upstream`].
 pub const SITES: [&str; 3] = ["dl.k8s.io", "github.com", "raw.githubusercontent.com"];
 /// The registries' names, all of them served by [`World::registry`].
-pub const REGISTRIES: [&str; 4] = ["registry.k8s.io", "docker.io", "quay.io", "ghcr.io"];
+pub const REGISTRIES: [&str; 5] = ["registry.k8s.io", "docker.io", "quay.io", "ghcr.io", "registry.example.org"];
 
 /// The servers.
 #[derive(Debug)]

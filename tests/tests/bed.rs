@@ -36,7 +36,7 @@ fn a_world_is_reached_as_its_configuration_says() {
         curl -sf http://10.1.1.1:8080/dl.k8s.io/release/v1.33.1/bin/linux/amd64/kubelet.sha256 | wc -c
         curl -s --cacert $(sed -n 's/^ca = //p' $CKS_ISO_CONFIG | head -n 1 | tr -d '\"') https://10.1.1.1:5000/v2/";
     let output = Command::new(BED).args(["world", "sh", "-c", script]).output().unwrap();
-    assert!(output.stdout.starts_with("4\n64\n{\"errors\":[{\"code\":\"UNAUTHORIZED\""), "{output:?}");
+    assert!(output.stdout.starts_with("5\n64\n{\"errors\":[{\"code\":\"UNAUTHORIZED\""), "{output:?}");
 }
 
 #[test]

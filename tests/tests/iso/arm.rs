@@ -5,7 +5,7 @@ use std::fs;
 use bootstrap::bundle::{Arch, Manifest};
 use cks_tests::world::{LARGE, World};
 
-use crate::{Desk, extract, references, told};
+use crate::{Desk, PLAIN, extract, publish_plain, references, told};
 
 const KUBELET: &str = "dl.k8s.io/release/v1.33.1/bin/linux/arm64/kubelet";
 /// Where `e_machine` lies in an ELF file.
@@ -56,4 +56,11 @@ fn a_release_of_the_wrong_architecture_is_refused() {
     world.upstream.put_with_digest(KUBELET, right.to_vec());
     fs::remove_file(desk.path("cks-iso.lock")).ok();
     desk.iso();
+
+    // An image that is there for another architecture only.
+    publish_plain(&world);
+    desk.want(PLAIN);
+    let output = desk.lock().output().unwrap();
+    assert!(output.code == 65 && told(&output, "REGISTRY_LACKS_IMAGE"), "{output:?}");
+    assert!(output.stderr.contains(PLAIN) && output.stderr.contains("linux/amd64"), "{output:?}");
 }

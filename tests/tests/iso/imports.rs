@@ -15,11 +15,13 @@ use cks_tests::vr::Vr;
 use cks_tests::world::{FLOW, KUBERNETES_IMAGES, LARGE, World};
 use tempfile::TempDir;
 
-use crate::{Desk, extract, references};
+use crate::{Desk, PLAIN, extract, publish_plain, references};
 
 /// An ISO, and its content as a directory.
 fn made(world: &World) -> (Desk, PathBuf, PathBuf) {
     let desk = Desk::new(world, &world.registry.url(), &[]);
+    publish_plain(world);
+    desk.want(PLAIN);
     let (iso, disc) = (desk.iso(), desk.user.place.with_file_name("disc"));
     extract(&iso, &disc);
     (desk, iso, disc)
@@ -29,7 +31,7 @@ fn made(world: &World) -> (Desk, PathBuf, PathBuf) {
 fn three_containerds_and_every_stock_role_take_it() {
     let world = World::new(false).unwrap();
     let (_desk, iso, disc) = made(&world);
-    let references = references(&world);
+    let references: Vec<String> = references(&world).into_iter().chain([PLAIN.to_owned()]).collect();
     let versions = [None, Some("1.7"), Some("2.3")];
     for version in versions {
         let programs = version.map_or_else(|| programs::containerd(None), programs::containerd_built).unwrap();

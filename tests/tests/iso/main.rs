@@ -10,9 +10,11 @@ mod kills;
 mod registries;
 mod whole;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use cks_tests::bare::Bare;
+use cks_tests::images::{self, Format};
 use cks_tests::process::{Command, Output};
 use cks_tests::world::{
     CSI_IMAGES, DASHBOARD, FLOW, HEADLAMP, KUBERNETES_IMAGES, NETWORK_IMAGES, PROXY, VERSION, World,
@@ -20,6 +22,9 @@ use cks_tests::world::{
 
 /// The profiles of an ISO with everything.
 const PROFILES: [&str; 5] = ["calico", "dashboard", "headlamp", "csi", "etcd"];
+
+/// An image of one architecture.
+const PLAIN: &str = "registry.example.org/team/busybox:1.35.0";
 
 /// A user with a spec and the machine's configuration.
 struct Desk {
@@ -36,6 +41,12 @@ impl Desk {
         let args = ["init", "--kubernetes", VERSION, "-o", "spec.toml"].into_iter().chain(profiles);
         desk.user.cks_iso(&args.chain(init.iter().copied()).collect::<Vec<_>>()).ok().unwrap();
         desk
+    }
+
+    /// Adds an image to the spec.
+    fn want(&self, reference: &str) {
+        let spec = fs::read_to_string(self.path("spec.toml")).unwrap();
+        self.user.put("spec.toml", &format!("{spec}\n[[images]]\nreference = \"{reference}\"\n")).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,6 +100,13 @@ fn references(world: &World) -> Vec<String> {
     let mut all: Vec<String> = tags.map(|reference| (*reference).to_owned()).chain(by_digest).collect();
     all.sort();
     all
+}
+
+/// Puts an image into the registry that is of this machine's architecture alone, by Docker's media types.
+fn publish_plain(world: &World) {
+    let work = cks_tests::scratch("archive").unwrap();
+    let archive = images::busybox(PLAIN).unwrap().archive(Format::DockerSave, work.path()).unwrap();
+    world.registry.fill_from_archive(&archive, PLAIN).unwrap();
 }
 
 /// An ISO's content as a directory, by another reader than ours.

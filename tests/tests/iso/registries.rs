@@ -79,8 +79,7 @@ fn each_fault_of_a_registry_has_its_code() {
 
     // What there never was, and what is no registry at all.
     let spec = fs::read_to_string(desk.path("spec.toml")).unwrap();
-    let more = "\n[[images]]\nreference = \"registry.k8s.io/no-such:1\"\n";
-    desk.user.put("spec.toml", &(spec.clone() + more)).unwrap();
+    desk.want("registry.k8s.io/no-such:1");
     fails(&desk, 65, "REGISTRY_LACKS_IMAGE", "an image that is not there");
     desk.user.put("spec.toml", &spec).unwrap();
     let config = fs::read_to_string(desk.path("config.toml")).unwrap();

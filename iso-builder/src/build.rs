@@ -33,6 +33,8 @@ pub struct Options {
     pub access: Access,
     /// The time that dates everything, in seconds since 1970, instead of the spec's; a lock's goes before it.
     pub epoch: Option<u64>,
+    /// Where the lock is.
+    pub lock: PathBuf,
     /// The program that renders charts.
     pub helm: PathBuf,
     /// Where progress is shown.
@@ -114,7 +116,7 @@ fn check_output(project: &Project, options: &Options) -> Result<(), Failure> {
     }
     let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     let written: Vec<_> = [output, &hidden(output)].into_iter().filter_map(|path| identity(path)).collect();
-    let mut read = vec![project.path.clone(), project.lock_path()];
+    let mut read = vec![project.path.clone(), options.lock.clone()];
     for part in &project.recipe.parts {
         read.extend(files_of(project, &part.from));
     }

@@ -88,8 +88,16 @@ impl Progress {
         let whole = bars.add(ProgressBar::new(0));
         style(&whole, "{prefix:>12} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}");
         whole.set_prefix(doing);
-        let group =
-            Group { progress: self, bars, whole, doing, items, done: AtomicUsize::new(0), began: Instant::now() };
+        let group = Group {
+            progress: self,
+            bars,
+            whole,
+            doing,
+            items,
+            done: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            began: Instant::now(),
+        };
         group.count();
         group
     }
@@ -110,6 +118,8 @@ pub struct Group {
     doing: &'static str,
     items: usize,
     done: AtomicUsize,
+    /// Items that needed work.
+    begun: AtomicUsize,
     began: Instant,
 }
 
@@ -117,6 +127,7 @@ impl Group {
     /// Begins the item `name`, of `total` bytes where that is known.
     #[must_use]
     pub fn item(&self, name: &str, total: Option<u64>) -> Bar {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let name = plain(name);
         let bar = self.bars.insert_before(&self.whole, ProgressBar::new(total.unwrap_or(0)));
         style(&bar, "{prefix:>32} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec}");
@@ -148,9 +159,16 @@ impl Group {
         let bytes = self.whole.position();
         self.whole.finish_and_clear();
         let seconds = self.began.elapsed().as_secs_f64();
-        if matches!(self.progress, Progress::Bars | Progress::Lines) {
-            let items = self.items;
-            eprintln!("{:>12} {items} items, {} in {seconds:.1} s", self.doing, HumanBytes(bytes));
+        let begun = self.begun.load(Ordering::Relaxed);
+        // Where each item has its line, one line is enough for one item.
+        let least = match self.progress {
+            Progress::Bars => 1,
+            Progress::Lines => 2,
+            Progress::Json | Progress::Silent => return,
+        };
+        if begun >= least {
+            let items = if begun == 1 { "item" } else { "items" };
+            eprintln!("{:>12} {begun} {items}, {} in {seconds:.1} s", self.doing, HumanBytes(bytes));
         }
     }
 }

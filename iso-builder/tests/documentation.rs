@@ -1,6 +1,9 @@
 //! What `docs/iso-format.md` says is so.
 
+use std::path::Path;
+
 use bootstrap::bundle::Manifest;
+use iso_builder::access::Access;
 use iso_builder::opened::Opened;
 use iso_builder::profile;
 use iso_builder::recipe::Recipe;
@@ -31,6 +34,13 @@ fn the_example_with_a_lock_is_a_spec_and_its_profile_one() {
     for (name, _) in profile::BUILT_IN {
         assert!(PAGE.contains(&format!("`{name}`")), "{name}");
     }
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let (_, rest) = PAGE.split_once("```toml config\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    Access::parse(example, Path::new("")).unwrap();
 }
 
 #[test]

@@ -312,6 +312,17 @@ fn mirrors_stand_in_and_offline_asks_nobody() {
 }
 
 #[test]
+fn a_proxy_is_asked_for_all_that_it_is_for() {
+    let proxy = Server::scripted(|request, _| Reply::new("200 OK", request.path.clone()));
+    let config = format!("[http]\nproxy = \"{}\"\nno-proxy = \"127.0.0.1\"\n", proxy.url(""));
+    let access = Access::parse(&config, Path::new("")).unwrap();
+    let url = "http://files.invalid/sums";
+    assert_eq!(text(&url.parse().unwrap(), 100, &access).unwrap(), url);
+    let direct = Server::start(&[("/sums", "200 OK", b"direct".to_vec())]);
+    assert_eq!(text(&direct.url("/sums").parse().unwrap(), 100, &access).unwrap(), "direct");
+}
+
+#[test]
 fn small_texts_are_texts_and_small() {
     let server = Server::scripted(|request, number| match request.path.as_str() {
         "/sums" if number == 0 => Reply::new("200 OK", "abc def\n").cut(3, End::Close),

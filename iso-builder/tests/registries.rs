@@ -92,14 +92,14 @@ fn both_platforms_come_whole_and_once() {
     // All is there: nobody is asked, with a digest not even for the manifest.
     let before = server.asked();
     let offline = access.offline();
-    pull(&[one.clone()], &offline, &bed.cache, Progress::Silent).unwrap();
+    pull(std::slice::from_ref(&one), &offline, &bed.cache, Progress::Silent).unwrap();
     let with_digest = format!("{reference}@{index}");
     let again = bed.resolve(&with_digest, Arch::Arm64, &offline).unwrap();
     assert_eq!((again.reference, again.manifest), (with_digest, other.manifest));
     let failure = bed.resolve(&reference, Arch::Amd64, &offline).unwrap_err();
     assert!(failure.code == Code::NotCached && failure.what.contains(&reference), "{failure}");
     fs::remove_file(bed.cache.path(one.layers[1].digest)).unwrap();
-    let failure = pull(&[one.clone()], &offline, &bed.cache, Progress::Silent).unwrap_err();
+    let failure = pull(std::slice::from_ref(&one), &offline, &bed.cache, Progress::Silent).unwrap_err();
     assert!(failure.code == Code::NotCached && failure.what.contains(&one.layers[1].digest.to_string()), "{failure}");
     assert_eq!(server.asked(), before);
 }
@@ -196,7 +196,7 @@ fn each_fault_of_a_registry_has_its_code() {
     wrong.manifest("schema1", &json!({ "schemaVersion": 1, "fsLayers": [] }));
     let faulty = |part: &str, reply: Reply| {
         let mut content = registry();
-        // For good: the fault is there as often as it is asked for.
+        // The first time that it is asked for.
         content.faults.insert(part.to_owned(), reply);
         content
     };

@@ -51,7 +51,9 @@ pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
     let project = Project::read(&args.spec, args.name.clone())?;
     let epoch = args.source_date_epoch.map_or_else(epoch_of_environment, |epoch| Ok(Some(epoch)))?;
     let (cache, access, progress) = (args.reach.cache(), args.reach.access()?, args.reach.progress(args.json));
-    let options = Options { output: args.output.clone(), cache, access, epoch, helm: args.helm.clone(), progress };
+    let lock = args.lock.clone().unwrap_or_else(|| project.lock_path());
+    let (output, helm) = (args.output.clone(), args.helm.clone());
+    let options = Options { output, cache, access, epoch, lock, helm, progress };
     let lock = lock_of(&project, &args, &options)?;
     let built = build::build(&project, lock.as_ref(), &options)?;
     for warning in built.warnings.iter().filter(|_| !args.json) {
@@ -64,16 +66,16 @@ pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
 /// The lock that the build keeps to: the one that is there, or a renewed one; none for a spec that tells
 /// every byte itself.
 fn lock_of(project: &Project, args: &BuildArgs, options: &Options) -> Result<Option<Lock>, Failure> {
-    let path = args.lock.clone().unwrap_or_else(|| project.lock_path());
+    let path = &options.lock;
     let is_asked_for = args.locked || args.lock.is_some();
     let needed = project.recipe.needs_lock();
-    let found = match project::read_lock(&path) {
+    let found = match project::read_lock(path) {
         // Beside a spec that needs none, it may be another spec's.
         Err(_) if !needed && !is_asked_for => return Ok(None),
         found => found?,
     };
     if args.locked || options.access.is_offline() && (needed || is_asked_for) {
-        project.check_lock(found.as_ref(), &path)?;
+        project.check_lock(found.as_ref(), path)?;
         if let (Some(lock), Some(told)) = (&found, args.source_date_epoch.filter(|_| args.locked)) {
             check_epoch(lock, told)?;
         }
@@ -86,9 +88,9 @@ fn lock_of(project: &Project, args: &BuildArgs, options: &Options) -> Result<Opt
         _ => {
             let Options { access, cache, progress, helm, .. } = options;
             let means = Means { access, cache, progress: *progress, helm };
-            let (lock, lines) = lock::renew(project, &path, options.epoch, &Update::Changed, &means)?;
+            let (lock, lines) = lock::renew(project, path, options.epoch, &Update::Changed, &means)?;
             if !args.json {
-                eprint!("{}", lock::told_changes(&path, &lines));
+                eprint!("{}", lock::told_changes(path, &lines));
             }
             Ok(Some(lock))
         }

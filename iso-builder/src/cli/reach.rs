@@ -95,9 +95,11 @@ fn proxies() -> Proxies {
         let value = names.iter().find_map(|name| set(name))?;
         Some(value.to_string_lossy().into_owned())
     };
+    // Often a SOCKS proxy, meant for other programs.
+    let all = || first(&["all_proxy", "ALL_PROXY"]).filter(|proxy| proxy.starts_with("http"));
     Proxies {
-        http: first(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
-        https: first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+        http: first(&["http_proxy", "HTTP_PROXY"]).or_else(all),
+        https: first(&["https_proxy", "HTTPS_PROXY"]).or_else(all),
         no_proxy: first(&["no_proxy", "NO_PROXY"]),
     }
 }

@@ -112,17 +112,24 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate>, Failure> {
     if certificates.is_empty() { Err(none()) } else { Ok(certificates) }
 }
 
-/// Follows a bounded number of redirects, and none from https to http: that would be for all to see and
-/// to change. Credentials are dropped by the client where host, port or scheme change.
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let encrypted = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if encrypted && attempt.url().scheme() != "https" {
-        return attempt.error("it redirects from https to http");
+    match check_redirect(attempt.previous(), attempt.url()) {
+        Ok(()) => attempt.follow(),
+        Err(why) => attempt.error(why),
     }
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("it redirects too often");
+}
+
+/// Accepts a bounded number of redirects, and none from https to http: that would be for all to see and
+/// to change. Credentials are dropped by the client where host, port or scheme change.
+fn check_redirect(previous: &[Url], next: &Url) -> Result<(), &'static str> {
+    let encrypted = previous.iter().any(|url| url.scheme() == "https");
+    if encrypted && next.scheme() != "https" {
+        return Err("it redirects from https to http");
     }
-    attempt.follow()
+    if previous.len() > MAX_REDIRECTS {
+        return Err("it redirects too often");
+    }
+    Ok(())
 }
 
 /// `url` as it is shown, without user name and password; with the mirror that stands in for it.
@@ -218,4 +225,25 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| failed("Starting", Path::new("the network runtime"), e))?;
     Ok(runtime.block_on(future))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_stay_encrypted_and_end() {
+        let urls = |texts: &[&str]| texts.iter().map(|text| Url::parse(text).unwrap()).collect::<Vec<_>>();
+        for (previous, next, ok) in [
+            (urls(&["http://a/"]), "http://b/", true),
+            (urls(&["http://a/"]), "https://b/", true),
+            (urls(&["https://a/"]), "https://b/", true),
+            (urls(&["https://a/"]), "http://a/", false),
+            (urls(&["http://a/", "https://a/"]), "http://a/", false),
+            (urls(&["https://a/"; 10]), "https://b/", true),
+            (urls(&["https://a/"; 11]), "https://b/", false),
+        ] {
+            assert_eq!(check_redirect(&previous, &Url::parse(next).unwrap()).is_ok(), ok, "{previous:?} {next}");
+        }
+    }
 }

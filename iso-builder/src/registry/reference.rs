@@ -29,6 +29,10 @@ impl Name {
         let digest = parsed.digest().map(str::parse).transpose();
         let digest = digest.map_err(|_| refuse("has a digest that is not sha256".to_owned()))?;
         let (host, path) = (parsed.registry().to_owned(), parsed.repository().to_owned());
+        // A first part in capitals is a host to Docker, and a directory of docker.io to the parser.
+        if !whole.starts_with(&format!("{host}/{path}")) {
+            return Err(refuse("has no host name before its first slash".to_owned()));
+        }
         Ok(Self { whole, host, path, tag: parsed.tag().map(str::to_owned), digest })
     }
 

@@ -102,3 +102,28 @@ fn a_user_without_rights_builds_what_verifies_and_again_offline() {
     );
     assert!(!alone.place.join("again.iso").exists());
 }
+
+#[test]
+fn two_at_once_share_a_cache_and_no_byte_comes_twice() {
+    let world = World::new(false).unwrap();
+    let desk = Desk::new(&world, &world.registry.url(), &[]);
+    desk.lock().ok().unwrap();
+    fs::rename(desk.path("cache"), desk.path("other")).unwrap();
+    let (filled, _) = (world.registry.requests().unwrap().len(), world.upstream.take_requests());
+    let logs = ["one", "two"].map(|name| desk.user.place.with_file_name(format!("{name}.log")));
+    let mut builds = [("one.iso", &logs[0]), ("two.iso", &logs[1])].map(|(iso, log)| {
+        let args = ["build", "spec.toml", "--locked", "-o", iso, "--config", "config.toml", "--cache", "cache"];
+        desk.user.cks_iso(&args).start(log).unwrap()
+    });
+    for (build, log) in builds.iter_mut().zip(&logs) {
+        assert_eq!(build.wait().unwrap(), 0, "{}", fs::read_to_string(log).unwrap());
+    }
+    assert_eq!(digest_of(&desk.path("one.iso")).unwrap(), digest_of(&desk.path("two.iso")).unwrap());
+    let files = world.upstream.requests().into_iter().map(|request| request.path);
+    let blobs = world.registry.requests().unwrap().split_off(filled).into_iter().map(|request| request.path);
+    let mut brought: Vec<String> = files.chain(blobs.filter(|path| path.contains("/blobs/"))).collect();
+    let all = brought.len();
+    brought.sort();
+    brought.dedup();
+    assert_eq!(brought.len(), all, "{brought:#?}");
+}

@@ -64,8 +64,8 @@ impl Relay {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Breaks the next connections that bring so many bytes, one for each of `cuts`: the first that
-    /// gets to the last one's length, then the next.
+    /// Breaks connections, one for each of `cuts`, the last of these first: each breaks the next connection that
+    /// brings as many bytes as it tells.
     pub fn cut(&self, cuts: &[Break]) {
         cuts.clone_into(&mut self.shared.cuts.lock().unwrap_or_else(PoisonError::into_inner));
     }

@@ -6,7 +6,9 @@ use std::fs;
 use bootstrap::bundle::{Arch, Manifest};
 use cks_tests::bare::Bare;
 use cks_tests::process::Command;
+use cks_tests::registry::Request;
 use cks_tests::tree::digest_of;
+use cks_tests::web;
 use cks_tests::world::{FLOW, PROXY, World};
 
 use crate::{Desk, extract, references};
@@ -15,9 +17,8 @@ use crate::{Desk, extract, references};
 fn a_user_without_rights_builds_what_verifies_and_again_offline() {
     let world = World::new(true).unwrap();
     let desk = Desk::new(&world, &world.registry.url(), &[]);
-    let filled = world.registry.requests().unwrap().len();
-    let tokens = world.registry.tokens.as_ref().unwrap();
-    let asked_before = tokens.requests().len();
+    let tokens_before = world.registry.tokens.as_ref().unwrap().requests().len();
+    let before = (world.registry.requests().unwrap().len(), tokens_before);
     desk.lock().ok().unwrap();
     let (locking, locked) = (world.upstream.take_requests(), world.registry.requests().unwrap().len());
     desk.build().ok().unwrap();
@@ -28,29 +29,34 @@ fn a_user_without_rights_builds_what_verifies_and_again_offline() {
         let own = file == "spec.toml" || file == "cks-iso.lock" || file == "config.toml";
         assert!(own || file.starts_with("out.iso"), "{file}");
     }
+    let tokens = world.registry.tokens.as_ref().unwrap().requests().split_off(before.1);
+    // Nobody has a password here; one token serves a repository, once for the lock and once for the build.
+    assert!(tokens.iter().all(|request| request.authorization.is_none()), "{tokens:?}");
+    assert!(tokens.len() <= 2 * world.layout.images().len(), "{}", tokens.len());
+    let requests = world.registry.requests().unwrap();
+    sites_gave_what_was_needed(&world, &locking);
+    registry_gave_what_was_needed(&world, &requests[before.0..locked], &requests[locked..]);
+    everything_is_on_it(&world, &desk);
+    the_same_without_network(&world, &desk);
+}
 
-    // Each file once, with its checksum, and nothing else; nothing of the other architecture. What came when
-    // the lock was made is not asked for again.
+/// Each file once, with its checksum, and nothing else; nothing of the other architecture. What came when the
+/// lock was made is not asked for again.
+fn sites_gave_what_was_needed(world: &World, locking: &[web::Request]) {
     let asked = |path: &str| locking.iter().filter(|request| request.method == "GET" && request.path == path).count();
     let wanted: BTreeSet<String> = world.upstream.paths().into_iter().filter(|path| !path.contains("arm64")).collect();
     assert_eq!(locking.iter().map(|request| request.path.clone()).collect::<BTreeSet<_>>(), wanted);
     assert_eq!(wanted.iter().filter(|path| asked(path) != 1).collect::<Vec<_>>(), [""; 0]);
-    let building: Vec<_> = world.upstream.requests();
-    assert_eq!(building, [], "the build asks no web site");
-    let requests = world.registry.requests().unwrap();
-    for (at, request) in requests.iter().enumerate().skip(filled) {
-        assert!(matches!(request.method.as_str(), "GET" | "HEAD"), "{request:?}");
-        // A lock names digests: what tags mean by now is nothing to a build.
-        assert!(
-            at < locked || !request.path.contains("/manifests/") || request.path.contains("sha256:"),
-            "{request:?}"
-        );
-    }
-    // Nobody has a password here; one token serves a repository, once for the lock and once for the build.
-    let asked_for = tokens.requests().split_off(asked_before);
-    assert!(asked_for.iter().all(|request| request.authorization.is_none()), "{asked_for:?}");
-    assert!(asked_for.len() <= 2 * world.layout.images().len(), "{}", asked_for.len());
-    let pulled = |path: &str| requests[filled..].iter().filter(|r| r.status == 200 && r.path.ends_with(path)).count();
+    assert_eq!(world.upstream.requests(), [], "the build asks no web site");
+}
+
+/// Each blob of the one architecture once, and the build names digests: what tags mean by now is nothing to it.
+fn registry_gave_what_was_needed(world: &World, locking: &[Request], building: &[Request]) {
+    let all = || locking.iter().chain(building);
+    assert!(all().all(|request| matches!(request.method.as_str(), "GET" | "HEAD")));
+    let tags = |request: &&Request| request.path.contains("/manifests/") && !request.path.contains("sha256:");
+    assert_eq!(building.iter().find(tags), None);
+    let pulled = |path: &str| all().filter(|request| request.status == 200 && request.path.ends_with(path)).count();
     for image in world.layout.images().values() {
         for (arch, blobs) in &image.blobs {
             let times = if *arch == Arch::Amd64 { 1 } else { 0 };
@@ -59,12 +65,14 @@ fn a_user_without_rights_builds_what_verifies_and_again_offline() {
             }
         }
     }
+}
 
-    // What is on it: every image under the name that nodes look it up by, both dashboards, no forced pull.
+/// Every image under the names that nodes look it up by, both dashboards, no forced pull.
+fn everything_is_on_it(world: &World, desk: &Desk) {
     let disc = desk.user.place.with_file_name("disc");
     extract(&desk.path("out.iso"), &disc);
     let manifest = Manifest::parse(&fs::read(disc.join("cks-bundle.json")).unwrap()).unwrap();
-    assert_eq!(manifest.images.iter().map(|image| image.reference.clone()).collect::<Vec<_>>(), references(&world));
+    assert_eq!(manifest.images.iter().map(|image| image.reference.clone()).collect::<Vec<_>>(), references(world));
     for name in ["network.yaml", "dashboard.yaml", "headlamp.yaml", "manifest.yaml", "snapshot-crds.yaml"] {
         let text = fs::read_to_string(disc.join(name)).unwrap();
         assert!(!text.contains("Always"), "{name}: {text}");
@@ -75,8 +83,10 @@ fn a_user_without_rights_builds_what_verifies_and_again_offline() {
     let index = world.digest_of(PROXY).unwrap();
     assert!(manifest.images.iter().any(|image| image.reference.ends_with(&format!("@{index}"))));
     assert!(!manifest.images.iter().any(|image| image.reference == FLOW), "a tag that nobody names");
+}
 
-    // Another directory, another day, no network at all.
+/// In another directory, on another day.
+fn the_same_without_network(world: &World, desk: &Desk) {
     let alone = Bare::new(None).unwrap();
     for name in ["spec.toml", "cks-iso.lock", "cache"] {
         Command::new("cp")

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use bootstrap::digest::Digest;
 use cks_tests::images::noise;
 use cks_tests::netns::ADDRESS;
 use cks_tests::process::Command;
@@ -28,6 +29,18 @@ fn killed(desk: &Desk, command: &Command, after: Duration) -> bool {
     }
     running.kill().unwrap();
     false
+}
+
+/// Beside the spec there is nothing but what is whole, and parts that nobody takes for it.
+fn nothing_half_done(desk: &Desk, lock: &[u8], iso: Digest, what: &str) {
+    for file in desk.files().iter().filter(|file| !matches!(file.as_str(), "config.toml" | "spec.toml")) {
+        match file.as_str() {
+            "cks-iso.lock" => assert!(fs::read(desk.path(file)).unwrap() == lock, "{what}"),
+            "out.iso" => assert_eq!(digest_of(&desk.path(file)).unwrap(), iso, "{what}"),
+            file if file.starts_with("out.iso.") => {}
+            file => assert!(file.starts_with('.') && file.ends_with(".partial"), "{what}: {file}"),
+        }
+    }
 }
 
 #[test]
@@ -68,14 +81,7 @@ fn a_kill_at_any_moment_loses_nothing_and_leaves_nothing() {
         (kills[at], runs) = (kills[at] + u32::from(!done), runs + 1);
         let what = format!("{kills:?} kills of lock and build, the last after {after:?}");
         println!("{what}: {}", if done { "had ended" } else { "killed" });
-        for file in desk.files().iter().filter(|file| !matches!(file.as_str(), "config.toml" | "spec.toml")) {
-            match file.as_str() {
-                "cks-iso.lock" => assert!(fs::read(desk.path(file)).unwrap() == lock, "{what}"),
-                "out.iso" => assert_eq!(digest_of(&desk.path(file)).unwrap(), iso, "{what}"),
-                file if file.starts_with("out.iso.") => {}
-                file => assert!(file.starts_with('.') && file.ends_with(".partial"), "{what}: {file}"),
-            }
-        }
+        nothing_half_done(&desk, &lock, iso, &what);
         if done {
             fs::remove_file(desk.path(["cks-iso.lock", "out.iso"][at])).unwrap();
             // With all of it in the cache it is faster.

@@ -56,6 +56,11 @@ kubernetes:
 vr-bed content +command:
     @{{ bed }} vr "$@"
 
+# Run CMD where a registry and the sites of Kubernetes 1.33.1 are all there is; sets CKS_ISO_CONFIG
+[group('try'), no-cd, no-exit-message]
+world-bed +command:
+    @{{ bed }} world "$@"
+
 # Run CMD beside a private containerd: containerd-bed [--version V] CMD…; sets CONTAINERD_ADDRESS
 [group('try'), no-cd, no-exit-message]
 containerd-bed +command:

@@ -57,7 +57,21 @@ fn mutated(value: &Value) -> Vec<(String, Value)> {
 }
 
 /// Fields that may be absent.
-const OPTIONAL: [&str; 6] = ["-kubernetes", "-sandbox_image", "-components", "-images", "-blobs", "-warnings"];
+const OPTIONAL: [&str; 13] = [
+    "-kubernetes",
+    "-sandbox_image",
+    "-node",
+    "-sysctl",
+    "-net/ipv4/ip_forward",
+    "-kubeadm_arguments",
+    "-components",
+    "-images",
+    "-blobs",
+    "-warnings",
+    "-file",
+    "-line",
+    "-signatures",
+];
 
 fn check(validator: &Validator, value: &Value) {
     let wrong: Vec<String> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
@@ -91,7 +105,7 @@ fn real_manifests_and_outputs_hold_to_the_schemas() {
     fs::remove_file(bed.path("by-xorriso/cks-bundle.json")).unwrap();
     run(bed.dir(), "genisoimage", &["-quiet", "-V", "CDROM", "-J", "-R", "-o", "stock.iso", "by-xorriso"]);
     check(&validator(INSPECT), &json(&bed, &["inspect", "stock.iso", "--json"]));
-    let small = "name = \"n\"\narch = \"arm64\"\n[manifests]\n\"network.yaml\" = { file = \"calico.yaml\" }\n";
+    let small = "name = \"n\"\narch = \"arm64\"\nkubeadm-arguments = [\"--v=5\"]\n[sysctl]\n\"net/ipv4/ip_forward\" = \"1\"\n[manifests]\n\"network.yaml\" = { file = \"calico.yaml\" }\n";
     bed.write("spec.toml", small);
     bed.build();
     check(&validator(BUNDLE), &json(&bed, &["inspect", "out.iso", "--json"])["manifest"]);

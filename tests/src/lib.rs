@@ -7,18 +7,27 @@
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
 //! | [`throttle`] | that network, slow |
 //! | [`containerd`] | a private containerd |
+//! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
+//! | [`upstream`] | the web sites that releases come from |
+//! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
+//! | [`published`] | images as registries hold them, for several architectures |
+//! | [`world`] | the two, filled with a release of Kubernetes |
+//! | [`bare`] | a user without rights in that network |
 //! | [`images`] | image archives, as `docker save` and `ctr image export` write them |
 //! | [`tarball`] | tars without clock, owner or order of the machine that made them |
 //! | [`components`] | the content of a CKS ISO, taken from packages of the distribution |
 //! | [`spec`] | the builder's spec for that content |
 //! | [`small`] | the content of a small CKS ISO, for tests that install often |
 //! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
+//! | [`stock`] | a node that CloudStack's own scripts install |
 //! | [`disk`] | a small filesystem on a loop device |
 //! | [`gate`] | a web server that stops in the middle of a file |
 //! | [`programs`] | where this workspace's programs and the pinned tools lie |
 //! | [`unit`] | the command line of a systemd unit, run without systemd |
 //! | [`tree`] | a directory tree as one digest and as a listing to compare |
 
+pub mod authority;
+pub mod bare;
 pub mod components;
 pub mod containerd;
 pub mod disk;
@@ -29,13 +38,21 @@ pub mod netns;
 pub mod node;
 pub mod process;
 pub mod programs;
+pub mod published;
+pub mod registry;
+pub mod relay;
 pub mod small;
 pub mod spec;
+pub mod stock;
 pub mod tarball;
 pub mod throttle;
+pub mod tokens;
 pub mod tree;
 pub mod unit;
+pub mod upstream;
 pub mod vr;
+pub mod web;
+pub mod world;
 
 use std::path::Path;
 

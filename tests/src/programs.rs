@@ -54,13 +54,38 @@ pub fn containerd(version: Option<&str>) -> Result<PathBuf> {
     }
 }
 
+/// As [`containerd`], of a pinned version that has been built already: compiling one takes minutes, which a
+/// test shall not hide in its time.
+///
+/// # Errors
+/// When it hasn't been built: says how.
+pub fn containerd_built(version: &str) -> Result<PathBuf> {
+    let pins = workspace().join("tests/tools/versions");
+    let pins = std::fs::read_to_string(&pins).with_context(|| format!("Reading {}", pins.display()))?;
+    let pinned = |line: &str| {
+        let (name, full) = line.split_once('=')?;
+        (name.starts_with("CONTAINERD") && full.starts_with(&format!("v{version}."))).then(|| full.to_owned())
+    };
+    let full = pins.lines().find_map(pinned).with_context(|| format!("tests/tools/versions has no {version}"))?;
+    let found = cached(&format!("containerd-{full}"))?;
+    ensure!(
+        found.is_dir(),
+        "containerd {full} is not built: run tests/tools/build containerd {version}, or ./dev test"
+    );
+    Ok(found)
+}
+
+fn cached(name: &str) -> Result<PathBuf> {
+    let cache = Command::new("sh").args(["-c", "echo ${XDG_CACHE_HOME:-$HOME/.cache}/cks-node/tools"]).ok()?;
+    Ok(Path::new(cache.trim()).join(name))
+}
+
 /// The directory of a pinned tool of the version `major` (`v1`), where one has been built already.
 ///
 /// # Errors
 /// When the cache can't be found.
 pub fn built_before(name: &str, major: &str) -> Result<Option<PathBuf>> {
-    let cache = Command::new("sh").args(["-c", "echo ${XDG_CACHE_HOME:-$HOME/.cache}/cks-node/tools"]).ok()?;
-    let entries = std::fs::read_dir(cache.trim()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = std::fs::read_dir(cached("")?).into_iter().flatten().flatten().map(|entry| entry.path());
     let prefix = format!("{name}-{major}.");
     let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
     Ok(entries.filter(fits).max())

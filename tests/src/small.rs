@@ -74,7 +74,7 @@ pub fn components(directory: &Path, arch: Arch) -> Result<Components> {
 }
 
 /// `pause` with `name` behind it, so that no two programs are the same, and the machine of `arch`.
-fn program_for(pause: &Image, arch: Arch, name: &str) -> Result<Vec<u8>> {
+pub(crate) fn program_for(pause: &Image, arch: Arch, name: &str) -> Result<Vec<u8>> {
     let layer = pause.layers.first().context("pause has no layer")?;
     let mut archive = tar::Archive::new(layer.as_slice());
     let mut entry = archive.entries()?.next().context("pause has an empty layer")??;

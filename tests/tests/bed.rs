@@ -31,6 +31,15 @@ fn the_beds_nest_both_ways_and_give_the_commands_exit_code() {
 }
 
 #[test]
+fn a_world_is_reached_as_its_configuration_says() {
+    let script = "grep -c '^mirror = \"https://10.1.1.1:5000/' $CKS_ISO_CONFIG
+        curl -sf http://10.1.1.1:8080/dl.k8s.io/release/v1.33.1/bin/linux/amd64/kubelet.sha256 | wc -c
+        curl -s --cacert $(sed -n 's/^ca = //p' $CKS_ISO_CONFIG | head -n 1 | tr -d '\"') https://10.1.1.1:5000/v2/";
+    let output = Command::new(BED).args(["world", "sh", "-c", script]).output().unwrap();
+    assert!(output.stdout.starts_with("5\n64\n{\"errors\":[{\"code\":\"UNAUTHORIZED\""), "{output:?}");
+}
+
+#[test]
 fn a_bed_that_cannot_be_made_says_so() {
     let output = Command::new(BED).args(["vr", "/nowhere", "true"]).output().unwrap();
     assert_eq!(output.code, 125);

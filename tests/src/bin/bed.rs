@@ -1,4 +1,4 @@
-//! Runs a command inside a bed: `bed vr …`, `bed containerd …`. Beds nest.
+//! Runs a command inside a bed: `bed vr …`, `bed containerd …`, `bed world …`. Beds nest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use cks_tests::containerd::Containerd;
 use cks_tests::process::Command;
 use cks_tests::programs;
 use cks_tests::vr::Vr;
+use cks_tests::world::World;
 use clap::{Parser, Subcommand};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -22,7 +23,8 @@ use signal_hook::flag;
 #[command(after_help = "Examples:
   bed vr k8s.iso -- sh -c 'wget -qO- $VR_URL'
   bed containerd --version 1.7 -- sh -c 'ctr -n k8s.io images list'
-  bed vr k8s.iso -- bed containerd -- bash")]
+  bed vr k8s.iso -- bed containerd -- bash
+  bed world -- sh -c 'cks-iso init --kubernetes 1.33.1 -o a.toml && cks-iso lock a.toml'")]
 struct Cli {
     #[command(subcommand)]
     bed: Bed,
@@ -34,6 +36,13 @@ enum Bed {
     Vr {
         /// What /cks-iso/ holds: a directory, or an .iso file
         content: PathBuf,
+        /// The command, run in that network namespace
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// A registry with TLS and tokens and the sites of Kubernetes 1.33.1, all content tiny, in a private network
+    /// namespace; sets CKS_ISO_CONFIG
+    World {
         /// The command, run in that network namespace
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -68,6 +77,12 @@ fn run(bed: Bed) -> Result<i32> {
         Bed::Vr { content, command } => {
             let vr = Vr::start(&content)?;
             vr.netns.enter(typed(&command).env("VR_URL", &vr.url)).attached(&stop)
+        }
+        Bed::World { command } => {
+            let (world, place) = (World::new(true)?, cks_tests::scratch("config")?);
+            let config = place.path().join("config.toml");
+            std::fs::write(&config, world.config(&world.registry.url())).context("Writing a configuration")?;
+            world.netns.enter(typed(&command).env("CKS_ISO_CONFIG", &config)).attached(&stop)
         }
         Bed::Containerd { version, command } => {
             let containerd = Containerd::start(&programs::containerd(version.as_deref())?, None)?;

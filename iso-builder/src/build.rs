@@ -10,8 +10,9 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
+use crate::behind::Behind;
 use crate::bundle::{self, Inputs, named};
-use crate::content::{Content, Source};
+use crate::content::{Content, Source, failed};
 use crate::fetch;
 use crate::iso::{Image, Labels};
 use crate::partial::{Partial, directory_of, hidden};
@@ -76,7 +77,9 @@ pub fn build(spec: &Spec, options: &Options) -> Result<Built, Failure> {
     let manifest_sha256 = files.first().map(|file| file.digest).unwrap_or_else(|| Digest::of(b""));
     let image = Image::plan(&files, Labels { epoch, manifest: manifest_sha256 })?;
     let bar = options.progress.start("Writing", image.size());
-    let written = image.write(partial.file(), &bar)?;
+    let mut behind = Behind::of(partial.file());
+    let written = image.write(&mut behind, &bar)?;
+    behind.finish().map_err(|e| failed("Writing", &options.output, e))?;
     partial.finish()?;
     bar.finish();
     let Manifest { name, images, .. } = manifest;

@@ -5,16 +5,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bootstrap::digest::{Digest, Hasher};
+use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
+use flate2::Crc;
 use nix::fcntl::OFlag;
 
+use crate::lane::{Chunks, Lane};
 use crate::progress::Bar;
-
-/// Bytes read at once.
-const CHUNK: usize = 256 << 10;
 
 /// An open file that segments lie in.
 #[derive(Debug)]
@@ -99,6 +98,8 @@ pub struct Content {
     /// Where each segment begins.
     starts: Vec<u64>,
     length: u64,
+    /// The CRC-32 that the digest pass found.
+    seen: Arc<OnceLock<u32>>,
 }
 
 impl Content {
@@ -132,6 +133,7 @@ impl Content {
         if segment.length() > 0 {
             self.starts.push(self.length);
             self.length += segment.length();
+            self.seen = Arc::default();
             self.segments.push(segment);
         }
     }
@@ -213,28 +215,32 @@ impl Content {
     /// # Errors
     /// `DIGEST_MISMATCH` names the file of the wrong range; `IO` a file that can't be read.
     pub fn digest(&self, bar: &Bar) -> Result<Digest, Failure> {
-        let mut hasher = Hasher::default();
-        let mut buf = vec![0; CHUNK];
+        let (mut lane, mut crc, mut chunks) = (Lane::start(self.length), Crc::new(), Chunks::default());
         for segment in &self.segments {
             let Segment::Range { source, digest, .. } = segment else {
                 if let Segment::Inline(bytes) = segment {
-                    hasher.update(bytes);
+                    lane.update(&Arc::new(bytes.to_vec()));
+                    crc.update(bytes);
                     bar.add(bytes.len() as u64);
                 }
                 continue;
             };
-            let mut own = digest.map(|_| Hasher::default());
+            let mut own = digest.map(|_| Lane::start(segment.length()));
             let mut at = 0;
             while at < segment.length() {
+                let mut buf = chunks.take();
                 let count = segment.read_at(at, &mut buf).map_err(|e| failed("Reading", &source.path, e))?;
-                hasher.update(&buf[..count]);
+                buf.truncate(count);
+                let chunk = chunks.share(buf);
+                lane.update(&chunk);
                 if let Some(own) = &mut own {
-                    own.update(&buf[..count]);
+                    own.update(&chunk);
                 }
+                crc.update(&chunk);
                 bar.add(count as u64);
                 at += count as u64;
             }
-            match (own.map(Hasher::finish), digest) {
+            match (own.map(Lane::finish), digest) {
                 (Some(found), Some(want)) if found != *want => {
                     let what = format!("{}: the blob {want} has the digest {found}", source.path.display());
                     return Err(Failure::new(Code::DigestMismatch, what)
@@ -243,7 +249,15 @@ impl Content {
                 _ => {}
             }
         }
-        Ok(hasher.finish())
+        // Of two passes over the same content the first one counts.
+        self.seen.get_or_init(|| crc.sum());
+        Ok(lane.finish())
+    }
+
+    /// The CRC-32 that [`Content::digest`] found, once that has run.
+    #[must_use]
+    pub fn checksum(&self) -> Option<u32> {
+        self.seen.get().copied()
     }
 
     /// The file that the first range lies in, for messages.

@@ -5,6 +5,7 @@
 //! | [`spec`] | what goes on the ISO: the TOML text → [`spec::Spec`] |
 //! | [`fetch`] | downloads into the cache, by digest |
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
+//! | [`lane`], [`behind`] | hashing and syncing in threads, beside the reading and the writing |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
 //! | [`images`] | image archives merged into one, each blob once |
 //! | [`bundle`] | the stock layout and its manifest |
@@ -14,6 +15,7 @@
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
 
+pub mod behind;
 pub mod build;
 pub mod bundle;
 pub mod cli;
@@ -23,6 +25,7 @@ pub mod fetch;
 pub mod images;
 pub mod inspect;
 pub mod iso;
+pub mod lane;
 pub mod opened;
 pub mod partial;
 pub mod progress;

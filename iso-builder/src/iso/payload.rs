@@ -1,10 +1,12 @@
 //! The contents as a read-only filesystem with numbered files: the library takes lazy content from a
-//! filesystem only. Every file is hashed as it is read, so that an input which changed since the
-//! manifest was made stops the build.
+//! filesystem only. Every file is checked as it is read, so that an input which changed since the manifest
+//! was made stops the build. The CRC-32 of the digest pass is enough for that: it tells changes that happen,
+//! and what someone forged on purpose has a digest that is not the manifest's, so that nobody takes it.
 
 use std::io;
 
 use bootstrap::digest::{Digest, Hasher};
+use flate2::Crc;
 use hadris_fs::sync::FileSystem;
 use hadris_fs::{
     Capabilities, CaseRule, Charset, DirCursor, DirEntry, Error, ErrorKind, FileType, FsResult, FsStats, Metadata,
@@ -27,9 +29,37 @@ pub(super) struct Payload {
 struct Numbered {
     content: Content,
     digest: Digest,
-    hasher: Hasher,
+    check: Check,
     /// The byte that is read next.
     next: u64,
+}
+
+/// What is made of a file as it is read.
+enum Check {
+    Crc(u32, Crc),
+    /// For content that no digest pass has gone over: the few bytes that this program made itself.
+    Digest(Hasher),
+}
+
+impl Check {
+    fn of(content: &Content) -> Self {
+        content.checksum().map_or_else(|| Self::Digest(Hasher::default()), |sum| Self::Crc(sum, Crc::new()))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Crc(_, crc) => crc.update(bytes),
+            Self::Digest(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// Whether it was the content that has `digest`.
+    fn fits(self, digest: Digest) -> bool {
+        match self {
+            Self::Crc(sum, crc) => crc.sum() == sum,
+            Self::Digest(hasher) => hasher.finish() == digest,
+        }
+    }
 }
 
 /// The name of file number `index`.
@@ -39,7 +69,7 @@ pub(super) fn name(index: usize) -> String {
 
 impl Payload {
     pub(super) fn new(contents: Vec<(Content, Digest)>) -> Self {
-        let number = |(content, digest)| Numbered { content, digest, hasher: Hasher::default(), next: 0 };
+        let number = |(content, digest)| Numbered { check: Check::of(&content), content, digest, next: 0 };
         Self { files: contents.into_iter().map(number).collect() }
     }
 
@@ -59,11 +89,11 @@ impl Numbered {
         if offset != self.next {
             return Err(io::Error::other("the content is read out of order"));
         }
-        self.hasher.update(&buf[..count]);
+        self.check.update(&buf[..count]);
         self.next += count as u64;
         if self.next == self.content.length() {
             self.next = 0;
-            if std::mem::take(&mut self.hasher).finish() != self.digest {
+            if !std::mem::replace(&mut self.check, Check::of(&self.content)).fits(self.digest) {
                 let what = format!("{} changed while it was packed", self.content.origin().display());
                 return Err(io::Error::other(what));
             }

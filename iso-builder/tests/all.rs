@@ -6,6 +6,8 @@ mod fixture;
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod corpora;
+#[cfg(test)]
 mod documentation;
 #[cfg(test)]
 mod downloads;
@@ -15,3 +17,8 @@ mod iso9660;
 mod refusals;
 #[cfg(test)]
 mod verifying;
+
+#[cfg(test)]
+#[path = "../../fuzz/src/properties.rs"]
+#[expect(unreachable_pub, reason = "the fuzz targets are other crates")]
+mod properties;

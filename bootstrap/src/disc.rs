@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use hadris_fs::sync::FileSystem;
-use hadris_fs::{DirCursor, FileType, MountOptions, NodeId};
+use hadris_fs::{CivilDate, CivilTime, DateTime, DirCursor, FileType, MountOptions, NodeId};
 use hadris_iso::sync::IsoFs;
 use hadris_iso::{Detail, Namespace};
 
@@ -121,6 +121,27 @@ pub fn volume_id<R: Read + Seek>(reader: R) -> Result<String, Failure> {
 /// As [`volume_id`].
 pub fn application_id<R: Read + Seek>(reader: R) -> Result<String, Failure> {
     primary_text(reader, 574..702)
+}
+
+/// When the volume was made, in seconds since 1970, as the primary volume descriptor tells (ECMA-119
+/// §8.4.26.1); `cks-iso` dates every file so, too.
+///
+/// # Errors
+/// As [`volume_id`]; `SOURCE_INVALID` also when the descriptor tells no time.
+pub fn created<R: Read + Seek>(mut reader: R) -> Result<u64, Failure> {
+    let sector = descriptor(&mut reader, 0)?;
+    let text = String::from_utf8_lossy(&sector[813..829]);
+    let number = |range: Range<usize>| text.get(range).and_then(|digits| digits.parse::<u16>().ok());
+    let small = |from: usize| number(from..from + 2).and_then(|number| u8::try_from(number).ok());
+    let time = || {
+        let date = CivilDate::new(i32::from(number(0..4)?), small(4)?, small(6)?).ok()?;
+        let time = CivilTime::new(small(8)?, small(10)?, small(12)?).ok()?;
+        // Quarters of an hour from Greenwich.
+        let offset = i16::from(sector[829].cast_signed()) * 15;
+        let seconds = DateTime::from_civil(date, time, Some(offset)).ok()?.unix_seconds();
+        u64::try_from(seconds).ok()
+    };
+    time().ok_or_else(|| invalid("the volume descriptor tells no time"))
 }
 
 /// The volume identifier of the Joliet descriptor, which `blkid` prefers; none without Joliet.

@@ -10,15 +10,16 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
-use crate::behind::Behind;
 use crate::bundle::{self, Inputs, named};
-use crate::content::{Content, Source, failed};
+use crate::content::{Content, Source};
 use crate::fetch;
 use crate::iso::{Image, Labels};
+use crate::keys::SecretKey;
 use crate::partial::{Partial, directory_of, hidden};
 use crate::progress::{Bar, Progress};
 use crate::spec::{DEFAULT_EPOCH, Origin, Spec, Tarball, in_spec, invalid};
-use crate::tarball;
+use crate::sums::Release;
+use crate::{sign, tarball};
 
 /// Where a build reads and writes.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Options {
     pub cache: PathBuf,
     /// The time that dates everything, in seconds since 1970, instead of the spec's.
     pub epoch: Option<u64>,
+    /// Who signs the ISO.
+    pub sign: Option<Arc<SecretKey>>,
     /// Where progress is shown.
     pub progress: Progress,
 }
@@ -72,16 +75,18 @@ pub fn build(spec: &Spec, options: &Options) -> Result<Built, Failure> {
     check_output(spec, options)?;
     let partial = Partial::begin(&options.output)?;
     let inputs = open_inputs(spec, options, epoch)?;
-    let (manifest, files) = bundle::assemble(spec, &inputs, epoch, options.progress)?;
+    let (manifest, mut files) = bundle::assemble(spec, &inputs, epoch, options.progress)?;
     bundle::check_layout(&files)?;
     let manifest_sha256 = files.first().map(|file| file.digest).unwrap_or_else(|| Digest::of(b""));
+    let key = options.sign.as_deref();
+    if let Some(key) = key {
+        let signature = sign::signature_file(manifest.to_json()?.as_bytes(), key, epoch)?;
+        files.insert(1, signature);
+    }
     let image = Image::plan(&files, Labels { epoch, manifest: manifest_sha256 })?;
-    let bar = options.progress.start("Writing", image.size());
-    let mut behind = Behind::of(partial.file());
-    let written = image.write(&mut behind, &bar)?;
-    behind.finish().map_err(|e| failed("Writing", &options.output, e))?;
-    partial.finish()?;
-    bar.finish();
+    let output = &options.output;
+    let release = Release { output, manifest: &manifest, manifest_digest: manifest_sha256, epoch, key };
+    let written = release.write(&image, partial, options.progress)?;
     let Manifest { name, images, .. } = manifest;
     let Options { output: path, .. } = options.clone();
     let (size, sha256) = (written.size, written.sha256);

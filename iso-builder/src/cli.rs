@@ -1,9 +1,14 @@
 //! The command line of `cks-iso`.
 
+mod keygen;
+mod sbom;
+mod sign;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::text::plain;
@@ -18,6 +23,7 @@ use crate::opened::Opened;
 use crate::progress::Progress;
 use crate::report;
 use crate::spec::{self, Spec};
+use crate::verify::signature::{Signature, Trust};
 use crate::verify::{self, Finding};
 
 /// The exit code for a refused ISO (sysexits.h, `EX_DATAERR`).
@@ -61,6 +67,11 @@ enum Command {
         /// [env: SOURCE_DATE_EPOCH].
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
         source_date_epoch: Option<u64>,
+        /// Sign the ISO with this secret key.
+        #[arg(long, value_name = "KEY")]
+        sign: Option<PathBuf>,
+        #[command(flatten)]
+        password: keygen::PasswordOptions,
         /// Print the result as JSON, and no progress.
         #[arg(long)]
         json: bool,
@@ -82,14 +93,24 @@ enum Command {
     /// Prints one finding per line, with the rule's id; ends with 0 when there is none, else with 65.
     #[command(after_help = "Examples:\n  \
         cks-iso verify v1.33.1-calico-x86_64.iso\n  \
+        cks-iso verify out.iso --key release.pub --key second.pub\n  \
         cks-iso verify out.iso --json | jq -r '.findings[].rule'")]
     Verify {
         /// An ISO, or a device with a disc.
         iso: PathBuf,
+        /// A public key; one of those given must have signed. May be given several times.
+        #[arg(long = "key", value_name = "PUB")]
+        keys: Vec<PathBuf>,
+        /// Find an ISO that nobody signed, even without --key.
+        #[arg(long)]
+        require_signature: bool,
         /// Print the findings as JSON, and no progress.
         #[arg(long)]
         json: bool,
     },
+    Keygen(keygen::Keygen),
+    Sign(sign::Sign),
+    Sbom(sbom::Sbom),
     /// Print the completions for a shell.
     #[command(hide = true)]
     Completions {
@@ -118,10 +139,11 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Build { spec, output, name, cache, source_date_epoch, json } => {
+        Command::Build { spec, output, name, cache, source_date_epoch, sign, password, json } => {
+            let sign = sign.map(|key| password.open(&key)).transpose()?.map(Arc::new);
             let cache = cache.unwrap_or_else(default_cache);
             let epoch = source_date_epoch.map_or_else(epoch_of_environment, |epoch| Ok(Some(epoch)))?;
-            let options = Options { output, spec, cache, epoch, progress: Progress::choose(json) };
+            let options = Options { output, spec, cache, epoch, sign, progress: Progress::choose(json) };
             let built = build::build(&read_spec(&options.spec, name)?, &options)?;
             for warning in built.warnings.iter().filter(|_| !json) {
                 eprintln!("warning: {}", plain(warning));
@@ -134,7 +156,12 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             let printed = if json { report::print_json(&inspection) } else { report::print(&inspection.to_string()) };
             printed.map_err(unprinted)?;
         }
-        Command::Verify { iso, json } => return verify(&iso, json),
+        Command::Verify { iso, keys, require_signature, json } => {
+            return verify(&iso, &Trust::read(&keys, require_signature)?, json);
+        }
+        Command::Keygen(keygen) => keygen.run()?,
+        Command::Sign(sign) => sign.run()?,
+        Command::Sbom(sbom) => sbom.run()?,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "cks-iso", &mut text);
@@ -179,22 +206,40 @@ fn summary(built: &Built) -> String {
     )
 }
 
-fn verify(path: &Path, json: bool) -> Result<ExitCode, Failure> {
-    let findings = verify::verify(&Opened::open(path)?, Progress::choose(json))?;
+fn verify(path: &Path, trust: &Trust, json: bool) -> Result<ExitCode, Failure> {
+    let (iso, progress) = (Opened::open(path)?, Progress::choose(json));
+    let (signatures, mut findings) = trust.check_iso(&iso)?;
+    findings.extend(verify::verify(&iso, progress)?);
+    findings.extend(trust.check_beside(path, progress)?);
     let printed = if json {
-        report::print_json(&serde_json::json!({ "path": path, "clean": findings.is_empty(), "findings": findings }))
+        report::print_json(&serde_json::json!({
+            "path": path, "clean": findings.is_empty(), "signatures": signatures, "findings": findings,
+        }))
     } else {
         let lines: String = findings.iter().map(line).collect();
         let path = plain(&path.to_string_lossy());
         let end = match findings.len() {
-            0 => format!("{path}: clean\n"),
-            1 => format!("{path}: 1 finding\n"),
-            count => format!("{path}: {count} findings\n"),
+            0 => "clean".to_owned(),
+            1 => "1 finding".to_owned(),
+            count => format!("{count} findings"),
         };
-        report::print(&(lines + &end))
+        report::print(&format!("{lines}{path}: {end}{}\n", signed(&signatures)))
     };
     printed.map_err(unprinted)?;
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+/// What is to be said of the signatures: `, signed by …`.
+fn signed(signatures: &[Signature]) -> String {
+    let ids = |proven| -> Vec<&str> {
+        signatures.iter().filter(|found| found.proven == proven).map(|found| found.key.as_str()).collect()
+    };
+    let (proven, claimed) = (ids(true).join(", "), ids(false).join(", "));
+    match (proven.is_empty(), claimed.is_empty()) {
+        (true, true) => String::new(),
+        (false, _) => format!(", signed by {proven}"),
+        (true, false) => format!(", says it is signed by {claimed}; nothing proves it without --key"),
+    }
 }
 
 fn line(finding: &Finding) -> String {

@@ -11,6 +11,7 @@
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
+//! | [`keys`], [`sign`], [`sums`], [`sbom`] | who vouches for an ISO, and what stands beside it |
 //! | [`opened`] | an ISO opened for reading |
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`] | what a person sees |
@@ -25,12 +26,16 @@ pub mod fetch;
 pub mod images;
 pub mod inspect;
 pub mod iso;
+pub mod keys;
 pub mod lane;
 pub mod opened;
 pub mod partial;
 pub mod progress;
 pub mod report;
+pub mod sbom;
+pub mod sign;
 pub mod spec;
+pub mod sums;
 pub mod tarball;
 pub mod text;
 pub mod verify;

@@ -1,9 +1,11 @@
 //! Proves an ISO: every byte that its manifest tells, and every rule of the stock layout.
 
 mod content;
+pub mod signature;
 
 use bootstrap::bundle::{MANIFEST_PATH, Manifest, VOLUME_ID};
 use bootstrap::failure::Failure;
+use bootstrap::signature::SIGNATURE_PATH;
 use serde::Serialize;
 
 use crate::bundle::broken_rules;
@@ -22,11 +24,13 @@ pub struct Finding {
 }
 
 /// The rules with their remedies, in the order of `docs/iso-format.md`.
-pub const RULES: [(&str, &str); 20] = [
+pub const RULES: [(&str, &str); 23] = [
     ("volume-id", "build the ISO with cks-iso, or with genisoimage -V CDROM: nodes look for that label"),
     ("volume-size", "replace the ISO by the original: bytes were appended to it"),
     ("manifest", "build the ISO with cks-iso build; a stock ISO has no manifest to verify against"),
     ("manifest-digest", "replace the ISO: its manifest is not the one that was built"),
+    ("signature-missing", "sign the ISO with cks-iso sign, or get the signed one from who built it"),
+    ("signature", "do not use this ISO before it is known who signed it; name that key with --key to trust it"),
     ("entry-missing", REPLACE),
     ("entry-size", REPLACE),
     ("entry-digest", REPLACE),
@@ -43,6 +47,7 @@ pub const RULES: [(&str, &str); 20] = [
     ("top-level-first", "rebuild the ISO with cks-iso: the virtual router's wget needs a file before all directories"),
     ("one-match", "keep one file per glob: nodes hand all matches to one tar command"),
     ("name-length", "shorten the name: Joliet cuts it"),
+    ("checksum-file", "copy the ISO again together with the files beside it; if they still differ, ask who built it"),
 ];
 
 const REPLACE: &str = "replace the ISO by the original: it was damaged or changed after the build";
@@ -113,7 +118,7 @@ fn unreadable(iso: &Opened) -> Vec<Finding> {
 }
 
 fn unlisted(iso: &Opened, manifest: &Manifest) -> Vec<Finding> {
-    let listed = |path: &str| path == MANIFEST_PATH || manifest.entry(path).is_some();
+    let listed = |path: &str| path == MANIFEST_PATH || path == SIGNATURE_PATH || manifest.entry(path).is_some();
     let files = iso.disc.files.iter().map(|file| &file.path).filter(|path| !listed(path));
     let unlisted = files.map(|path| format!("{path} stands in no entry of the manifest"));
     let others = iso.disc.others.iter().map(|path| match path.strip_suffix('/') {

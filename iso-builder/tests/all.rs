@@ -16,6 +16,10 @@ mod iso9660;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod schemas;
+#[cfg(test)]
+mod signing;
+#[cfg(test)]
 mod verifying;
 
 #[cfg(test)]

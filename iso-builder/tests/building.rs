@@ -189,7 +189,7 @@ fn a_killed_build_leaves_nothing_that_stays() {
         let ended = crate::fixture::try_run(bed.dir(), "timeout", &killed).status.success();
         let (there, hidden) = (bed.path("out.iso").exists(), bed.hidden());
         assert!(there || !ended, "the build said it was done");
-        assert!(hidden.is_empty() || hidden == [".out.iso.partial"], "{hidden:?}");
+        assert!(hidden.iter().all(|name| name.starts_with(".out.iso") && name.ends_with(".partial")), "{hidden:?}");
         if there {
             assert!(bed.cks_iso(&["verify", "out.iso"]).status.success());
             fs::remove_file(bed.path("out.iso")).unwrap();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Blob, Image, Kind, MANIFEST_PATH, Manifest, Place, layout};
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
+use crate::signature::SIGNATURE_PATH;
 
 /// The files of a bundle have fewer bytes in all than this; a real one has a few GiB.
 const MAX_BYTES: u64 = 8 << 40;
@@ -37,6 +38,9 @@ impl Manifest {
             let members = entry.members.iter().map(|member| &member.path);
             for path in [&entry.path].into_iter().chain(members) {
                 layout::check_path(path).map_err(|reason| invalid(format!("path {path:?} {reason}")))?;
+            }
+            if [MANIFEST_PATH, SIGNATURE_PATH].contains(&entry.path.as_str()) {
+                return Err(invalid(format!("path {:?} can be no entry: it holds or signs the entries", entry.path)));
             }
             if !seen.insert(entry.path.as_str()) {
                 return Err(invalid(format!("path {:?} stands twice", entry.path)));

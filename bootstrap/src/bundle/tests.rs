@@ -29,6 +29,8 @@ fn manifests_that_do_not_hold_are_refused_with_the_reason() {
         (manifest(&format!("{tarball}{sha}}}"), ""), "has no list of members"),
         (manifest(&entry("../a", &sha), ""), "leads out"),
         (manifest(&entry("a\\u001b[31m", &sha), ""), "no file name here may have"),
+        (manifest(&entry("cks-bundle.json", &sha), ""), "can be no entry"),
+        (manifest(&entry("cks-bundle.json.minisig", &sha), ""), "can be no entry"),
         (manifest(&format!("{whole},{whole}"), ""), "stands twice"),
         (manifest(&whole.replace(":10,", ":9999999999999999999,"), ""), "more than 8 TiB"),
         (manifest(&whole, r#","sandbox_image":"x:1""#), "is no image of the bundle"),

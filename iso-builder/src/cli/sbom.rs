@@ -1,0 +1,34 @@
+//! `cks-iso sbom`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use bootstrap::failure::Failure;
+use clap::Args;
+
+use crate::content::failed;
+use crate::partial::Partial;
+use crate::{report, sbom};
+
+/// Write the bill of materials of an ISO: SPDX 2.3, as JSON.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    cks-iso sbom out.iso -o out.iso.spdx.json\n  \
+    cks-iso sbom /mnt/cks-iso | jq -r '.packages[].name'")]
+pub(super) struct Sbom {
+    /// An ISO, a device with a disc, or a directory with its content.
+    source: PathBuf,
+    /// The file to be written [default: standard output].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Sbom {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let bill = sbom::of(&self.source)?;
+        let Some(output) = self.output else { return report::print(&bill).map_err(super::unprinted) };
+        let partial = Partial::begin(&output)?;
+        partial.file().write_all(bill.as_bytes()).map_err(|e| failed("Writing", &output, e))?;
+        partial.finish()
+    }
+}

@@ -7,6 +7,7 @@
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
 //! | [`lane`], [`behind`] | hashing and syncing in threads, beside the reading and the writing |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
+//! | [`manifests`] | the images that Kubernetes manifests name, by a real parser |
 //! | [`images`] | image archives merged into one, each blob once |
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
@@ -28,6 +29,7 @@ pub mod inspect;
 pub mod iso;
 pub mod keys;
 pub mod lane;
+pub mod manifests;
 pub mod opened;
 pub mod partial;
 pub mod progress;

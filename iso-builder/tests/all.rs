@@ -14,6 +14,8 @@ mod downloads;
 #[cfg(test)]
 mod iso9660;
 #[cfg(test)]
+mod manifests;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod schemas;

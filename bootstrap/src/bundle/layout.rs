@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::reference::is_domain_place;
 use super::{Arch, Kind, Role};
 
 /// What the file at `path` is for.
@@ -78,14 +79,14 @@ pub fn sandbox_image<'a>(references: impl IntoIterator<Item = &'a str>) -> Optio
 /// A reference as Docker normalises it: `busybox` → `docker.io/library/busybox:latest`.
 #[must_use]
 pub fn normalise_reference(reference: &str) -> String {
-    let (first, rest) = match reference.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
-        Some(_) => ("docker.io", reference.to_owned()),
-        None => ("docker.io", format!("library/{reference}")),
+    let (host, rest) = match reference.split_once('/') {
+        Some((first, rest)) if is_domain_place(first) => (first, rest),
+        _ => ("docker.io", reference),
     };
-    let host = if first == "index.docker.io" { "docker.io" } else { first };
-    let named = tag(&rest).is_some() || rest.contains('@');
-    format!("{host}/{rest}{}", if named { "" } else { ":latest" })
+    let host = if host == "index.docker.io" { "docker.io" } else { host };
+    let library = if host == "docker.io" && !rest.contains('/') { "library/" } else { "" };
+    let named = tag(rest).is_some() || rest.contains('@');
+    format!("{host}/{library}{rest}{}", if named { "" } else { ":latest" })
 }
 
 /// The architecture that the names of the stock layout tell: `cni-plugins-linux-arm64.tgz`. The etcd
@@ -208,6 +209,13 @@ mod tests {
             ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
             ("quay.io/a/b@sha256:00", "quay.io/a/b@sha256:00"),
             ("index.docker.io/library/a:1", "docker.io/library/a:1"),
+            ("docker.io/busybox", "docker.io/library/busybox:latest"),
+            ("index.docker.io/busybox:1", "docker.io/library/busybox:1"),
+            ("docker.io/calico/node", "docker.io/calico/node:latest"),
+            ("localhost/x", "localhost/x:latest"),
+            ("busybox@sha256:00", "docker.io/library/busybox@sha256:00"),
+            ("a/b:t@sha256:00", "docker.io/a/b:t@sha256:00"),
+            ("HOST/x:1", "HOST/x:1"),
         ] {
             assert_eq!(normalise_reference(given), want);
         }

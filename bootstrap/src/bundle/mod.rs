@@ -8,6 +8,7 @@ mod check;
 pub mod elf;
 pub mod layout;
 pub mod legacy;
+pub mod reference;
 
 use std::collections::BTreeSet;
 use std::fmt;

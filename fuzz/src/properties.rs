@@ -7,6 +7,8 @@ use bootstrap::archive;
 use bootstrap::bundle::{Manifest, Place, autoindex, layout};
 use bootstrap::disc;
 use bootstrap::failure::{Code, Failure};
+use bootstrap::signature::{self, PublicKey};
+use iso_builder::manifests;
 use iso_builder::spec::Spec;
 
 /// A target by its name, and how many mutations per input of its corpus the plain test tries: what a second
@@ -16,7 +18,9 @@ pub const TARGETS: &[(&str, fn(&[u8]), usize)] = &[
     ("autoindex", autoindex, 4000),
     ("disc", disc, 600),
     ("manifest", manifest, 1500),
+    ("signature", signature, 1500),
     ("spec", spec, 1500),
+    ("yaml_images", yaml_images, 300),
 ];
 
 /// `cks-bundle.json`: what is read is written and read again the same.
@@ -118,6 +122,39 @@ pub fn autoindex(data: &[u8]) {
         let page = format!("<a href=\"{}{end}\">", autoindex::percent_encode_path(&link.name));
         assert_eq!(autoindex::parse(&page), [link]);
     }
+}
+
+/// Signatures and public keys: no bytes are taken for a signature over a text that nobody signed.
+pub fn signature(data: &[u8]) {
+    const KEY: &str = include_str!("../../bootstrap/tests/data/minisign.pub");
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let claims = checked(signature::claims(text), &[Code::SignatureInvalid]);
+    assert!(claims.is_none_or(|claims| !claims.is_empty()), "a file without signatures is refused");
+    if let Some(keys) = checked(PublicKey::parse_all(text), &[Code::KeyInvalid]) {
+        assert!(!keys.is_empty() && keys.iter().all(|key| key.id().len() == 16));
+    }
+    let key = PublicKey::parse(KEY).expect("the key of the tests");
+    let signers = checked(signature::verify(&[key], b"nobody signed this", text), &[Code::SignatureInvalid]);
+    assert!(signers.is_none(), "{signers:?}");
+}
+
+/// Kubernetes manifests: with the pull policy written over they name the same images in the same places, and
+/// none is pulled always.
+pub fn yaml_images(data: &[u8]) {
+    const CODES: &[Code] = &[Code::ContentInvalid];
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let references = checked(manifests::images(text), CODES);
+    checked(manifests::objects(text), CODES);
+    let Some(written) = checked(manifests::if_not_present(text), CODES) else { return };
+    let again = manifests::if_not_present(&written).expect("what was written can be read");
+    assert_eq!(again, written, "there is nothing left to be changed");
+    let Some(references) = references else { return };
+    let now = manifests::images(&written).expect("what was written can be read");
+    assert!(!now.iter().any(|reference| reference.pulls_always()), "{now:?}");
+    let named = |all: Vec<manifests::Reference>| {
+        all.into_iter().map(|one| (one.image, one.object, one.path)).collect::<Vec<_>>()
+    };
+    assert_eq!(named(now), named(references));
 }
 
 /// The value, or nothing where it was refused with one of `codes`.

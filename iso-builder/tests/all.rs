@@ -16,6 +16,8 @@ mod iso9660;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod recipes;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod schemas;

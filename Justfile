@@ -35,6 +35,32 @@ lint:
 check-pure:
     tests/check-pure
 
+# Look for inputs that break a parser: fuzz TARGET [SECONDS]; fuzz/README.md
+[group('check')]
+fuzz target seconds="60": fuzz-setup
+    fuzz/run "{{ cache }}" {{ target }} {{ seconds }}
+
+# Each target of `fuzz` for some seconds, one after the other
+[group('check')]
+fuzz-short seconds="20": fuzz-setup
+    fuzz/run "{{ cache }}" all {{ seconds }}
+
+# Formatting and lints of the fuzz targets, which `lint` does not see
+[group('check')]
+fuzz-lint:
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+
+[private]
+fuzz-setup:
+    cargo install cargo-fuzz --quiet --debug --locked --version 0.13.2 --root '{{ cache }}/cargo-fuzz-0.13.2'
+
+# cks-iso against genisoimage and xorriso on the same tree: bench-iso [--size MB] [--rounds N]
+[group('check')]
+bench-iso *args:
+    cargo build --release --package iso-builder --package cks-tests
+    target/release/bench-iso "$@"
+
 # Licences, sources and banned crates; not part of `test`: cargo-deny takes 5 minutes to build
 [group('check')]
 deny:

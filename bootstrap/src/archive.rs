@@ -29,6 +29,9 @@ const MAX_IMAGES: usize = 4096;
 const MAX_LAYERS: usize = 512;
 /// JSON documents larger than this are refused: containerd's own limit for manifests is 4 MiB.
 const MAX_JSON: u64 = 4 << 20;
+/// Bytes of JSON read from one archive, at most: a list may name one large document a hundred thousand times.
+/// 4096 images with 32 KiB of documents each have as much.
+const MAX_JSON_IN_ALL: u64 = 128 << 20;
 
 /// The images of one archive, with places inside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,6 +118,8 @@ struct Tar<'a, R> {
     reader: R,
     path: &'a str,
     files: BTreeMap<String, (u64, u64)>,
+    /// Bytes of JSON read so far.
+    json: u64,
 }
 
 impl<'a, R: Read + Seek> Tar<'a, R> {
@@ -143,7 +148,7 @@ impl<'a, R: Read + Seek> Tar<'a, R> {
                 files.insert(name, place);
             }
         }
-        Ok(Self { reader: archive.into_inner().into_inner(), path, files })
+        Ok(Self { reader: archive.into_inner().into_inner(), path, files, json: 0 })
     }
 
     fn refuse(&self, why: &str) -> Failure {
@@ -159,6 +164,10 @@ impl<'a, R: Read + Seek> Tar<'a, R> {
         let (offset, size) = self.place(name)?;
         if size > MAX_JSON {
             return Err(self.refuse(&format!("has a {name} of {size} bytes")));
+        }
+        self.json += size;
+        if self.json > MAX_JSON_IN_ALL {
+            return Err(self.refuse("makes its reader read more than 128 MiB of JSON"));
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
         let read = self.reader.seek(SeekFrom::Start(offset)).and_then(|_| self.reader.read_exact(&mut bytes));

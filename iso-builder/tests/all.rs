@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod building;
 #[cfg(test)]
+mod corpora;
+#[cfg(test)]
 mod documentation;
 #[cfg(test)]
 mod downloads;
@@ -23,6 +25,8 @@ mod manifests;
 #[cfg(test)]
 mod proofs;
 #[cfg(test)]
+mod recipes;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod registries;
@@ -36,3 +40,8 @@ mod signing;
 mod stopping;
 #[cfg(test)]
 mod verifying;
+
+#[cfg(test)]
+#[path = "../../fuzz/src/properties.rs"]
+#[expect(unreachable_pub, reason = "the fuzz targets are other crates")]
+mod properties;

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -135,6 +136,23 @@ impl Command {
         Ok(output.stdout)
     }
 
+    /// Runs to the end and gives the exit code, and each line of the standard error with the time since the
+    /// start at which it came. Nobody reads the standard output.
+    ///
+    /// # Errors
+    /// When it can't be started, or its words can't be read.
+    pub fn timed_lines(&self) -> Result<(i32, Vec<(Duration, String)>)> {
+        let limit = format!("{}", self.limit.as_secs());
+        let bounded = self.clone().under("timeout", ["-k", "3", limit.as_str()]);
+        let started = Instant::now();
+        let child = bounded.std().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = child.with_context(|| format!("Running {self}"))?;
+        let errors = child.stderr.take().into_iter().flat_map(|errors| BufReader::new(errors).lines());
+        let lines: std::io::Result<Vec<_>> = errors.map(|line| Ok((started.elapsed(), line?))).collect();
+        let status = child.wait().with_context(|| format!("Waiting for {self}"))?;
+        Ok((code(status), lines.with_context(|| format!("Reading what {self} says"))?))
+    }
+
     /// Runs to the end on this program's own terminal, without a limit, and gives the exit code. Once
     /// `stop` is set it is asked to end (SIGTERM).
     ///
@@ -243,6 +261,14 @@ mod tests {
     fn a_refusal_tells_the_command_and_its_words() {
         let error = Command::new("sh").args(["-c", "echo why >&2; exit 3"]).ok().unwrap_err().to_string();
         assert!(error.starts_with("sh -c 'echo why >&2; exit 3': exit code 3") && error.contains("why\n"), "{error}");
+    }
+
+    #[test]
+    fn lines_come_with_their_time() {
+        let (code, lines) = Command::new("sh").args(["-c", "echo a >&2; echo b >&2; exit 4"]).timed_lines().unwrap();
+        let words: Vec<_> = lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!((code, words), (4, vec!["a", "b"]));
+        assert!(lines[0].0 <= lines[1].0 && lines[0].0 > Duration::ZERO);
     }
 
     #[test]

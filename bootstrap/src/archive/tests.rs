@@ -117,3 +117,16 @@ fn broken_archives_are_refused_with_the_reason() {
         assert!(failure.what.contains("docker/x.tar"));
     }
 }
+
+/// A list of a few KiB that names one document of a MiB again and again would take minutes.
+#[test]
+fn a_list_that_names_one_large_document_for_ever_is_refused() {
+    let layer = b"layer bytes";
+    let config = config_for(layer) + &" ".repeat(1 << 20);
+    let list = vec![r#"{"Config":"c.json","Layers":["layer.tar"]}"#; 1000].join(",");
+    let list = format!("[{list}]");
+    let tar = tar_of(&[("c.json", config.as_bytes()), ("layer.tar", layer), ("manifest.json", list.as_bytes())]);
+    let failure = read(tar, "docker/images.tar").unwrap_err();
+    assert_eq!(failure.code, Code::ImageInvalid);
+    assert!(failure.what.contains("128 MiB"), "{failure}");
+}

@@ -14,7 +14,7 @@ use crate::access::Access;
 use crate::bundle::{self, Assembled, Label};
 use crate::cache::Cache;
 use crate::inputs::{self, Sources};
-use crate::iso::{Image, Labels};
+use crate::iso::{Digests, Image, Labels};
 use crate::keys::SecretKey;
 use crate::lock::Lock;
 use crate::partial::{Partial, hidden};
@@ -99,7 +99,7 @@ pub fn build(project: &Project, lock: Option<&Lock>, options: &Options) -> Resul
         let signature = sign::signature_file(manifest.to_json()?.as_bytes(), key, epoch)?;
         files.insert(1, signature);
     }
-    let image = Image::plan(&files, Labels { epoch, manifest: manifest_sha256 })?;
+    let image = Image::plan(&files, Labels { epoch, manifest: manifest_sha256, digests: Digests::Computed })?;
     let output = &options.output;
     let release = Release { output, manifest: &manifest, manifest_digest: manifest_sha256, epoch, key };
     let written = release.write(&image, partial, options.progress)?;

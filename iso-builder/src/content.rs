@@ -7,14 +7,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bootstrap::digest::{Digest, Hasher};
+use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
 pub use self::source::{Source, Stamp};
+use crate::pass;
 use crate::progress::Bar;
-
-/// Bytes read at once.
-const CHUNK: usize = 256 << 10;
 
 /// A piece of a file.
 #[derive(Debug, Clone)]
@@ -192,37 +190,31 @@ impl Content {
     /// # Errors
     /// `DIGEST_MISMATCH` names the file of the wrong range; `IO` a file that can't be read.
     pub fn digest(&self, bar: &Bar) -> Result<Digest, Failure> {
-        let mut hasher = Hasher::default();
-        let mut buf = vec![0; CHUNK];
-        for segment in &self.segments {
-            let Segment::Range { source, digest, .. } = segment else {
-                if let Segment::Inline(bytes) = segment {
-                    hasher.update(bytes);
-                    bar.add(bytes.len() as u64);
-                }
-                continue;
-            };
-            let mut own = digest.map(|_| Hasher::default());
-            let mut at = 0;
-            while at < segment.length() {
-                let count = segment.read_at(at, &mut buf).map_err(|e| failed("Reading", source.path(), e))?;
-                hasher.update(&buf[..count]);
-                if let Some(own) = &mut own {
-                    own.update(&buf[..count]);
-                }
-                bar.add(count as u64);
-                at += count as u64;
-            }
-            match (own.map(Hasher::finish), digest) {
-                (Some(found), Some(want)) if found != *want => {
-                    let what = format!("{}: the blob {want} has the digest {found}", source.path().display());
-                    return Err(Failure::new(Code::DigestMismatch, what)
-                        .with_remedy("export or download the archive again: its content was damaged"));
-                }
-                _ => {}
+        let told = self.starts.iter().zip(&self.segments).filter_map(|(start, segment)| match segment {
+            Segment::Range { source, length, digest: Some(digest), .. } => Some((*start, *length, source, *digest)),
+            _ => None,
+        });
+        let told: Vec<_> = told.collect();
+        let ranges: Vec<_> = told.iter().map(|(start, length, ..)| (*start, *length)).collect();
+        let (whole, found) = pass::digests(self, &ranges, bar)?;
+        match told.iter().zip(found).find(|((.., want), found)| want != found) {
+            None => Ok(whole),
+            Some(((_, _, source, want), found)) => {
+                let what = format!("{}: the blob {want} has the digest {found}", source.path().display());
+                Err(Failure::new(Code::DigestMismatch, what)
+                    .with_remedy("export or download the archive again: its content was damaged"))
             }
         }
-        Ok(hasher.finish())
+    }
+
+    /// The file that byte `at` lies in, for messages; empty for bytes in memory.
+    #[must_use]
+    pub fn path_at(&self, at: u64) -> PathBuf {
+        let segment = self.starts.partition_point(|start| *start <= at).checked_sub(1);
+        match segment.and_then(|index| self.segments.get(index)) {
+            Some(Segment::Range { source, .. }) => source.path().to_owned(),
+            _ => PathBuf::new(),
+        }
     }
 
     /// The file that the first range lies in, for messages.

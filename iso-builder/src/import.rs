@@ -13,7 +13,7 @@ use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
 use crate::bundle::{self, File};
-use crate::iso::{Image, Labels};
+use crate::iso::{Digests, Image, Labels};
 use crate::opened::Opened;
 use crate::partial::{Partial, hidden};
 use crate::progress::Progress;
@@ -105,7 +105,7 @@ fn manifest_digest(files: &[File]) -> Digest {
 }
 
 fn write(files: &[File], partial: &Partial, options: &Options) -> Result<crate::iso::Written, Failure> {
-    let labels = Labels { epoch: options.epoch, manifest: manifest_digest(files) };
+    let labels = Labels { epoch: options.epoch, manifest: manifest_digest(files), digests: Digests::Computed };
     let image = Image::plan(files, labels).map_err(stock::at_fault)?;
     let bar = options.progress.start("Writing", image.size());
     let written = image.write(partial.file(), &bar)?;

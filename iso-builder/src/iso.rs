@@ -25,6 +25,17 @@ pub struct Labels {
     pub epoch: u64,
     /// The digest of `cks-bundle.json`: the application identifier, so that the manifest is checked too.
     pub manifest: Digest,
+    /// How the files' digests are known.
+    pub digests: Digests,
+}
+
+/// How the digests of files are known, and so what has to be done while they are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digests {
+    /// Computed from these open files: enough that they did not change since they were opened.
+    Computed,
+    /// Told by somebody: each file is hashed while it is packed.
+    Told,
 }
 
 /// A finished image.
@@ -51,7 +62,7 @@ impl Image {
     /// `SPEC_INVALID` names the path that ISO 9660 can't hold.
     pub fn plan(files: &[bundle::File], labels: Labels) -> Result<Self, Failure> {
         let contents = files.iter().map(|file| (file.content.clone(), file.digest)).collect();
-        let payload = read_tree(&Volume::new(Payload::new(contents)), "/").map_err(|e| refused(&e))?;
+        let payload = read_tree(&Volume::new(Payload::new(contents, labels.digests)), "/").map_err(|e| refused(&e))?;
         let mut tree = Tree::new();
         for (index, file) in files.iter().enumerate() {
             let node = payload.get(format!("/{}", payload::name(index)));

@@ -54,6 +54,7 @@ pub mod manifests;
 pub mod opened;
 pub mod packing;
 pub mod partial;
+mod pass;
 pub mod profile;
 pub mod progress;
 pub mod project;

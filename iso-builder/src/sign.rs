@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::bundle::{File, named};
 use crate::content::{Content, Source};
-use crate::iso::{Image, Labels};
+use crate::iso::{Digests, Image, Labels};
 use crate::keys::SecretKey;
 use crate::opened::Opened;
 use crate::partial::Partial;
@@ -94,7 +94,7 @@ pub fn sign(options: &Options, key: &SecretKey) -> Result<Signed, Failure> {
     let keys = signature::claims(&text_of(&signature.content)?)?.into_iter().map(|claim| claim.id).collect();
     files.insert(1, signature);
 
-    let image = Image::plan(&files, Labels { epoch, manifest: digest })?;
+    let image = Image::plan(&files, Labels { epoch, manifest: digest, digests: Digests::Told })?;
     let release = Release { output, manifest: &manifest, manifest_digest: digest, epoch, key: Some(key) };
     let written = release.write(&image, partial, options.progress).map_err(damaged)?;
     let (size, sha256) = (written.size, written.sha256);

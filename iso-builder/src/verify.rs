@@ -2,7 +2,6 @@
 //! on it what its Kubernetes manifests want. [`RULES`] says what is looked for.
 
 mod content;
-mod pass;
 mod rules;
 pub mod signature;
 mod stock;

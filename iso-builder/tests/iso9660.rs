@@ -9,7 +9,7 @@ use std::path::Path;
 use bootstrap::digest::Digest;
 use iso_builder::bundle;
 use iso_builder::content::{Content, Source};
-use iso_builder::iso::{Image, Labels};
+use iso_builder::iso::{Digests, Image, Labels};
 use iso_builder::opened::Opened;
 use iso_builder::progress::Bar;
 
@@ -48,7 +48,8 @@ fn filled(path: &str, size: usize) -> Vec<u8> {
 }
 
 fn write_iso(path: &Path, files: Vec<bundle::File>) {
-    let image = Image::plan(&files, Labels { epoch: 1_700_000_000, manifest: Digest::of(b"") }).unwrap();
+    let image = Image::plan(&files, Labels { epoch: 1_700_000_000, manifest: Digest::of(b""), digests: Digests::Told })
+        .unwrap();
     let out = File::create_new(path).unwrap();
     let written = image.write(Sparse(&out), &Bar::none()).unwrap();
     out.set_len(image.size()).unwrap();

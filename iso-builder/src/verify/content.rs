@@ -7,9 +7,10 @@ use bootstrap::bundle::{Arch, Blob, Entry, Image, Kind, Manifest, Member, Place,
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
-use super::{Finding, finding, pass};
+use super::{Finding, finding};
 use crate::content::Content;
 use crate::opened::Opened;
+use crate::pass;
 use crate::progress::Progress;
 use crate::{elf, tarball};
 
@@ -37,7 +38,7 @@ pub(super) fn entries(bundle: &Opened, manifest: &Manifest, progress: Progress) 
         }
         let blobs = blobs.get(path.as_str()).map_or(&[][..], Vec::as_slice);
         let ranges: Vec<_> = blobs.iter().map(|(blob, offset)| (*offset, blob.size)).collect();
-        let (found, parts) = pass::digests(content, path, &ranges, &bar)?;
+        let (found, parts) = pass::digests(content, &ranges, &bar)?;
         match entry.sha256 {
             Some(want) if want == found => {}
             Some(want) => {

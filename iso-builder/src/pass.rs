@@ -1,6 +1,5 @@
 //! One reading of a file that gives its digest and those of the blobs in it.
 
-use std::path::Path;
 use std::thread;
 
 use bootstrap::digest::{Digest, Hasher};
@@ -21,14 +20,9 @@ struct Part {
     hasher: Hasher,
 }
 
-/// The digest of `content`, called `path` in messages, and of each of `ranges` (first byte, length) in it,
+/// The digest of `content`, and of each of `ranges` (first byte, length) in it,
 /// in their order. What reaches beyond the end counts up to the end.
-pub(super) fn digests(
-    content: &Content,
-    path: &str,
-    ranges: &[(u64, u64)],
-    bar: &Bar,
-) -> Result<(Digest, Vec<Digest>), Failure> {
+pub(crate) fn digests(content: &Content, ranges: &[(u64, u64)], bar: &Bar) -> Result<(Digest, Vec<Digest>), Failure> {
     let part = |(number, (begin, length)): (usize, &(u64, u64))| Part {
         number,
         begin: *begin,
@@ -41,7 +35,7 @@ pub(super) fn digests(
     let (mut open, mut done): (Vec<Part>, Vec<Part>) = (Vec::new(), Vec::new());
     let (mut whole, mut at, mut buf) = (Hasher::default(), 0, vec![0; PIECE]);
     loop {
-        let count = fill(content, at, &mut buf).map_err(|e| failed("Reading", Path::new(path), e))?;
+        let count = fill(content, at, &mut buf).map_err(|e| failed("Reading", &content.path_at(at), e))?;
         let (piece, end) = (&buf[..count], at + count as u64);
         while let Some(next) = waiting.pop_if(|part| part.begin < end) {
             open.push(next);
@@ -97,9 +91,9 @@ mod tests {
             .map(|(begin, length)| Digest::of(&bytes[(*begin).min(all)..(begin + length).min(all)]))
             .collect();
         let ranges: Vec<_> = ranges.iter().map(|(begin, length)| (*begin as u64, *length as u64)).collect();
-        let (whole, found) = digests(&content, "x", &ranges, &Bar::none()).unwrap();
+        let (whole, found) = digests(&content, &ranges, &Bar::none()).unwrap();
         assert_eq!((whole, found), (Digest::of(&bytes), wanted));
-        let empty = digests(&Content::default(), "x", &[(0, 0)], &Bar::none()).unwrap();
+        let empty = digests(&Content::default(), &[(0, 0)], &Bar::none()).unwrap();
         assert_eq!(empty, (Digest::of(b""), vec![Digest::of(b"")]));
     }
 }

@@ -79,6 +79,13 @@ fn run(cli: &Cli) -> Result<()> {
         let command = Command::new(program).args(args).args(["-quiet", "-J", "-R", "-l", "-V", "CDROM", "-o"]);
         command.arg(path(iso)).arg(&packed)
     };
+    // What cks-iso has done when it ends: CloudStack wants the checksum of an ISO that it registers.
+    let with_sums = |program: &str, iso: &str| {
+        let script = "iso=$1; shift; \"$@\" -quiet -J -R -l -V CDROM -o \"$iso\" \"$tree\" || exit
+            sha256sum \"$iso\" & sha512sum \"$iso\"; wait";
+        let command = Command::new("sh").env("tree", &packed).args(["-c", script, "sh"]).arg(path(iso));
+        command.args(program.split(' '))
+    };
     let programs = [
         Program { name: "cks-iso build", command: build, output: ours, marker: Some("Hashing") },
         Program {
@@ -91,6 +98,12 @@ fn run(cli: &Cli) -> Result<()> {
             name: "xorriso -as mkisofs -J -R -l",
             command: rival("xorriso", &["-as", "mkisofs"], "xorriso.iso"),
             output: path("xorriso.iso"),
+            marker: None,
+        },
+        Program {
+            name: "genisoimage, then checksums",
+            command: with_sums("genisoimage", "genisoimage.iso"),
+            output: path("genisoimage.iso"),
             marker: None,
         },
     ];

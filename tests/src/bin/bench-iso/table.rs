@@ -10,8 +10,8 @@ const WALL: f64 = 1.10;
 const MEMORY_KIB: u64 = 64 << 10;
 const SIZE: f64 = 0.45;
 
-/// Prints everything; the first of `names` is ours. `stock` is the size of the stock ISO.
-pub(crate) fn print(names: &[&str; 3], measured: &[Vec<Measured>], tree: &Tree, stock: u64) {
+/// Prints everything; the first of `names` is ours, the last the rival that does what ours does. `stock` is the size of the stock ISO.
+pub(crate) fn print(names: &[&str; 4], measured: &[Vec<Measured>], tree: &Tree, stock: u64) {
     let seconds = |duration: Duration| format!("{:.2}", duration.as_secs_f64());
     println!("\n{:31} {:>8} {:>8} {:>8} {:>8} {:>9}", "MEDIANS", "WALL s", "+SYNC s", "CPU s", "PEAK MiB", "ISO MB");
     let row = |name: &str, wall: Duration, durable: Duration, cpu: Option<Duration>, memory: Option<u64>, size: u64| {
@@ -29,13 +29,15 @@ pub(crate) fn print(names: &[&str; 3], measured: &[Vec<Measured>], tree: &Tree, 
             row("  of it: writing, to the disk", writing, writing + end, None, None, size);
         }
     }
-    let [ours, rivals @ ..] = measured else { return };
+    let [ours, rivals @ .., whole_rival] = measured else { return };
     let faster = |of: fn(&[Measured]) -> Duration| rivals.iter().map(|runs| of(runs)).min().unwrap_or_default();
     let size = ours.first().map_or(0, |run| run.size);
     println!("\n{:62} {:>6}  {:>6}", "RATIOS", "", "GOAL");
     let ratio = |what: &str, value: f64, goal: f64| println!("{what:62} {value:>6.2}  {goal:>6.2}");
     let of = |ours: Duration, rival: Duration| ours.as_secs_f64() / rival.as_secs_f64();
     let writing = median(ours, |run| run.writing.unwrap_or_default());
+    let same = of(durable(ours), durable(whole_rival));
+    ratio("whole build / genisoimage, sha256sum and sha512sum side by side", same, WALL);
     ratio("whole build / faster rival, each until its ISO is on the disk", of(durable(ours), faster(durable)), WALL);
     ratio("writing / faster rival, each until its ISO is on the disk", of(writing, faster(durable)), WALL);
     ratio("whole build / faster rival as it ends (ISO in the page cache)", of(wall(ours), faster(wall)), WALL);

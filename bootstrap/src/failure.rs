@@ -201,7 +201,7 @@ const ROWS: [Row; Code::ALL.len()] = [
     ("CONTAINERD_REFUSED", NeedsOperator, "read containerd's log (journalctl -u containerd)"),
     ("STATE_INVALID", NeedsOperator, "move the file aside and run cks-agent bootstrap again: it looks at the machine anew"),
     ("CONFIG_INVALID", NeedsOperator, "correct the value; cks-agent bootstrap --help lists what is allowed"),
-    ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/iso-format.md describes every key"),
+    ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/building.md describes every key"),
     ("SIGNATURE_MISSING", NeedsOperator, "sign the ISO with cks-iso sign, or verify it without --require-signature"),
     ("SIGNATURE_INVALID", NeedsOperator, "do not use this ISO until it is known who signed it; trust another key with --key"),
     ("KEY_INVALID", NeedsOperator, "name a minisign key; cks-iso keygen makes one"),

@@ -200,7 +200,7 @@ const ROWS: [Row; Code::ALL.len()] = [
     ("CONTAINERD_UNAVAILABLE", Transient, "start containerd (systemctl status containerd), or name its socket with --containerd"),
     ("CONTAINERD_REFUSED", NeedsOperator, "read containerd's log (journalctl -u containerd)"),
     ("STATE_INVALID", NeedsOperator, "move the file aside and run cks-agent bootstrap again: it looks at the machine anew"),
-    ("CONFIG_INVALID", NeedsOperator, "correct the value; cks-agent bootstrap --help lists what is allowed"),
+    ("CONFIG_INVALID", NeedsOperator, "correct the value; --help of the same command lists what is allowed"),
     ("SPEC_INVALID", NeedsOperator, "correct the spec; docs/building.md describes every key"),
     ("SIGNATURE_MISSING", NeedsOperator, "sign the ISO with cks-iso sign, or verify it without --require-signature"),
     ("SIGNATURE_INVALID", NeedsOperator, "do not use this ISO until it is known who signed it; trust another key with --key"),

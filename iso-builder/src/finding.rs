@@ -18,7 +18,7 @@ pub enum Level {
 /// A rule: what every finding of it has in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// The stable id; `docs/iso-format.md` lists them.
+    /// The stable id; `docs/verifying.md` lists them.
     pub id: &'static str,
     /// How bad it is.
     pub level: Level,

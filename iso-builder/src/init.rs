@@ -97,7 +97,7 @@ fn written(version: &str, arch: Arch, profiles: &[String], minor: &Minor, exact:
 # What goes on the ISO. Next:
 #   cks-iso lock spec.toml                    looks up what is named here, and writes cks-iso.lock
 #   cks-iso build spec.toml -o {name}-{suffix}.iso --locked
-# docs/iso-format.md describes every key.
+# docs/building.md describes every key.
 
 name = \"{name}\"
 arch = \"{arch}\"                # amd64 (x86_64) or arm64 (aarch64)

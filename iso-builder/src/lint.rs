@@ -15,9 +15,9 @@ use crate::recipe::Recipe;
 use crate::spec::Spec;
 use crate::{profile, project};
 
-/// The rules over the text of a spec, in the order of `docs/iso-format.md`. Ids never change.
+/// The rules over the text of a spec, in the order of `docs/verifying.md`. Ids never change.
 pub const RULES: &[Rule] = &[
-    Rule::error("spec", "correct the spec; docs/iso-format.md describes every key"),
+    Rule::error("spec", "correct the spec; docs/building.md describes every key"),
     Rule::error("file-missing", "correct the path; relative ones start from the spec's directory"),
     Rule::error("url-unpinned", "add sha256, or run cks-iso lock: without it nobody knows what will come"),
     Rule::warning("url-branch", "name a release: what a branch gives changes without notice"),

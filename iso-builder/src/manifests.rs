@@ -1,5 +1,5 @@
 //! Reads Kubernetes manifests: which images they name, what kinds of objects they hold, and the same
-//! manifest with `imagePullPolicy: IfNotPresent`. `docs/iso-format.md` ("Images named by manifests")
+//! manifest with `imagePullPolicy: IfNotPresent`. `docs/building.md` ("Images named by manifests")
 //! has the rules.
 
 mod applyable;

@@ -23,7 +23,7 @@ pub enum Progress {
     Bars,
     /// A line per finished phase or item on standard error.
     Lines,
-    /// A JSON object per line on standard error (docs/iso-format.md).
+    /// A JSON object per line on standard error (docs/downloads.md).
     Json,
     /// Nothing: machines read the output.
     Silent,

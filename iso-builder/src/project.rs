@@ -135,7 +135,7 @@ pub fn write_lock(lock: &Lock, path: &Path) -> Result<(), Failure> {
 /// # Errors
 /// `CONFIG_INVALID` when there is no file, `SPEC_INVALID` when it is no text.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
-    let remedy = "name the spec, a TOML file; docs/iso-format.md has an example";
+    let remedy = "name the spec, a TOML file; docs/building.md has an example";
     fs::read_to_string(path).map_err(|e| match e.kind() {
         io::ErrorKind::InvalidData => {
             Failure::new(Code::SpecInvalid, format!("{} is no text", path.display())).with_remedy(remedy)

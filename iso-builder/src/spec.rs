@@ -1,4 +1,4 @@
-//! The spec: what goes on the ISO, as TOML. `docs/iso-format.md` describes every key.
+//! The spec: what goes on the ISO, as TOML. `docs/building.md` describes every key.
 
 pub mod source;
 mod stock;

@@ -1,4 +1,4 @@
-//! What `docs/iso-format.md` says is so.
+//! What the pages of `docs/` say is so.
 
 use std::path::Path;
 
@@ -14,11 +14,14 @@ use iso_builder::verify::RULES;
 
 use crate::fixture::Bed;
 
-const PAGE: &str = include_str!("../../docs/iso-format.md");
+const BUILDING: &str = include_str!("../../docs/building.md");
+const DOWNLOADS: &str = include_str!("../../docs/downloads.md");
+const FORMAT: &str = include_str!("../../docs/iso-format.md");
+const VERIFYING: &str = include_str!("../../docs/verifying.md");
 
 #[test]
 fn the_example_is_a_spec() {
-    let (_, rest) = PAGE.split_once("```toml\n").unwrap();
+    let (_, rest) = BUILDING.split_once("```toml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     let digest = format!("\"{}\"", "0".repeat(64));
     let spec = Spec::parse(&example.replace("\"…64 hex digits…\"", &digest).replace("\"…\"", &digest)).unwrap();
@@ -27,20 +30,20 @@ fn the_example_is_a_spec() {
 
 #[test]
 fn the_example_with_a_lock_is_a_spec_and_its_profile_one() {
-    let examples: Vec<_> = PAGE.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let examples: Vec<_> = BUILDING.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
     let spec = Spec::parse(examples.iter().find(|text| text.contains("[images-from]")).unwrap()).unwrap();
     let own = examples.iter().find(|text| text.contains("requires =")).unwrap();
     let profiles = profile::load(&spec, |_| Ok((*own).to_owned())).unwrap();
     let recipe = Recipe::of(&spec, &profiles).unwrap();
     assert!(recipe.needs_lock() && recipe.part("manifests.\"policies.yaml\"").is_some());
     for (name, _) in profile::BUILT_IN {
-        assert!(PAGE.contains(&format!("`{name}`")), "{name}");
+        assert!(BUILDING.contains(&format!("`{name}`")), "{name}");
     }
 }
 
 #[test]
 fn the_example_is_a_configuration() {
-    let (_, rest) = PAGE.split_once("```toml config\n").unwrap();
+    let (_, rest) = DOWNLOADS.split_once("```toml config\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     Access::parse(example, Path::new("")).unwrap();
 }
@@ -48,7 +51,7 @@ fn the_example_is_a_configuration() {
 #[test]
 fn every_rule_is_described() {
     for rule in RULES.iter().chain(lint::RULES) {
-        let row = PAGE.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", rule.id)));
+        let row = VERIFYING.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", rule.id)));
         let row = row.unwrap_or_else(|| panic!("{} is not described", rule.id));
         assert_eq!(row.contains("(warning)"), rule.level == Level::Warning, "{row}");
     }
@@ -64,7 +67,7 @@ fn every_field_of_the_manifest_is_described() {
             serde_json::Value::Object(fields) => {
                 for (name, value) in fields {
                     let written = [format!("`{name}`"), format!("`{name}["), format!(".{name}"), format!("\"{name}\"")];
-                    assert!(written.iter().any(|name| PAGE.contains(name)), "{name} is not described");
+                    assert!(written.iter().any(|name| FORMAT.contains(name)), "{name} is not described");
                     pending.push(value);
                 }
             }

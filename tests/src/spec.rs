@@ -1,4 +1,4 @@
-//! The builder's spec for a directory of components (`docs/iso-format.md`).
+//! The builder's spec for a directory of components (`docs/building.md`).
 
 use std::fmt::Write as _;
 use std::fs;

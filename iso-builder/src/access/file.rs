@@ -53,7 +53,7 @@ impl std::fmt::Debug for HttpTable {
 /// The failure of a key.
 pub(super) fn invalid(what: impl Into<String>) -> Failure {
     Failure::new(Code::ConfigInvalid, what)
-        .with_remedy("correct the configuration file; docs/iso-format.md, \"Downloads and registries\", has every key")
+        .with_remedy("correct the configuration file; docs/downloads.md has every key")
 }
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Access, Failure> {

@@ -20,7 +20,7 @@ use crate::{report, spec};
 /// The arguments of `cks-iso build`.
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
-    /// The spec, a TOML file (docs/iso-format.md).
+    /// The spec, a TOML file (docs/building.md).
     spec: PathBuf,
     /// The ISO to be made.
     #[arg(short, long, value_name = "OUT.iso")]

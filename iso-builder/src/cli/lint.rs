@@ -17,7 +17,7 @@ use crate::project;
     cks-iso lint spec.toml\n  \
     cks-iso lint spec.toml --strict --json | jq -r '.findings[] | \"\\(.file):\\(.line): \\(.rule)\"'")]
 pub(super) struct Lint {
-    /// The spec, a TOML file (docs/iso-format.md).
+    /// The spec, a TOML file (docs/building.md).
     spec: PathBuf,
     /// The lock, which tells the digests that the spec does not [default: cks-iso.lock beside the spec].
     #[arg(long, value_name = "FILE")]

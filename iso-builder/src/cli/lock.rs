@@ -17,7 +17,7 @@ use crate::{report, spec};
 /// The arguments of `cks-iso lock`.
 #[derive(Debug, Args)]
 pub(super) struct LockArgs {
-    /// The spec, a TOML file (docs/iso-format.md).
+    /// The spec, a TOML file (docs/building.md).
     spec: PathBuf,
     /// Where the lock goes [default: cks-iso.lock beside the spec].
     #[arg(long, value_name = "FILE")]

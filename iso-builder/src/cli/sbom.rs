@@ -16,7 +16,8 @@ use crate::{report, sbom};
     cks-iso sbom out.iso -o out.iso.spdx.json\n  \
     cks-iso sbom /mnt/cks-iso | jq -r '.packages[].name'")]
 pub(super) struct Sbom {
-    /// An ISO, a device with a disc, or a directory with its content.
+    /// An ISO, a device with a disc, or a directory with the content of one.
+    #[arg(value_name = "ISO|DIR")]
     source: PathBuf,
     /// The file to be written [default: standard output].
     #[arg(short, long, value_name = "FILE")]

@@ -19,12 +19,13 @@ use crate::serve::{self, Format, Options};
     On a node: cks-agent bootstrap --role worker --source http://ADDRESS:8080/cks-iso/")]
 pub(crate) struct Serve {
     /// An ISO, a device with its disc, a directory of ISOs, or an extracted ISO.
+    #[arg(value_name = "ISO|DIR")]
     path: PathBuf,
     /// The address and port; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
     /// The access log on standard output.
-    #[arg(long, value_enum, default_value_t = Format::Common)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Format::Common)]
     log: Format,
     /// How long running answers may go on after SIGTERM or SIGINT; a second signal ends them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]

@@ -33,8 +33,8 @@ pub(super) struct InitArgs {
 /// The arguments of `cks-iso from-script`.
 #[derive(Debug, Args)]
 pub(super) struct ScriptArgs {
-    /// The CloudStack release whose script was called.
-    #[arg(long, value_name = "4.22", default_value = "4.23", value_parser = release)]
+    /// The CloudStack release whose script was called, 4.14 to 4.23.
+    #[arg(long, value_name = "RELEASE", default_value = "4.23", value_parser = release)]
     release: (u32, u32),
     /// Where the spec goes; the ISO's path is printed then. It may exist.
     #[arg(short, long, value_name = "FILE")]

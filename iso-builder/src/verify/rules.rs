@@ -1,4 +1,4 @@
-//! The rules of `verify`, in the order of `docs/iso-format.md`.
+//! The rules of `verify`, in the order of `docs/verifying.md`.
 
 use super::Finding;
 use crate::finding::Rule;

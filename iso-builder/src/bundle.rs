@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bootstrap::bundle::{Arch, Component, Entry, Kind, MANIFEST_PATH, Manifest, Node, SCHEMA, layout};
+use bootstrap::bundle::{Arch, Component, Entry, Kind, MANIFEST_PATH, Manifest, Member, Node, SCHEMA, layout};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
@@ -137,11 +137,7 @@ pub fn pack(
     for (path, content) in contents {
         let digest = content.digest(&bar)?;
         let kind = layout::kind_of(&path);
-        let members = match kind {
-            Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), &path, label.arch)?,
-            _ => Vec::new(),
-        };
-        tarball::check_purpose(kind, &path, &members)?;
+        let members = members(&path, &content, label.arch)?;
         let (size, roles) = (content.length(), layout::roles_of(kind));
         entries.push(Entry { path: path.clone(), size, sha256: Some(digest), kind, roles, members });
         let mode = if kind == Kind::Kubernetes { 0o755 } else { 0o644 };
@@ -192,6 +188,27 @@ pub(crate) fn checked(path: &str, content: Content, arch: Arch, found: &mut Vec<
         _ => {}
     }
     Ok(content)
+}
+
+/// What is in the tarball at `path`; nothing where that is no tarball.
+fn members(path: &str, content: &Content, arch: Arch) -> Result<Vec<Member>, Failure> {
+    let kind = layout::kind_of(path);
+    let members = match kind {
+        Kind::CniPlugins | Kind::CriTools | Kind::Etcd => tarball::members(content.reader(), path, arch)?,
+        _ => Vec::new(),
+    };
+    tarball::check_purpose(kind, path, &members)?;
+    Ok(members)
+}
+
+/// Refuses an input that no build takes; `key` is the spec's.
+///
+/// # Errors
+/// As [`assemble`], naming the key.
+pub(crate) fn check_input(key: &str, content: Content, arch: Arch) -> Result<(), Failure> {
+    let Some(path) = path_of(key, arch) else { return Ok(()) };
+    let checked = checked(&path, content, arch, &mut Vec::new());
+    checked.and_then(|content| members(&path, &content, arch)).map(drop).map_err(|failure| named(key, failure))
 }
 
 /// Puts the key of the spec before a failure: people look for it there.

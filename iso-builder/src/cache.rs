@@ -64,9 +64,10 @@ impl Cache {
         if !self.holds(digest)? {
             self.prepare()?;
             let path = self.path(digest);
-            let partial = Partial::wait(&path)?;
+            // Not the name that a download has: one of this very program would never end while its thread waits.
+            let partial = Partial::wait(&path.with_extension("kept"))?;
             partial.file().write_all(bytes).map_err(|e| self.unwritten(&path, e))?;
-            partial.finish()?;
+            partial.finish_as(&path)?;
         }
         Ok(digest)
     }
@@ -131,5 +132,18 @@ mod tests {
         cache.keep(b"abc").unwrap();
         assert!(cache.holds(digest).unwrap());
         assert_eq!(fs::read_dir(dir.path().join("a/b/sha256")).unwrap().count(), 1);
+    }
+    #[test]
+    fn keeping_does_not_wait_for_a_download_of_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::new(dir.path());
+        cache.prepare().unwrap();
+        // A download of this very program, which goes on only when this thread does.
+        let download = Partial::resume(&cache.path(Digest::of(b"abc"))).unwrap().unwrap();
+        let (done, waiting) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(cache.keep(b"abc").is_ok()));
+        assert_eq!(waiting.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+        drop(download);
+        assert_eq!(fs::read_dir(dir.path().join("sha256")).unwrap().count(), 1);
     }
 }

@@ -25,8 +25,6 @@ use clap_complete::Shell;
 use crate::content::{failed, misnamed};
 use crate::finding::{self, Finding};
 use crate::inspect::Inspection;
-use crate::opened::Opened;
-use crate::progress::Progress;
 use crate::report;
 use crate::spec;
 use crate::verify::signature::Signature;
@@ -85,9 +83,11 @@ enum Command {
         /// An ISO, a device with a disc, a directory with the content of one, or the URL of either.
         #[arg(value_name = "ISO|DIR|URL")]
         source: PathBuf,
-        /// Print manifest and listing as JSON.
+        /// Print manifest and listing as JSON; without --progress no progress.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        line: reach::Line,
     },
     /// Check every byte of a bundle against its manifest, and the layout against the stock scripts.
     ///
@@ -130,7 +130,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match dispatch(cli.command) {
         Ok(code) => code,
         Err(failure) => {
-            eprint!("{}", report::failure(&failure));
+            report::say(report::failure(&failure).trim_end());
             ExitCode::from(failure.code.exit_code())
         }
     }
@@ -142,8 +142,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Lock(args) => lock::run(args)?,
         Command::Build(args) => build::run(args)?,
         Command::FromScript(args) => start::from_script(args)?,
-        Command::Inspect { source, json } => {
-            let inspection = Inspection::of(&Opened::at(&source, Progress::choose(json))?)?;
+        Command::Inspect { source, json, line } => {
+            let inspection = Inspection::of(&line.open(&source, json)?)?;
             let printed = if json { report::print_json(&inspection) } else { report::print(&inspection.to_string()) };
             printed.map_err(unprinted)?;
         }

@@ -12,6 +12,7 @@ use bootstrap::digest::Digest;
 use bootstrap::disc::{self, DiscFile};
 use bootstrap::failure::{Code, Failure};
 
+use crate::access::Access;
 use crate::bundle::named;
 use crate::content::{Content, Source};
 use crate::progress::Progress;
@@ -71,17 +72,23 @@ pub struct Volume {
     pub source: Arc<Source>,
 }
 
+/// The URL that `name` is.
+pub(crate) fn url(name: &Path) -> Option<&str> {
+    name.to_str().filter(|name| name.starts_with("http://") || name.starts_with("https://"))
+}
+
 impl Opened {
     /// Opens the bundle that `name` names: an http(s) URL, a directory, else an ISO or a device with its disc.
-    /// What is behind a URL is downloaded into a nameless temporary file.
+    /// What is behind a URL is downloaded into a nameless temporary file, by the proxies, CAs and timeouts of
+    /// `access`.
     ///
     /// # Errors
     /// As [`Opened::open`]; for a URL also `SOURCE_UNREACHABLE`, `SOURCE_FILE_MISSING`, `MEDIA_NOT_FOUND`,
     /// `MEDIA_NOT_A_BUNDLE` and `NO_SPACE`.
-    pub fn at(name: &Path, progress: Progress) -> Result<Self, Failure> {
-        match name.to_str() {
-            Some(url) if url.starts_with("http://") || url.starts_with("https://") => remote::open(url, progress),
-            _ => Self::open(name),
+    pub fn at(name: &Path, access: &Access, progress: Progress) -> Result<Self, Failure> {
+        match url(name) {
+            Some(url) => remote::open(url, access, progress),
+            None => Self::open(name),
         }
     }
 

@@ -137,7 +137,8 @@ impl Drop for Partial {
         }
         match fs::remove_file(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                eprintln!("warning: {} can't be removed: {e}", bootstrap::text::plain(&self.path.to_string_lossy()));
+                let path = bootstrap::text::plain(&self.path.to_string_lossy());
+                crate::report::say(&format!("warning: {path} can't be removed: {e}"));
             }
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! How far the work is: bars at a terminal, a plain line per finished item elsewhere, or JSON lines.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use bootstrap::text::plain;
 use clap::ValueEnum;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+use crate::report::say;
 
 /// The least time between two `progress` events of one item.
 const EVERY: Duration = Duration::from_millis(500);
@@ -168,7 +170,7 @@ impl Group {
         };
         if begun >= least {
             let items = if begun == 1 { "item" } else { "items" };
-            eprintln!("{:>12} {begun} {items}, {} in {seconds:.1} s", self.doing, HumanBytes(bytes));
+            say(&format!("{:>12} {begun} {items}, {} in {seconds:.1} s", self.doing, HumanBytes(bytes)));
         }
     }
 }
@@ -287,7 +289,7 @@ impl Bar {
         // At a terminal the bar of the whole tells of the items.
         let shown = self.progress == Progress::Lines || self.progress == Progress::Bars && self.whole.is_none();
         if shown {
-            eprintln!("{:>12}{name} {} in {seconds:.1} s", self.doing, HumanBytes(bytes));
+            say(&format!("{:>12}{name} {} in {seconds:.1} s", self.doing, HumanBytes(bytes)));
         }
     }
 
@@ -299,8 +301,7 @@ impl Bar {
         let seconds = (self.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         let event = Event { event, phase, name, bytes: self.bar.position(), total: self.state().total, seconds };
         if let Ok(line) = serde_json::to_string(&event) {
-            // Nobody may be there to read it, which harms no build.
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            say(&line);
         }
     }
 }

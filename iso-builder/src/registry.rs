@@ -1,9 +1,7 @@
 //! Images from registries (OCI distribution spec 1.1) into the [cache](Cache): manifests, configs and
 //! layers, upstream's bytes unchanged.
 //!
-//! References are those of `oci-client`. Its requests are not used: it sends a password to any realm,
-//! encrypted or not, follows redirects out of TLS, knows no identity tokens, hides why no token was given,
-//! and takes answers of any length into memory.
+//! Why the requests are our own: docs/decisions/0003-registry-client.md.
 
 mod document;
 mod reference;

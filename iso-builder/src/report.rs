@@ -34,6 +34,11 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     print(&(text + "\n"))
 }
 
+/// Writes `line` to standard error; that nobody may be there to read it harms nothing.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// `error[CODE]: object: cause` and the remedy below.
 #[must_use]
 pub fn failure(failure: &Failure) -> String {

@@ -27,8 +27,9 @@ mod proofs;
 #[cfg(test)]
 mod recipes;
 #[cfg(test)]
-mod refusals;
+mod redirects;
 #[cfg(test)]
+mod refusals;
 mod registries;
 #[cfg(test)]
 mod schemas;

@@ -142,3 +142,24 @@ fn an_offline_build_asks_nobody() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("error[CONFIG_INVALID]: bad.toml: line 2: unknown field `proxi`"), "{said}");
 }
+
+#[test]
+fn a_bundle_behind_a_url_is_reached_as_configured() {
+    let bed = Bed::new();
+    let iso = fs::read(bed.build()).unwrap();
+    let url = "http://bundles.invalid/out.iso";
+    let proxy = Server::start(&[(url, "200 OK", iso)]);
+    bed.write("proxy.toml", format!("[http]\nproxy = \"{}\"\n", proxy.url("")));
+    for (command, more) in [("verify", None), ("inspect", None), ("diff", Some(url))] {
+        let mut call = vec![command, url, "--config", "proxy.toml", "--progress", "json"];
+        call.extend(more);
+        let output = bed.cks_iso(&call);
+        assert!(output.status.success() && output.stderr.starts_with(b"{\"event\":\"start\""), "{output:?}");
+    }
+    assert_eq!(proxy.asked(), 4);
+    // What lies on this machine needs no configuration.
+    let output = bed.cks_iso(&["verify", "out.iso", "--config", "missing.toml", "--progress", "none"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let output = bed.cks_iso(&["verify", url, "--config", "missing.toml"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("error[CONFIG_INVALID]: missing.toml"), "{output:?}");
+}

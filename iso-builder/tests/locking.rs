@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use bootstrap::bundle::Manifest;
+use bootstrap::digest::Digest;
 use iso_builder::lock::Lock;
 use iso_builder::opened::Opened;
 use tempfile::TempDir;
@@ -222,6 +223,37 @@ fn what_upstream_answers_wrongly_makes_no_lock() {
         bed.refused("lock spec.toml", code, want);
         assert!(!bed.path("cks-iso.lock").exists(), "{end}");
     }
+}
+
+#[test]
+fn what_no_build_would_take_makes_no_lock() {
+    let mut foreign = fs::read("/usr/bin/true").unwrap();
+    foreign[18] = if foreign[18] == 0x3e { 0xb7 } else { 0x3e };
+    let page = b"<!DOCTYPE html><title>login</title>".to_vec();
+    let crictl = format!("crictl-v1.33.0-linux-{}.tar.gz", arch());
+    for (file, bytes, code, want) in [
+        ("/kubelet", foreign, "ARCH_MISMATCH", "kubernetes.kubelet: "),
+        ("/kubectl", page.clone(), "CONTENT_INVALID", "kubernetes.kubectl: "),
+        (&crictl, page, "CONTENT_INVALID", "cri-tools: "),
+    ] {
+        let bed = Bed::new();
+        // Upstream vouches for it.
+        bed.upstream.change(&format!("{file}.sha256"), Some(Digest::of(&bytes).hex().into_bytes()));
+        bed.upstream.change(file, Some(bytes));
+        bed.refused("lock spec.toml", code, want);
+        assert!(!bed.path("cks-iso.lock").exists());
+    }
+}
+
+#[test]
+fn nobody_has_to_read_the_progress() {
+    let bed = Bed::new();
+    let call = format!(
+        "{} lock spec.toml --config config.toml --progress lines 2>&1 >/dev/null | true; exit ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_cks-iso")
+    );
+    let output = try_run(bed.dir.path(), "bash", &["-c", &call]);
+    assert!(output.status.success() && bed.path("cks-iso.lock").exists(), "{output:?}");
 }
 
 #[test]

@@ -35,6 +35,36 @@ pub fn check(reference: &str) -> Result<(), &'static str> {
     check_name(name)
 }
 
+/// A reference, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// `docker.io`, `localhost:5000`.
+    pub host: &'a str,
+    /// `library/busybox`.
+    pub path: &'a str,
+    /// `1.36`.
+    pub tag: Option<&'a str>,
+    /// `sha256:` and 64 hex digits.
+    pub digest: Option<&'a str>,
+}
+
+/// Takes a reference apart that has a host, as [`normalise_reference`] gives it.
+///
+/// # Errors
+/// As [`check`]; also for a reference without a host.
+pub fn split(reference: &str) -> Result<Parts<'_>, &'static str> {
+    check(reference)?;
+    let (name, digest) = match reference.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (reference, None),
+    };
+    let (name, tag) = split_tag(name);
+    match name.split_once('/') {
+        Some((host, path)) if is_domain_place(host) => Ok(Parts { host, path, tag, digest }),
+        _ => Err("has no host name before its first slash"),
+    }
+}
+
 /// Whether a tag or a digest says which image of the repository is meant.
 #[must_use]
 pub fn is_exact(reference: &str) -> bool {
@@ -209,6 +239,23 @@ mod tests {
         ] {
             let want: Vec<String> = want.iter().map(|name| name.replace("HEX", HEX)).collect();
             assert_eq!(names(&reference.replace("HEX", HEX)), want, "{reference}");
+        }
+    }
+
+    #[test]
+    fn references_are_taken_apart() {
+        for (reference, want) in [
+            ("docker.io/library/busybox:1", Ok(("docker.io", "library/busybox", Some("1"), false))),
+            ("host:5000/a", Ok(("host:5000", "a", None, false))),
+            ("[fd00::1]:5000/a/b:1@sha256:HEX", Ok(("[fd00::1]:5000", "a/b", Some("1"), true))),
+            ("A/b@sha256:HEX", Ok(("A", "b", None, true))),
+            ("busybox", Err("has no host name before its first slash")),
+            ("a/b:1", Err("has no host name before its first slash")),
+            ("host.org/../a", Err("has a repository that is not words of a-z and 0-9 with . _ - between")),
+        ] {
+            let reference = reference.replace("HEX", HEX);
+            let found = split(&reference).map(|parts| (parts.host, parts.path, parts.tag, parts.digest.is_some()));
+            assert_eq!(found, want, "{reference}");
         }
     }
 

@@ -65,7 +65,7 @@ pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
     let lock = lock_of(&project, &args, &options)?;
     let built = build::build(&project, lock.as_ref(), &options)?;
     for warning in built.warnings.iter().filter(|_| !args.json) {
-        eprintln!("warning: {}", plain(warning));
+        report::say(&format!("warning: {}", plain(warning)));
     }
     let printed = if args.json { report::print_json(&built) } else { report::print(&summary(&built)) };
     printed.map_err(unprinted)
@@ -98,7 +98,7 @@ fn lock_of(project: &Project, args: &BuildArgs, options: &Options) -> Result<Opt
             let means = Means { access, cache, progress: *progress, helm };
             let (lock, lines) = lock::renew(project, path, options.epoch, &Update::Changed, &means)?;
             if !args.json {
-                eprint!("{}", lock::told_changes(path, &lines));
+                report::say(lock::told_changes(path, &lines).trim_end());
             }
             Ok(Some(lock))
         }

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use bootstrap::failure::Failure;
 use clap::Args;
 
+use super::reach::Line;
 use super::unprinted;
-use crate::opened::Opened;
-use crate::progress::Progress;
 use crate::{diff, report};
 
 /// The arguments.
@@ -23,14 +22,16 @@ pub(super) struct Diff {
     /// The newer one.
     #[arg(value_name = "B")]
     new: PathBuf,
-    /// Print the difference as JSON, and no progress.
+    /// Print the difference as JSON; without --progress no progress.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    line: Line,
 }
 
 pub(super) fn run(args: &Diff) -> Result<ExitCode, Failure> {
-    let progress = Progress::choose(args.json);
-    let difference = diff::diff(&Opened::at(&args.old, progress)?, &Opened::at(&args.new, progress)?)?;
+    let Diff { old, new, json, line } = args;
+    let difference = diff::diff(&line.open(old, *json)?, &line.open(new, *json)?)?;
     let printed = if args.json { report::print_json(&difference) } else { report::print(&difference.to_string()) };
     printed.map_err(unprinted)?;
     Ok(ExitCode::SUCCESS)

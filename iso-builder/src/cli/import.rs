@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::import::{self, Imported, Options};
-use crate::progress::Progress;
+use crate::progress::Choice;
 use crate::{report, spec};
 
 /// The arguments of `cks-iso import`.
@@ -33,19 +33,23 @@ pub(crate) struct Import {
     /// [default: 1980-01-01].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
     source_date_epoch: Option<u64>,
-    /// Print the result as JSON, and no progress.
+    /// Print the result as JSON; without --progress no progress.
     #[arg(long)]
     json: bool,
+    /// How progress is shown, on standard error.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    progress: Choice,
 }
 
 pub(super) fn run(args: Import) -> Result<ExitCode, Failure> {
-    let Import { stock, output, name, kubernetes, source_date_epoch, json } = args;
+    let Import { stock, output, name, kubernetes, source_date_epoch, json, progress } = args;
     let epoch = source_date_epoch.map_or_else(super::epoch_of_environment, |epoch| Ok(Some(epoch)))?;
     let epoch = epoch.unwrap_or(spec::DEFAULT_EPOCH);
-    let options = Options { stock, output, name, kubernetes, epoch, progress: Progress::choose(json) };
+    let options =
+        Options { stock, output, name, kubernetes, epoch, progress: progress.settle(json, super::reach::is_dumb()) };
     let imported = import::import(&options)?;
     for warning in imported.warnings.iter().filter(|_| !json) {
-        eprintln!("warning: {}", plain(warning));
+        report::say(&format!("warning: {}", plain(warning)));
     }
     let printed = if json { report::print_json(&imported) } else { report::print(&summary(&imported)) };
     printed.map_err(super::unprinted)?;

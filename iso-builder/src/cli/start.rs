@@ -73,7 +73,7 @@ pub(super) fn from_script(args: ScriptArgs) -> Result<(), Failure> {
     let here = std::env::current_dir().map_err(|e| failed("Finding", Path::new("the current directory"), e))?;
     let translated = script::translate(&args.arguments, args.release, &here)?;
     for warning in &translated.warnings {
-        eprintln!("warning: {}", plain(warning));
+        report::say(&format!("warning: {}", plain(warning)));
     }
     let printed = match args.output {
         Some(path) => {

@@ -7,9 +7,8 @@ use bootstrap::failure::Failure;
 use bootstrap::text::plain;
 use clap::Args;
 
+use super::reach::Line;
 use super::told;
-use crate::opened::Opened;
-use crate::progress::Progress;
 use crate::verify;
 use crate::verify::signature::{Signature, Trust};
 
@@ -34,15 +33,17 @@ pub(super) struct Verify {
     /// Count warnings as findings: end with 65 for one, too.
     #[arg(long)]
     strict: bool,
-    /// Print the findings as JSON, and no progress.
+    /// Print the findings as JSON; without --progress no progress.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    line: Line,
 }
 
 pub(super) fn run(args: &Verify) -> Result<ExitCode, Failure> {
     let trust = Trust::read(&args.keys, args.require_signature)?;
-    let progress = Progress::choose(args.json);
-    let bundle = Opened::at(&args.source, progress)?;
+    let progress = args.line.progress(args.json);
+    let bundle = args.line.open(&args.source, args.json)?;
     let (signatures, mut findings) = trust.check_bundle(&bundle)?;
     findings.extend(verify::verify(&bundle, progress)?);
     findings.extend(trust.check_beside(&args.source, progress)?);

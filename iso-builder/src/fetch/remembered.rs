@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
-use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{DATE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -71,7 +71,9 @@ impl Place {
 impl Remembered {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-        Self { etag: text(ETAG), last_modified: text(LAST_MODIFIED), sha256: None, boot: None }
+        // Another version may have come within the same second: then the date tells nothing (RFC 9110, 8.8.2.2).
+        let last_modified = text(LAST_MODIFIED).filter(|modified| text(DATE).as_ref() != Some(modified));
+        Self { etag: text(ETAG), last_modified, sha256: None, boot: None }
     }
 
     pub(super) fn etag(&self) -> Option<&str> {

@@ -36,8 +36,8 @@ pub(crate) trait Ask {
 #[derive(Debug)]
 pub(crate) struct Web<'a> {
     access: &'a Access,
-    /// By the CA that they trust beside all others.
-    clients: Mutex<BTreeMap<Option<PathBuf>, Client>>,
+    /// By the CA that they trust beside all others, and whether they follow redirects.
+    clients: Mutex<BTreeMap<(Option<PathBuf>, bool), Client>>,
 }
 
 impl<'a> Web<'a> {
@@ -51,32 +51,49 @@ impl<'a> Web<'a> {
 
     /// A client that trusts `authority` too.
     pub(crate) fn client(&self, authority: Option<&Path>) -> Result<Client, Failure> {
+        self.known(authority, true)
+    }
+
+    /// As [`Web::client`], but it follows no redirect: a body goes along with those.
+    pub(crate) fn staying(&self, authority: Option<&Path>) -> Result<Client, Failure> {
+        self.known(authority, false)
+    }
+
+    fn known(&self, authority: Option<&Path>, follows: bool) -> Result<Client, Failure> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = authority.map(Path::to_owned);
+        let key = (authority.map(Path::to_owned), follows);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let mut certificates = Vec::new();
-        for path in self.access.authorities().iter().map(PathBuf::as_path).chain(authority) {
-            certificates.extend(read_certificates(path)?);
-        }
-        let usual = self.builder()?.tls_certs_merge(certificates).build();
-        // A machine without any CA gets no usual client; http works all the same.
-        let client = match usual {
-            Ok(client) => client,
-            Err(_) => self.builder()?.tls_certs_only([]).build().map_err(unusable)?,
-        };
+        let policy = || if follows { Policy::custom(redirect) } else { Policy::none() };
+        let client = self.build(authority, &policy)?;
         clients.insert(key, client.clone());
         Ok(client)
     }
 
-    fn builder(&self) -> Result<ClientBuilder, Failure> {
+    /// A new client, which goes where `policy` lets it.
+    pub(crate) fn build(&self, authority: Option<&Path>, policy: &dyn Fn() -> Policy) -> Result<Client, Failure> {
+        let mut certificates = Vec::new();
+        for path in self.access.authorities().iter().map(PathBuf::as_path).chain(authority) {
+            certificates.extend(read_certificates(path)?);
+        }
+        let usual = self.builder(policy())?.tls_certs_merge(certificates).build();
+        // A machine without any CA gets no usual client; http works all the same.
+        match usual {
+            Ok(client) => Ok(client),
+            Err(_) => self.builder(policy())?.tls_certs_only([]).build().map_err(unusable),
+        }
+    }
+
+    fn builder(&self, policy: Policy) -> Result<ClientBuilder, Failure> {
         let silence = self.access.patience().silence;
         let mut builder = Client::builder()
             .user_agent(concat!("cks-iso/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(silence.min(CONNECT))
             .read_timeout(silence)
-            .redirect(Policy::custom(redirect))
+            .redirect(policy)
+            // It would tell the next server the query, which may be a secret.
+            .referer(false)
             // The environment is read by the command line alone.
             .no_proxy();
         let proxies = self.access.proxies();

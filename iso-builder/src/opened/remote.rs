@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bootstrap::bundle::autoindex::{self, percent_encode_path};
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest, legacy};
@@ -17,12 +16,12 @@ use nix::sys::statvfs::fstatvfs;
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::{BundleFile, Medium, Opened};
+use crate::access::Access;
 use crate::content::{Content, Source, failed};
+use crate::fetch::web::Web;
 use crate::progress::{Bar, Progress};
 use crate::text::without_users;
 
-/// How long a server may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
 /// Listings read at most, and how deep: the stock layout has seven directories, one below the other.
 const MAX_PAGES: usize = 64;
 const MAX_DEPTH: usize = 3;
@@ -32,7 +31,7 @@ const MAX_FILES: usize = 4096;
 /// Bytes of the temporary directory that are left to others.
 const RESERVE: u64 = 64 << 20;
 /// Opens the bundle behind `url`.
-pub(super) fn open(url: &str, progress: Progress) -> Result<Opened, Failure> {
+pub(super) fn open(url: &str, access: &Access, progress: Progress) -> Result<Opened, Failure> {
     let refuse = |e: &dyn std::fmt::Display| {
         Failure::new(Code::ConfigInvalid, format!("{}: {e}", without_users(url))).with_remedy("correct the URL")
     };
@@ -42,7 +41,7 @@ pub(super) fn open(url: &str, progress: Progress) -> Result<Opened, Failure> {
     if !is_image && !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
     }
-    let client = client(&base, is_image).map_err(|e| refuse(&e))?;
+    let client = Web::new(access).build(None, &|| policy(&base, is_image))?;
     let site = Site { client, name: without_users(base.as_str()), base };
     match is_image {
         true => runtime.block_on(site.image(progress)),
@@ -239,22 +238,16 @@ impl Store {
 }
 
 /// No redirect to another host; none out of the prefix of a directory.
-fn client(base: &Url, is_image: bool) -> reqwest::Result<Client> {
+fn policy(base: &Url, is_image: bool) -> redirect::Policy {
     let prefix = base.clone();
-    let policy = redirect::Policy::custom(move |attempt| {
+    redirect::Policy::custom(move |attempt| {
         let stays = if is_image { prefix.origin() == attempt.url().origin() } else { below(&prefix, attempt.url()) };
         if attempt.previous().len() > 3 || !stays {
             let target = without_users(attempt.url().as_str());
             return attempt.error(format!("redirects to {target}, which is elsewhere"));
         }
         attempt.follow()
-    });
-    Client::builder()
-        .user_agent(concat!("cks-iso/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(SILENCE)
-        .read_timeout(SILENCE)
-        .redirect(policy)
-        .build()
+    })
 }
 
 fn below(base: &Url, url: &Url) -> bool {

@@ -5,9 +5,6 @@ use std::fmt;
 use bootstrap::bundle::Arch;
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-};
 use serde::Deserialize;
 
 use super::BlobInfo;
@@ -18,9 +15,13 @@ pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
 /// Layers of one image at most: containerd and Docker stop at 127.
 const MAX_LAYERS: usize = 512;
 
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
 /// What is asked for; a registry may have either.
-pub(super) const ACCEPTED: [&str; 4] =
-    [OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE];
+pub(super) const ACCEPTED: [&str; 4] = [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST];
 
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
@@ -125,12 +126,12 @@ impl Document {
         }
         match (raw.manifests, raw.config, raw.layers) {
             (Some(entries), None, None) => match media_type.as_str() {
-                "" | OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE => Ok(Self::Index(entries)),
+                "" | OCI_INDEX | DOCKER_INDEX => Ok(Self::Index(entries)),
                 _ => Err(other()),
             },
             (None, Some(config), Some(layers)) => match media_type.as_str() {
-                "" | OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => {
-                    let media_type = if media_type.is_empty() { OCI_IMAGE_MEDIA_TYPE.to_owned() } else { media_type };
+                "" | OCI_MANIFEST | DOCKER_MANIFEST => {
+                    let media_type = if media_type.is_empty() { OCI_MANIFEST.to_owned() } else { media_type };
                     Ok(Self::Image(Box::new(ImageManifest { media_type, config, layers })))
                 }
                 _ => Err(other()),
@@ -184,7 +185,7 @@ impl Descriptor {
     }
 
     fn is_index(&self) -> bool {
-        matches!(self.media_type.as_str(), OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE)
+        matches!(self.media_type.as_str(), OCI_INDEX | DOCKER_INDEX)
     }
 
     /// The platform, but not that of attestations (`unknown/unknown`).

@@ -1,9 +1,9 @@
 //! Image references, as Docker normalises them.
 
 use bootstrap::bundle::layout::normalise_reference;
+use bootstrap::bundle::reference::{self, Parts};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use oci_client::Reference;
 
 /// A reference and its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +21,17 @@ pub(super) struct Name {
 impl Name {
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let whole = normalise_reference(text);
-        let refuse = |why: String| {
-            Failure::new(Code::SpecInvalid, format!("image reference {text:?}: {why}"))
+        let refuse = |why: &str| {
+            Failure::new(Code::SpecInvalid, format!("image reference {text:?} {why}"))
                 .with_remedy("write it as registry/name:tag or registry/name@sha256:…")
         };
-        let parsed: Reference = whole.parse().map_err(|e: oci_client::ParseError| refuse(e.to_string()))?;
-        let digest = parsed.digest().map(str::parse).transpose();
-        let digest = digest.map_err(|_| refuse("has a digest that is not sha256".to_owned()))?;
-        let (host, path) = (parsed.registry().to_owned(), parsed.repository().to_owned());
-        // A first part in capitals is a host to Docker, and a directory of docker.io to the parser.
-        if !whole.starts_with(&format!("{host}/{path}")) {
-            return Err(refuse("has no host name before its first slash".to_owned()));
-        }
-        Ok(Self { whole, host, path, tag: parsed.tag().map(str::to_owned), digest })
+        // As it was written: what is wrong with it stands there.
+        reference::check(text).map_err(refuse)?;
+        let Parts { host, path, tag, digest } = reference::split(&whole).map_err(refuse)?;
+        let digest = digest.map(str::parse).transpose();
+        let digest = digest.map_err(|_| refuse("has a digest that is not sha256"))?;
+        let (host, path, tag) = (host.to_owned(), path.to_owned(), tag.map(str::to_owned));
+        Ok(Self { whole, host, path, tag, digest })
     }
 
     pub(super) fn tag(&self) -> String {
@@ -67,6 +65,8 @@ mod tests {
             ("registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9", "registry.k8s.io", "pause", "3.9", false),
             ("localhost/a:1", "localhost/a:1", "localhost", "a", "1", false),
             ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b:1", "127.0.0.1:5000", "a/b", "1", false),
+            // Docker takes capitals for a host.
+            ("A/b:1", "A/b:1", "A", "b", "1", false),
             ("quay.io/a/b:1@D", "quay.io/a/b:1@D", "quay.io", "a/b", "1", true),
             ("quay.io/a/b@D", "quay.io/a/b@D", "quay.io", "a/b", "latest", true),
         ] {
@@ -76,7 +76,17 @@ mod tests {
             assert_eq!((name.host.as_str(), name.path.as_str(), name.tag().as_str()), (host, path, tag));
             assert_eq!(name.digest, has_digest.then_some(digest));
         }
-        for text in ["", "a b", "A/b:1", "quay.io/a:", "quay.io/a@sha256:12", "quay.io/\u{1b}"] {
+        for text in [
+            "",
+            "a b",
+            "quay.io/../a",
+            "quay.io/a/..",
+            "quay.io/a:..",
+            "quay.io/a?b=c",
+            "quay.io/a:",
+            "quay.io/a@sha256:12",
+            "quay.io/\u{1b}",
+        ] {
             assert_eq!(Name::parse(text).unwrap_err().code, Code::SpecInvalid, "{text:?}");
         }
     }

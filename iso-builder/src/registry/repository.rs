@@ -12,7 +12,7 @@ use super::BlobInfo;
 use super::document::{ACCEPTED, MAX_DOCUMENT};
 use super::reference::Name;
 use super::token::{Asking, Authorization, Challenge};
-use crate::access::{Endpoint, Patience};
+use crate::access::{Credentials, Endpoint, Patience};
 use crate::cache::Cache;
 use crate::fetch::answer::{Trouble, lost, no_content, refused};
 use crate::fetch::download::Job;
@@ -38,6 +38,8 @@ struct Site {
     /// With the mirror's prefix.
     path: String,
     client: Client,
+    /// What asks realms for tokens.
+    realms: Client,
     /// What the registry took last.
     authorization: Mutex<Option<Authorization>>,
 }
@@ -47,9 +49,15 @@ impl<'a> Repository<'a> {
         let endpoints = web.access().endpoints(&name.host, &name.path);
         let mut sites = Vec::new();
         for endpoint in endpoints {
-            let client = web.client(endpoint.authority.as_deref())?;
+            let authority = endpoint.authority.as_deref();
+            let client = web.client(authority)?;
+            let realms = match endpoint.credentials {
+                // It stands in the body, which no redirect may take to another host.
+                Some(Credentials::Identity(_)) => web.staying(authority)?,
+                _ => client.clone(),
+            };
             let path = format!("{}{}", endpoint.prefix, name.path);
-            sites.push(Site { endpoint, path, client, authorization: Mutex::default() });
+            sites.push(Site { endpoint, path, client, realms, authorization: Mutex::default() });
         }
         Ok(Self { sites, web: web.access() })
     }
@@ -181,7 +189,7 @@ impl Site {
 
     fn asking(&self) -> Asking<'_> {
         let Endpoint { base, credentials, unasked, .. } = &self.endpoint;
-        let (client, repository) = (&self.client, self.path.as_str());
+        let (client, repository) = (&self.realms, self.path.as_str());
         Asking { client, base, repository, credentials: credentials.as_ref(), unasked: unasked.as_deref() }
     }
 

@@ -173,6 +173,11 @@ impl Asking<'_> {
             let who = if self.credentials.is_some() { "the login" } else { "anonymous users" };
             return Err(self.denied(&format!("refuses {who} a token (HTTP {status} of {shown})")).into());
         }
+        if status.is_redirection() {
+            return Err(self
+                .denied(&format!("has a realm that sends the login elsewhere (HTTP {status} of {shown})"))
+                .into());
+        }
         if !status.is_success() {
             return Err(refused(shown, status, answer.headers()));
         }

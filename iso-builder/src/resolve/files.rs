@@ -6,7 +6,7 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
 use super::{Means, Update, checksum};
-use crate::bundle::{MAX_TEXT, named};
+use crate::bundle::{MAX_TEXT, check_input, named};
 use crate::content::{Content, Source};
 use crate::fetch::{self, Wanted};
 use crate::helm;
@@ -41,6 +41,9 @@ impl Files<'_> {
                 Some(kept) => kept,
                 None => self.begun(part).map_err(|failure| named(&part.key, failure))?,
             };
+            if let Origin::File(path, _) = &part.from {
+                self.check(part, &self.project.resolve(path))?;
+            }
             // What was looked up before is fetched when the ISO is built; only what is read now has to be here.
             if let (Some(url), true) = (far(&part.from), !is_kept || is_read(&part.key) && file.chart.is_none()) {
                 let sha256 = if matches!(part.from, Origin::Chart(..)) { file.chart } else { file.sha256 };
@@ -59,10 +62,21 @@ impl Files<'_> {
                     file.chart = Some(fetched.sha256);
                     self.rendered(file, &fetched.path, chart).map_err(|failure| named(&part.key, failure))?;
                 }
-                _ => (file.sha256, file.size) = (Some(fetched.sha256), fetched.size),
+                _ => {
+                    (file.sha256, file.size) = (Some(fetched.sha256), fetched.size);
+                    self.check(part, &fetched.path)?;
+                }
             }
         }
         Ok(files)
+    }
+
+    /// Refuses now what the build would refuse. Texts that a lock is made from are checked as they are read.
+    fn check(&self, part: &Part, path: &Path) -> Result<(), Failure> {
+        if is_read(&part.key) {
+            return Ok(());
+        }
+        check_input(&part.key, Content::whole(&Source::open(path)?), self.project.recipe.arch)
     }
 
     /// What the old lock says of `part`, where that still stands.

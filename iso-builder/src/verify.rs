@@ -5,7 +5,7 @@ mod content;
 mod pass;
 mod rules;
 pub mod signature;
-mod stock;
+pub(crate) mod stock;
 pub mod yaml;
 
 use bootstrap::bundle::{MANIFEST_PATH, Manifest, VOLUME_ID};

@@ -12,6 +12,8 @@ const BUNDLE: &str = include_str!("../../docs/schema/cks-bundle.schema.json");
 const INSPECT: &str = include_str!("../../docs/schema/inspect.schema.json");
 const VERIFY: &str = include_str!("../../docs/schema/verify.schema.json");
 const BUILD: &str = include_str!("../../docs/schema/build.schema.json");
+const IMPORT: &str = include_str!("../../docs/schema/import.schema.json");
+const DIFF: &str = include_str!("../../docs/schema/diff.schema.json");
 const SIGN: &str = include_str!("../../docs/schema/sign.schema.json");
 
 fn validator(text: &str) -> Validator {
@@ -105,6 +107,13 @@ fn real_manifests_and_outputs_hold_to_the_schemas() {
     fs::remove_file(bed.path("by-xorriso/cks-bundle.json")).unwrap();
     run(bed.dir(), "genisoimage", &["-quiet", "-V", "CDROM", "-J", "-R", "-o", "stock.iso", "by-xorriso"]);
     check(&validator(INSPECT), &json(&bed, &["inspect", "stock.iso", "--json"]));
+    // Its tarballs and archives have the names of ours.
+    let import = ["import", "stock.iso", "-o", "imported.iso", "--json"];
+    check(&validator(IMPORT), &json(&bed, &[&import[..], &["--sign", "a.key"]].concat()));
+    check(&validator(IMPORT), &json(&bed, &import));
+    for (a, b) in [("stock.iso", "out.iso"), ("out.iso", "imported.iso")] {
+        check(&validator(DIFF), &json(&bed, &["diff", a, b, "--json"]));
+    }
     let small = "name = \"n\"\narch = \"arm64\"\nkubeadm-arguments = [\"--v=5\"]\n[sysctl]\n\"net/ipv4/ip_forward\" = \"1\"\n[manifests]\n\"network.yaml\" = { file = \"calico.yaml\" }\n";
     bed.write("spec.toml", small);
     bed.build();

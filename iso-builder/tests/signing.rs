@@ -186,6 +186,54 @@ fn nobody_vouches_for_what_is_no_original() {
 }
 
 #[test]
+fn a_key_is_never_written_over() {
+    let (bed, _) = signed_bed();
+    run(bed.dir(), "bash", &["-ec", "ln a.key other.key; cp a.key new.iso.minisig; ln -s a.key link.key"]);
+    let key = fs::read(bed.path("a.key")).unwrap();
+    for args in [
+        &["sign", "out.iso", "--key", "a.key", "-o", "a.key"][..],
+        &["sign", "out.iso", "--key", "link.key", "-o", "other.key"],
+        &["sign", "out.iso", "--key", "new.iso.minisig", "-o", "new.iso"],
+        &["build", "spec.toml", "--sign", "a.key", "-o", "a.key"],
+        &["build", "spec.toml", "--sign", "new.iso.minisig", "-o", "new.iso"],
+    ] {
+        let said = refused(&bed, args, "CONFIG_INVALID");
+        assert!(said.contains("is the same file as"), "{said}");
+        assert!(fs::read(bed.path("a.key")).unwrap() == key && fs::read(bed.path("new.iso.minisig")).unwrap() == key);
+    }
+    // An ISO named as a file beside the new one would be.
+    fs::rename(bed.path("out.iso"), bed.path("x.minisig")).unwrap();
+    refused(&bed, &["sign", "x.minisig", "--key", "a.key", "-o", "x"], "CONFIG_INVALID");
+    assert!(bed.path("x.minisig").exists() && bed.hidden().is_empty());
+}
+
+#[test]
+fn a_killed_keygen_leaves_nothing_visible() {
+    let bed = Bed::new();
+    let keys = || -> Vec<String> {
+        let names = fs::read_dir(bed.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("k.") || name.starts_with('.')).collect()
+    };
+    let keygen = |before: &str| {
+        let cks_iso = env!("CARGO_BIN_EXE_cks-iso");
+        try_run(bed.dir(), "bash", &["-c", &format!("{before} {cks_iso} keygen k --no-password")])
+    };
+    // No byte may be written: killed with both keys made and neither on the disk.
+    let killed = keygen("ulimit -f 0;");
+    assert!(!killed.status.success());
+    assert_eq!(keys(), [""; 0], "{killed:?}");
+    for after in ["0.001", "0.002", "0.003", "0.004", "0.005", "0.006", "0.008", "0.01", "0.02"] {
+        let _ = keygen(&format!("timeout -s KILL {after}"));
+        let mut found = keys();
+        found.sort();
+        // Without its public half a secret key can sign; nothing else is ever there alone.
+        assert!(["", "k.key", "k.key k.pub"].contains(&found.join(" ").as_str()), "after {after} s: {found:?}");
+        found.iter().for_each(|name| fs::remove_file(bed.path(name)).unwrap());
+    }
+    assert!(keygen("").status.success());
+}
+
+#[test]
 fn an_interrupted_signing_leaves_the_old_iso() {
     let (bed, _) = signed_bed();
     let (iso, old) = (bed.path("out.iso"), fs::read(bed.path("out.iso")).unwrap());

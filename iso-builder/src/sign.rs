@@ -126,7 +126,10 @@ fn damaged(failure: Failure) -> Failure {
 }
 
 /// The files of the ISO as a build lays them out, without signatures; and those.
-fn files_of(iso: &Opened, manifest: &Manifest, digest: Digest) -> Result<(Vec<File>, Content), Failure> {
+///
+/// # Errors
+/// `DIGEST_MISMATCH` where they are not what the manifest tells.
+pub(crate) fn files_of(iso: &Opened, manifest: &Manifest, digest: Digest) -> Result<(Vec<File>, Content), Failure> {
     if iso.volume.as_ref().is_none_or(|volume| volume.application_id != digest.hex()) {
         return Err(other(format!("{MANIFEST_PATH} is not the one that the volume descriptor tells")));
     }

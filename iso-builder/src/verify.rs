@@ -2,6 +2,7 @@
 //! on it what its Kubernetes manifests want. [`RULES`] says what is looked for.
 
 mod content;
+mod layout;
 mod pass;
 mod rules;
 pub mod signature;
@@ -34,7 +35,7 @@ pub fn verify(bundle: &Opened, progress: Progress) -> Result<Vec<Finding>, Failu
     let manifest = match bundle.manifest() {
         Ok(Some((manifest, digest))) => {
             findings.extend(bundle.volume.as_ref().and_then(|volume| other_manifest(volume, digest)));
-            Some(manifest)
+            Some((manifest, digest))
         }
         Ok(None) => {
             findings.push(finding("manifest", format!("{MANIFEST_PATH} is not there")));
@@ -45,10 +46,12 @@ pub fn verify(bundle: &Opened, progress: Progress) -> Result<Vec<Finding>, Failu
             None
         }
     };
-    if let Some(manifest) = &manifest {
+    if let Some((manifest, digest)) = &manifest {
+        findings.extend(layout::check(bundle, manifest, *digest, progress)?);
         findings.extend(unlisted(bundle, manifest));
         findings.extend(content::entries(bundle, manifest, progress)?);
     }
+    let manifest = manifest.map(|(manifest, _)| manifest);
     let archives = content::archives(bundle, manifest.as_ref())?;
     findings.extend(archives.findings);
     findings.extend(yaml::manifests(bundle, &archives.references)?);

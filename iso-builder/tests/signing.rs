@@ -93,7 +93,10 @@ fn signing_makes_the_bytes_of_a_signed_build() {
     assert!(by_xorriso(bed.dir(), "out.iso").contains_key(SIGNATURE));
 
     let (rules, said) = verify(&bed, &["--key", "a.pub", "--require-signature"]);
-    assert_eq!((rules, said), (vec![], format!("out.iso: clean, signed by {id}\n")));
+    assert_eq!(
+        (rules, said),
+        (vec![], format!("out.iso: clean, signed by {id} as v1.33.1-bed for {}\n", crate::fixture::arch()))
+    );
     let (_, said) = verify(&bed, &[]);
     assert_eq!(said, format!("out.iso: clean, says it is signed by {id}; nothing proves it without --key\n"));
     assert_eq!(bed.hidden(), [""; 0]);
@@ -311,6 +314,17 @@ fn passwords_come_from_files_and_are_never_told() {
 }
 
 #[test]
+fn a_directory_of_something_else_is_no_stock_iso() {
+    let bed = Bed::new();
+    fs::create_dir(bed.path("nothing")).unwrap();
+    run(bed.dir(), "genisoimage", &["-quiet", "-V", "CDROM", "-J", "-R", "-o", "foreign.iso", "calico.yaml"]);
+    for source in ["nothing", "foreign.iso"] {
+        let said = done(&bed, &["inspect", source]);
+        assert!(said.contains("Bundle     none: it holds nothing that a node installs"), "{said}");
+    }
+}
+
+#[test]
 fn the_bill_of_an_iso_and_of_its_content_is_one() {
     let (bed, _) = signed_bed();
     let beside = fs::read_to_string(bed.path("out.iso.spdx.json")).unwrap();
@@ -324,6 +338,12 @@ fn the_bill_of_an_iso_and_of_its_content_is_one() {
     let want = Digest::of(&fs::read(bed.path("bin/kubelet")).unwrap()).hex();
     assert_eq!(kubelet["checksums"][0]["checksumValue"], want.as_str());
     assert_eq!(packages.iter().filter(|package| package["primaryPackagePurpose"] == "CONTAINER").count(), 4);
+    let iso = fs::read(bed.path("out.iso")).unwrap();
+    for (source, output) in [("out.iso", "out.iso"), ("tree", "tree/cks-bundle.json"), ("tree", "tree")] {
+        let said = refused(&bed, &["sbom", source, "-o", output], "CONFIG_INVALID");
+        assert!(said.contains("name the file to be made"), "{said}");
+    }
+    assert!(fs::read(bed.path("out.iso")).unwrap() == iso && bed.hidden().is_empty());
     fs::remove_file(bed.path("tree/cks-bundle.json")).unwrap();
     refused(&bed, &["sbom", "tree"], "MANIFEST_REQUIRED");
 }

@@ -71,6 +71,11 @@ fn volume(volume: &Volume) -> Vec<Finding> {
         let what = format!("{} bytes lie behind the end of the volume, {} bytes", volume.appended, volume.bytes);
         findings.push(finding("volume-size", what));
     }
+    let length = volume.source.length();
+    if length < volume.bytes {
+        let what = format!("the image ends after {length} of the volume's {} bytes", volume.bytes);
+        findings.push(finding("volume-size", what));
+    }
     findings
 }
 

@@ -50,7 +50,8 @@ fn what_no_manifest_tells_is_compared() {
     // An attacker's filesystem has room before the descriptors and behind a file's last byte.
     let tail = bed.place("network.yaml", 0) as usize + fs::metadata(bed.path("calico.yaml")).unwrap().len() as usize;
     let joliet = |bytes: &mut Vec<u8>| swap(bytes, &wide("kubeadm"), &wide("kubelet"));
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>), &[&str]); 7] = [
+    let changes: [(&str, &dyn Fn(&mut Vec<u8>), &[&str]); 8] = [
+        ("the padding", &|bytes| bytes.truncate(bytes.len() - 2048), &["volume-size", "volume-layout"]),
         ("the system area", &|bytes| bytes[1080] = 0x53, &["volume-layout"]),
         ("behind a file's end", &|bytes| bytes[tail + 3] = 1, &["volume-layout"]),
         ("the Joliet tree", &joliet, &["volume-layout"]),

@@ -1,13 +1,11 @@
 //! Spec → ISO. The image appears under its name only when it is whole and on the disk.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure};
+use bootstrap::failure::Failure;
 use serde::Serialize;
 
 use crate::access::Access;
@@ -17,13 +15,14 @@ use crate::inputs::{self, Sources};
 use crate::iso::{Digests, Image, Labels};
 use crate::keys::SecretKey;
 use crate::lock::Lock;
-use crate::partial::{Partial, hidden};
+use crate::output;
+use crate::partial::Partial;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::register;
 use crate::sign;
 use crate::spec::Origin;
-use crate::sums::Release;
+use crate::sums::{Companions, Release};
 use crate::tarball;
 
 /// Where a build reads and writes.
@@ -64,6 +63,8 @@ pub struct Built {
     pub files: usize,
     /// Images on the ISO.
     pub images: usize,
+    /// What stands beside the ISO.
+    pub beside: Companions,
     /// The call that registers the ISO with CloudStack, where it brings Kubernetes.
     pub register: Option<String>,
     /// What stock nodes need and the ISO lacks, one line each.
@@ -104,36 +105,22 @@ pub fn build(project: &Project, lock: Option<&Lock>, options: &Options) -> Resul
     let release = Release { output, manifest: &manifest, manifest_digest: manifest_sha256, epoch, key };
     let written = release.write(&image, partial, options.progress)?;
     let register = register::call(&manifest, &options.output, written.sha256);
+    let beside = release.companions();
     let Manifest { name, images, .. } = manifest;
     let (path, size, sha256) = (options.output.clone(), written.size, written.sha256);
     let (files, images, mut warnings) = (files.len(), images.len(), recipe.lacks());
     warnings.extend(missing);
-    Ok(Built { path, size, sha256, manifest_sha256, name, files, images, register, warnings })
+    Ok(Built { path, size, sha256, manifest_sha256, name, files, images, beside, register, warnings })
 }
 
 /// Refuses an output that can't become a file, or that a build would read.
 fn check_output(project: &Project, options: &Options) -> Result<(), Failure> {
-    let output = &options.output;
-    let refuse = |why: &str| {
-        Err(Failure::new(Code::ConfigInvalid, format!("{} {why}", output.display()))
-            .with_remedy("name the ISO to be made with -o OUT.iso"))
-    };
-    if output.file_name().is_none() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
-        return refuse("is no file name");
-    }
-    if fs::symlink_metadata(output).is_ok_and(|meta| !meta.is_file()) {
-        return refuse("exists and is no regular file");
-    }
-    let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let written: Vec<_> = [output, &hidden(output)].into_iter().filter_map(|path| identity(path)).collect();
     let mut read = vec![project.path.clone(), options.lock.clone()];
+    read.extend(options.sign.iter().map(|key| key.path().to_owned()));
     for part in &project.recipe.parts {
         read.extend(files_of(project, &part.from));
     }
-    match read.iter().find(|path| identity(path).is_some_and(|found| written.contains(&found))) {
-        Some(path) => refuse(&format!("is the same file as {}, which the build reads", path.display())),
-        None => Ok(()),
-    }
+    output::check(&options.output, &read)
 }
 
 /// The files of this machine that are read for a part.

@@ -173,20 +173,20 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
 fn told(
     name: &str,
     findings: &[Finding],
-    signatures: Option<&[Signature]>,
+    signatures: Option<(&[Signature], String)>,
     strict: bool,
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let refused = finding::refuse(findings, strict);
     let printed = if json {
         let mut told = serde_json::json!({ "path": name, "clean": !refused, "findings": findings });
-        if let Some(signatures) = signatures {
+        if let Some((signatures, _)) = signatures {
             told["signatures"] = serde_json::json!(signatures);
         }
         report::print_json(&told)
     } else {
         let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-        let signed = signatures.map(verify::signed).unwrap_or_default();
+        let signed = signatures.map(|(_, text)| text).unwrap_or_default();
         report::print(&format!("{lines}{name}: {}{signed}\n", finding::summary(findings)))
     };
     printed.map_err(unprinted)?;

@@ -3,20 +3,24 @@
 
 mod stock;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bootstrap::bundle::{Arch, MANIFEST_PATH, Manifest};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
-use crate::bundle::{self, File};
+use crate::bundle;
 use crate::iso::{Digests, Image, Labels};
+use crate::keys::SecretKey;
 use crate::opened::Opened;
-use crate::partial::{Partial, hidden};
+use crate::output;
+use crate::partial::Partial;
 use crate::progress::Progress;
+use crate::sign;
+use crate::sums::{Companions, Release};
+use crate::verify::stock::lacks;
 
 /// What an import reads and writes.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct Options {
     pub kubernetes: Option<String>,
     /// The time that dates everything, in seconds since 1970.
     pub epoch: u64,
+    /// Who signs the ISO.
+    pub sign: Option<Arc<SecretKey>>,
     /// Where progress is shown.
     pub progress: Progress,
 }
@@ -58,7 +64,9 @@ pub struct Imported {
     pub files: usize,
     /// Images on the ISO.
     pub images: usize,
-    /// What was carried unknown or left behind, one line each.
+    /// What stands beside the ISO.
+    pub beside: Companions,
+    /// What was carried unknown or left behind, and what stock nodes need and the ISO lacks, one line each.
     pub warnings: Vec<String>,
 }
 
@@ -70,66 +78,44 @@ pub struct Imported {
 /// manifest already; `MEDIA_NOT_A_BUNDLE`, `SOURCE_TRUNCATED`, `CONTENT_INVALID`, `ARCH_MISMATCH`,
 /// `ARCHIVE_UNSAFE`, `IMAGE_INVALID` and `DIGEST_MISMATCH` for the stock ISO.
 pub fn import(options: &Options) -> Result<Imported, Failure> {
-    check_output(options)?;
+    let mut read = vec![options.stock.clone()];
+    read.extend(options.sign.iter().map(|key| key.path().to_owned()));
+    output::check(&options.output, &read)?;
     let iso = Opened::open(&options.stock)?;
     if iso.file(MANIFEST_PATH).is_some() {
         let what = format!("{} is no stock ISO: it has a {MANIFEST_PATH}", options.stock.display());
         return Err(Failure::new(Code::ConfigInvalid, what).with_remedy("use it as it is: cks-iso verify proves it"));
     }
     let partial = Partial::begin(&options.output)?;
-    let stock::Read { label, contents, merged, warnings } = stock::read(&iso, options)?;
-    let (manifest, files) = bundle::pack(&label, contents, merged, options.progress).map_err(stock::at_fault)?;
+    let stock::Read { label, contents, merged, mut warnings } = stock::read(&iso, options)?;
+    let (manifest, mut files) = bundle::pack(&label, contents, merged, options.progress).map_err(stock::at_fault)?;
     bundle::check_layout(&files).map_err(stock::at_fault)?;
-    // Whatever stands beside the manifest, a signature of it, joins `files` here.
-    let written = write(&files, &partial, options)?;
-    partial.finish()?;
+    let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    warnings.extend(lacks(&paths).into_iter().map(|finding| finding.what));
+    // The manifest is the first of the files.
+    let digest = files.first().map_or_else(|| Digest::of(b""), |file| file.digest);
+    let (epoch, key) = (options.epoch, options.sign.as_deref());
+    if let Some(key) = key {
+        files.insert(1, sign::signature_file(manifest.to_json()?.as_bytes(), key, epoch)?);
+    }
+    let image =
+        Image::plan(&files, Labels { epoch, manifest: digest, digests: Digests::Computed }).map_err(stock::at_fault)?;
+    let release = Release { output: &options.output, manifest: &manifest, manifest_digest: digest, epoch, key };
+    let written = release.write(&image, partial, options.progress)?;
+    let beside = release.companions();
     let Manifest { name, arch, kubernetes, images, .. } = manifest;
     Ok(Imported {
         path: options.output.clone(),
         size: written.size,
         stock_size: iso.size(),
         sha256: written.sha256,
-        manifest_sha256: manifest_digest(&files),
+        manifest_sha256: digest,
         name,
         kubernetes: kubernetes.unwrap_or_default(),
         arch,
         files: files.len(),
         images: images.len(),
+        beside,
         warnings,
     })
-}
-
-/// The manifest is the first of the files.
-fn manifest_digest(files: &[File]) -> Digest {
-    files.first().map_or_else(|| Digest::of(b""), |file| file.digest)
-}
-
-fn write(files: &[File], partial: &Partial, options: &Options) -> Result<crate::iso::Written, Failure> {
-    let labels = Labels { epoch: options.epoch, manifest: manifest_digest(files), digests: Digests::Computed };
-    let image = Image::plan(files, labels).map_err(stock::at_fault)?;
-    let bar = options.progress.start("Writing", image.size());
-    let written = image.write(partial.file(), &bar)?;
-    bar.finish();
-    Ok(written)
-}
-
-/// Refuses an output that can't become a file, or that is the stock ISO.
-fn check_output(options: &Options) -> Result<(), Failure> {
-    let output = &options.output;
-    let refuse = |why: String| {
-        Err(Failure::new(Code::ConfigInvalid, format!("{} {why}", output.display()))
-            .with_remedy("name the ISO to be made with -o OUT.iso"))
-    };
-    if output.file_name().is_none() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
-        return refuse("is no file name".to_owned());
-    }
-    if fs::symlink_metadata(output).is_ok_and(|meta| !meta.is_file()) {
-        return refuse("exists and is no regular file".to_owned());
-    }
-    let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let stock = identity(&options.stock);
-    if stock.is_some() && [identity(output), identity(&hidden(output))].contains(&stock) {
-        return refuse(format!("is the same file as {}, which is imported", options.stock.display()));
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
-use bootstrap::bundle::{Image, Kind, Manifest, Role};
+use bootstrap::bundle::{Image, Kind, Manifest, Role, legacy};
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
 use bootstrap::signature::SIGNATURE_PATH;
@@ -90,6 +90,9 @@ impl Inspection {
         }
         match &self.manifest {
             Some(manifest) => self.about(manifest, out)?,
+            None if !legacy::is_bundle(self.files.iter().map(|file| file.path.as_str())) => {
+                writeln!(out, "Bundle     none: it holds nothing that a node installs")?;
+            }
             None => writeln!(out, "Bundle     a stock ISO: it has no manifest, so nothing on it can be verified")?,
         }
         self.tree(out)?;

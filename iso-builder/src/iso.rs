@@ -4,7 +4,7 @@
 mod output;
 mod payload;
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 
 use bootstrap::bundle::VOLUME_ID;
 use bootstrap::digest::Digest;
@@ -16,7 +16,7 @@ use hadris_iso::{IsoId, IsoLevel, IsoOptions};
 use self::output::Output;
 use self::payload::Payload;
 use crate::bundle;
-use crate::progress::Bar;
+use crate::progress::{Bar, Progress};
 
 /// What stands in the descriptors beside the volume identifier.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +104,58 @@ impl Image {
             (_, Some(error)) => Err(crate::content::failed("Writing", "the image".as_ref(), error)),
             (Err(error), None) => Err(unread(&error)),
         }
+    }
+}
+
+/// Where `image` first differs from what [`Image`] makes of `files`, which may be its own: they are read
+/// again, and not hashed. None where they are the same to the end of the shorter of both.
+///
+/// # Errors
+/// As [`Image::plan`] and [`Image::write`]; `IO` when `image` can't be read.
+pub fn difference(
+    files: &[bundle::File],
+    labels: Labels,
+    image: impl Read,
+    progress: Progress,
+) -> Result<Option<u64>, Failure> {
+    let own = Image::plan(files, labels)?;
+    let bar = progress.start("Comparing", own.size);
+    let mut compared = Compared { image, at: 0, buf: Vec::new(), differs: None };
+    let mut output = Output::unhashed(&mut compared, own.size, &bar);
+    let written = hadris_iso::sync::write(&mut output, &own.tree, &own.options);
+    let (_, failed) = output.finish();
+    bar.finish();
+    match (compared.differs, written, failed) {
+        (Some(at), ..) => Ok(Some(at)),
+        (None, _, Some(error)) => Err(crate::content::failed("Reading", "the image".as_ref(), error)),
+        (None, Err(error), None) => Err(unread(&error)),
+        (None, Ok(_), None) => Ok(None),
+    }
+}
+
+/// Takes what should be in an image, up to the first byte that is not.
+struct Compared<R> {
+    image: R,
+    at: u64,
+    buf: Vec<u8>,
+    differs: Option<u64>,
+}
+
+impl<R: Read> Write for Compared<R> {
+    fn write(&mut self, want: &[u8]) -> io::Result<usize> {
+        self.buf.clear();
+        (&mut self.image).take(want.len() as u64).read_to_end(&mut self.buf)?;
+        if self.buf != want {
+            let same = want.iter().zip(&self.buf).take_while(|(one, other)| one == other).count();
+            self.differs = self.differs.or(Some(self.at + same as u64));
+            return Err(io::Error::other("the image differs"));
+        }
+        self.at += want.len() as u64;
+        Ok(want.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

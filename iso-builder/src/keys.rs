@@ -2,8 +2,10 @@
 //! `Debug` text and no argument holds it.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -13,6 +15,8 @@ use blake2::{Blake2b512, Digest};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::signature::PublicKey;
 use minisign::{KeyPair, SecretKeyBox};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::linkat;
 
 use crate::content::{failed, misnamed};
 use crate::partial::directory_of;
@@ -45,6 +49,7 @@ pub enum Asked {
 
 /// A secret key that can sign.
 pub struct SecretKey {
+    path: PathBuf,
     id: [u8; 8],
     pair: Ed25519KeyPair,
 }
@@ -132,20 +137,26 @@ impl SecretKey {
             }
             _ => return Err(naming(invalid("it is no minisign secret key"))),
         };
-        Self::of_bytes(&bytes).map_err(naming)
+        Self::of_bytes(path, &bytes).map_err(naming)
     }
 
-    fn of_bytes(bytes: &[u8]) -> Result<Self, Failure> {
+    fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self, Failure> {
         let damaged = || invalid("it is damaged").with_remedy("take it from its backup");
         let id = bytes.get(ID..SEED).and_then(|id| id.try_into().ok()).ok_or_else(damaged)?;
         // A public half of another key would give the secret one away with the first signature.
         match (bytes.get(SEED..POINT), bytes.get(POINT..CHECKSUM)) {
             (Some(seed), Some(point)) => {
                 let pair = Ed25519KeyPair::from_seed_and_public_key(seed, point).map_err(|_| damaged())?;
-                Ok(Self { id, pair })
+                Ok(Self { path: path.to_owned(), id, pair })
             }
             _ => Err(damaged()),
         }
+    }
+
+    /// The file that it was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The id as minisign prints it: 16 upper-case hex digits.
@@ -207,27 +218,62 @@ pub fn generate(name: &Path, password: Option<&Asked>) -> Result<Made, Failure> 
     let pair = pair.map_err(unmade)?;
     let text = pair.pk.to_base64();
     let id = PublicKey::parse(&text)?.id();
-    // Without the public key the secret one is of use; without the secret one, nothing is.
-    write_new(&secret, pair.sk.to_box(Some("minisign secret key")).map_err(unmade)?.into_string().as_bytes(), 0o600)?;
-    write_new(&public, format!("untrusted comment: minisign public key {id}\n{text}\n").as_bytes(), 0o644)?;
+    let secret_text = pair.sk.to_box(Some("minisign secret key")).map_err(unmade)?.into_string();
+    let public_text = format!("untrusted comment: minisign public key {id}\n{text}\n");
+    // Both are on the disk before one has a name. Without the public key the secret one is of use; without
+    // the secret one, nothing is.
+    let unnamed =
+        [Unnamed::new(&secret, secret_text.as_bytes(), 0o600)?, Unnamed::new(&public, public_text.as_bytes(), 0o644)?];
+    for file in unnamed {
+        file.appear()?;
+    }
+    let directory = directory_of(&secret);
+    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| failed("Syncing", directory, e))?;
     Ok(Made { secret, public, id })
 }
 
-/// Writes a file that appears whole, and replaces none.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = directory_of(path);
-    let writing = |e| failed("Writing", path, e);
-    // Made with mode 0600, under a name that goes away when the program fails.
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(|e| misnamed("Making", path, e))?;
-    file.write_all(bytes).map_err(writing)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(writing)?;
-    file.as_file().sync_all().map_err(writing)?;
-    file.persist_noclobber(path).map_err(|e| match e.error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => writing(e.error),
-    })?;
-    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| failed("Syncing", directory, e))
+/// A file that is whole and has no name: a kill leaves nothing of it.
+struct Unnamed<'a> {
+    path: &'a Path,
+    file: File,
+    /// Its name on a file system that knows no files without.
+    hidden: Option<tempfile::TempPath>,
+}
+
+impl<'a> Unnamed<'a> {
+    fn new(path: &'a Path, bytes: &[u8], mode: u32) -> Result<Self, Failure> {
+        let (directory, writing) = (directory_of(path), |e| failed("Writing", path, e));
+        // Both kinds are made with mode 0600.
+        let nameless = OpenOptions::new().write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits()).open(directory);
+        let (mut file, hidden) = match nameless {
+            Ok(file) => (file, None),
+            Err(_) => {
+                let named = tempfile::NamedTempFile::new_in(directory).map_err(|e| misnamed("Making", path, e))?;
+                let (file, hidden) = named.into_parts();
+                (file, Some(hidden))
+            }
+        };
+        file.write_all(bytes).map_err(writing)?;
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(writing)?;
+        file.sync_all().map_err(writing)?;
+        Ok(Self { path, file, hidden })
+    }
+
+    /// Gives it its name, unless there is a file of this name.
+    fn appear(self) -> Result<(), Failure> {
+        let Self { path, file, hidden } = self;
+        let named = match hidden {
+            Some(hidden) => hidden.persist_noclobber(path).map_err(|e| e.error),
+            None => {
+                let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+                linkat(AT_FDCWD, open.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW).map_err(io::Error::from)
+            }
+        };
+        named.map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => failed("Writing", path, e),
+        })
+    }
 }
 
 fn exists(path: &Path) -> Failure {

@@ -26,6 +26,7 @@
 //! | [`lint`], [`diff`] | a spec before it is built; what one bundle brings over another |
 //! | [`finding`] | what `verify` and `lint` say |
 //! | [`opened`] | a bundle opened for reading: an ISO, a directory, a URL |
+//! | [`output`] | the path that an ISO is written to |
 //! | [`partial`] | a file that appears when it is whole |
 //! | [`progress`], [`cli`], [`report`], [`columns`] | what a person sees |
 
@@ -52,6 +53,7 @@ pub mod lint;
 pub mod lock;
 pub mod manifests;
 pub mod opened;
+pub mod output;
 pub mod packing;
 pub mod partial;
 mod pass;

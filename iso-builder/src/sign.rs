@@ -2,7 +2,7 @@
 //! for every other byte.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest};
 use bootstrap::digest::Digest;
@@ -17,9 +17,10 @@ use crate::content::{Content, Source};
 use crate::iso::{Digests, Image, Labels};
 use crate::keys::SecretKey;
 use crate::opened::Opened;
+use crate::output;
 use crate::partial::Partial;
 use crate::progress::Progress;
-use crate::sums::Release;
+use crate::sums::{Companions, Release};
 
 /// What is signed, and where to.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct Signed {
     pub manifest_sha256: Digest,
     /// The ids of the keys whose signatures are on it; only the last that signed is known to be right.
     pub keys: Vec<String>,
+    /// What stands beside the ISO.
+    pub beside: Companions,
 }
 
 /// The trusted comment of a signature: what was signed. No clock is asked, so that signing again makes the
@@ -78,7 +81,11 @@ fn file_of(text: String) -> File {
 /// should vouch for that; those of opening and writing an ISO. What was at the output stays then.
 pub fn sign(options: &Options, key: &SecretKey) -> Result<Signed, Failure> {
     let output = options.output.as_deref().unwrap_or(&options.iso);
-    check_output(output)?;
+    let mut read = vec![key.path().to_owned()];
+    if !output::is_same(output, &options.iso) {
+        read.push(options.iso.clone());
+    }
+    output::check(output, &read)?;
     // First of all: from now on no other program puts another ISO in the place of the one that is read.
     let partial = Partial::begin(output)?;
     let iso = Opened::open(&options.iso)?;
@@ -98,7 +105,7 @@ pub fn sign(options: &Options, key: &SecretKey) -> Result<Signed, Failure> {
     let release = Release { output, manifest: &manifest, manifest_digest: digest, epoch, key: Some(key) };
     let written = release.write(&image, partial, options.progress).map_err(damaged)?;
     let (size, sha256) = (written.size, written.sha256);
-    Ok(Signed { path: output.to_owned(), size, sha256, manifest_sha256: digest, keys })
+    Ok(Signed { path: output.to_owned(), size, sha256, manifest_sha256: digest, keys, beside: release.companions() })
 }
 
 fn stock() -> Failure {
@@ -118,18 +125,11 @@ fn damaged(failure: Failure) -> Failure {
     }
 }
 
-fn check_output(output: &Path) -> Result<(), Failure> {
-    match std::fs::symlink_metadata(output) {
-        Ok(meta) if !meta.is_file() => {
-            let what = format!("{} exists and is no regular file", output.display());
-            Err(Failure::new(Code::ConfigInvalid, what).with_remedy("name the ISO to be made with -o OUT.iso"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The files of the ISO as a build lays them out, without signatures; and those.
-fn files_of(iso: &Opened, manifest: &Manifest, digest: Digest) -> Result<(Vec<File>, Content), Failure> {
+///
+/// # Errors
+/// `DIGEST_MISMATCH` where they are not what the manifest tells.
+pub(crate) fn files_of(iso: &Opened, manifest: &Manifest, digest: Digest) -> Result<(Vec<File>, Content), Failure> {
     if iso.volume.as_ref().is_none_or(|volume| volume.application_id != digest.hex()) {
         return Err(other(format!("{MANIFEST_PATH} is not the one that the volume descriptor tells")));
     }

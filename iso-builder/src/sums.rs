@@ -13,6 +13,7 @@ use blake2::Blake2b512;
 use bootstrap::bundle::Manifest;
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
+use serde::Serialize;
 use sha2::{Digest as _, Sha512};
 
 use crate::content::failed;
@@ -40,6 +41,19 @@ pub fn beside(iso: &Path, suffix: &str) -> PathBuf {
     let mut name = iso.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// The paths of the files beside a finished ISO.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Companions {
+    /// For `sha256sum -c`.
+    pub sha256: PathBuf,
+    /// For `sha512sum -c`.
+    pub sha512: PathBuf,
+    /// The bill of materials.
+    pub spdx: PathBuf,
+    /// The signature over the whole ISO; none where nobody signed.
+    pub minisig: Option<PathBuf>,
 }
 
 /// What the files beside an ISO tell.
@@ -97,6 +111,13 @@ impl Release<'_> {
             }
         }
         Ok(written)
+    }
+
+    /// Where [`Release::write`] puts what.
+    #[must_use]
+    pub fn companions(&self) -> Companions {
+        let at = |suffix| beside(self.output, suffix);
+        Companions { sha256: at(SHA256), sha512: at(SHA512), spdx: at(SPDX), minisig: self.key.map(|_| at(MINISIG)) }
     }
 
     fn signature(&self, prehash: &[u8; 64]) -> Option<Vec<u8>> {

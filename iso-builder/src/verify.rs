@@ -2,9 +2,10 @@
 //! on it what its Kubernetes manifests want. [`RULES`] says what is looked for.
 
 mod content;
+mod layout;
 mod rules;
 pub mod signature;
-mod stock;
+pub(crate) mod stock;
 pub mod yaml;
 
 use bootstrap::bundle::{MANIFEST_PATH, Manifest, VOLUME_ID};
@@ -33,7 +34,7 @@ pub fn verify(bundle: &Opened, progress: Progress) -> Result<Vec<Finding>, Failu
     let manifest = match bundle.manifest() {
         Ok(Some((manifest, digest))) => {
             findings.extend(bundle.volume.as_ref().and_then(|volume| other_manifest(volume, digest)));
-            Some(manifest)
+            Some((manifest, digest))
         }
         Ok(None) => {
             findings.push(finding("manifest", format!("{MANIFEST_PATH} is not there")));
@@ -44,10 +45,12 @@ pub fn verify(bundle: &Opened, progress: Progress) -> Result<Vec<Finding>, Failu
             None
         }
     };
-    if let Some(manifest) = &manifest {
+    if let Some((manifest, digest)) = &manifest {
+        findings.extend(layout::check(bundle, manifest, *digest, progress)?);
         findings.extend(unlisted(bundle, manifest));
         findings.extend(content::entries(bundle, manifest, progress)?);
     }
+    let manifest = manifest.map(|(manifest, _)| manifest);
     let archives = content::archives(bundle, manifest.as_ref())?;
     findings.extend(archives.findings);
     findings.extend(yaml::manifests(bundle, &archives.references)?);
@@ -65,6 +68,11 @@ fn volume(volume: &Volume) -> Vec<Finding> {
     }
     if volume.appended > 0 {
         let what = format!("{} bytes lie behind the end of the volume, {} bytes", volume.appended, volume.bytes);
+        findings.push(finding("volume-size", what));
+    }
+    let length = volume.source.length();
+    if length < volume.bytes {
+        let what = format!("the image ends after {length} of the volume's {} bytes", volume.bytes);
         findings.push(finding("volume-size", what));
     }
     findings

@@ -1,6 +1,8 @@
 //! The tests of the builder, against the tools that others read and write ISOs with.
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod building;
 #[cfg(test)]
 mod corpora;
@@ -30,6 +32,7 @@ mod recipes;
 mod redirects;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
 mod registries;
 #[cfg(test)]
 mod schemas;

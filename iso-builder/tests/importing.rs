@@ -106,6 +106,37 @@ fn a_stock_iso_becomes_one_that_verifies() {
 }
 
 #[test]
+fn an_import_is_released_as_a_build_is() {
+    let bed = stock();
+    run(bed.dir(), "bash", &["-ec", "rm stock/dashboard.yaml stock/10-kubeadm.conf"]);
+    pack(&bed);
+    run(bed.dir(), env!("CARGO_BIN_EXE_cks-iso"), &["keygen", "a", "--no-password"]);
+    let told = import(&bed, &["--sign", "a.key"]);
+    for (suffix, key) in [("sha256", "sha256"), ("sha512", "sha512"), ("spdx.json", "spdx"), ("minisig", "minisig")] {
+        assert_eq!(told["beside"][key], format!("out.iso.{suffix}"));
+        assert!(bed.path(&format!("out.iso.{suffix}")).is_file(), "{suffix}");
+    }
+    for tool in ["sha256", "sha512"] {
+        run(bed.dir(), &format!("{tool}sum"), &["-c", &format!("out.iso.{tool}")]);
+    }
+    let verified = bed.cks_iso(&["verify", "out.iso", "--key", "a.pub"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let bill = run(bed.dir(), env!("CARGO_BIN_EXE_cks-iso"), &["sbom", "out.iso"]);
+    assert!(bill == fs::read(bed.path("out.iso.spdx.json")).unwrap());
+    let warnings = told["warnings"].to_string();
+    for lacking in ["stock nodes need 10-kubeadm.conf", "neither dashboard.yaml nor headlamp.yaml"] {
+        assert!(warnings.contains(lacking), "{warnings}");
+    }
+    // Signing an unsigned import later gives the same bytes.
+    let signed = fs::read(bed.path("out.iso")).unwrap();
+    assert_eq!(import(&bed, &[])["beside"]["minisig"], Value::Null);
+    assert!(!bed.path("out.iso.minisig").exists(), "the signature of another ISO stays");
+    run(bed.dir(), env!("CARGO_BIN_EXE_cks-iso"), &["sign", "out.iso", "--key", "a.key"]);
+    assert!(fs::read(bed.path("out.iso")).unwrap() == signed, "import --sign and sign differ");
+    assert_eq!(bed.hidden(), [""; 0]);
+}
+
+#[test]
 fn the_same_stock_iso_gives_the_same_bytes() {
     let bed = stock();
     pack(&bed);

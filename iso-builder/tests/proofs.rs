@@ -14,6 +14,18 @@ const NETWORK: &str = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: ca
     template:\n    spec:\n      containers:\n      - name: node\n        image: calico/node:v3\n        \
     imagePullPolicy: IfNotPresent\n";
 
+/// The images that a stock cluster starts from.
+pub(crate) const WHOLE: [&str; 8] = [
+    "registry.k8s.io/pause:3.10",
+    "registry.k8s.io/kube-apiserver:v1.33.1",
+    "registry.k8s.io/kube-controller-manager:v1.33.1",
+    "registry.k8s.io/kube-scheduler:v1.33.1",
+    "registry.k8s.io/kube-proxy:v1.33.1",
+    "registry.k8s.io/coredns/coredns:v1.12.0",
+    "registry.k8s.io/etcd:3.5.21-0",
+    "calico/node:v3",
+];
+
 /// A bed for `arch` whose ISO has all that a stock cluster needs; its programs are patched to be for it.
 pub(crate) fn whole(of: Arch) -> Bed {
     let bed = Bed::new();
@@ -24,20 +36,7 @@ pub(crate) fn whole(of: Arch) -> Bed {
         }
     }
     let image = |reference| Image { reference, arch: of.as_str(), layers: vec![layer(reference, 9000)] };
-    docker_save(
-        &bed.path("a.tar"),
-        &[
-            "registry.k8s.io/pause:3.10",
-            "registry.k8s.io/kube-apiserver:v1.33.1",
-            "registry.k8s.io/kube-controller-manager:v1.33.1",
-            "registry.k8s.io/kube-scheduler:v1.33.1",
-            "registry.k8s.io/kube-proxy:v1.33.1",
-            "registry.k8s.io/coredns/coredns:v1.12.0",
-            "registry.k8s.io/etcd:3.5.21-0",
-            "calico/node:v3",
-        ]
-        .map(image),
-    );
+    docker_save(&bed.path("a.tar"), &WHOLE.map(image));
     bed.write("calico.yaml", NETWORK);
     bed.write("dashboard.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: kubernetes-dashboard}\n");
     bed.edit("\n[[images]]\nfile = \"b.tar\"\n", "");

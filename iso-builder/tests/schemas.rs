@@ -12,6 +12,8 @@ const BUNDLE: &str = include_str!("../../docs/schema/cks-bundle.schema.json");
 const INSPECT: &str = include_str!("../../docs/schema/inspect.schema.json");
 const VERIFY: &str = include_str!("../../docs/schema/verify.schema.json");
 const BUILD: &str = include_str!("../../docs/schema/build.schema.json");
+const IMPORT: &str = include_str!("../../docs/schema/import.schema.json");
+const DIFF: &str = include_str!("../../docs/schema/diff.schema.json");
 const SIGN: &str = include_str!("../../docs/schema/sign.schema.json");
 
 fn validator(text: &str) -> Validator {
@@ -85,7 +87,9 @@ fn check(validator: &Validator, value: &Value) {
 }
 
 fn json(bed: &Bed, args: &[&str]) -> Value {
-    serde_json::from_slice(&bed.cks_iso(args).stdout).unwrap()
+    let output = bed.cks_iso(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {said}"))
 }
 
 #[test]
@@ -99,12 +103,22 @@ fn real_manifests_and_outputs_hold_to_the_schemas() {
     check(&validator(INSPECT), &inspected);
     bed.flip(bed.place("network.yaml", 1));
     check(&validator(VERIFY), &json(&bed, &["verify", "out.iso", "--json"]));
+    bed.flip(bed.place("network.yaml", 1));
 
     // A stock ISO has no manifest, and a small bundle few fields.
     by_xorriso(bed.dir(), "out.iso");
-    fs::remove_file(bed.path("by-xorriso/cks-bundle.json")).unwrap();
+    for name in ["cks-bundle.json", "cks-bundle.json.minisig"] {
+        fs::remove_file(bed.path("by-xorriso").join(name)).unwrap();
+    }
     run(bed.dir(), "genisoimage", &["-quiet", "-V", "CDROM", "-J", "-R", "-o", "stock.iso", "by-xorriso"]);
     check(&validator(INSPECT), &json(&bed, &["inspect", "stock.iso", "--json"]));
+    // Its tarballs and archives have the names of ours.
+    let import = ["import", "stock.iso", "-o", "imported.iso", "--json"];
+    check(&validator(IMPORT), &json(&bed, &[&import[..], &["--sign", "a.key"]].concat()));
+    check(&validator(IMPORT), &json(&bed, &import));
+    for (a, b) in [("stock.iso", "out.iso"), ("out.iso", "imported.iso")] {
+        check(&validator(DIFF), &json(&bed, &["diff", a, b, "--json"]));
+    }
     let small = "name = \"n\"\narch = \"arm64\"\nkubeadm-arguments = [\"--v=5\"]\n[sysctl]\n\"net/ipv4/ip_forward\" = \"1\"\n[manifests]\n\"network.yaml\" = { file = \"calico.yaml\" }\n";
     bed.write("spec.toml", small);
     bed.build();

@@ -93,7 +93,10 @@ fn signing_makes_the_bytes_of_a_signed_build() {
     assert!(by_xorriso(bed.dir(), "out.iso").contains_key(SIGNATURE));
 
     let (rules, said) = verify(&bed, &["--key", "a.pub", "--require-signature"]);
-    assert_eq!((rules, said), (vec![], format!("out.iso: clean, signed by {id}\n")));
+    assert_eq!(
+        (rules, said),
+        (vec![], format!("out.iso: clean, signed by {id} as v1.33.1-bed for {}\n", crate::fixture::arch()))
+    );
     let (_, said) = verify(&bed, &[]);
     assert_eq!(said, format!("out.iso: clean, says it is signed by {id}; nothing proves it without --key\n"));
     assert_eq!(bed.hidden(), [""; 0]);
@@ -186,6 +189,54 @@ fn nobody_vouches_for_what_is_no_original() {
 }
 
 #[test]
+fn a_key_is_never_written_over() {
+    let (bed, _) = signed_bed();
+    run(bed.dir(), "bash", &["-ec", "ln a.key other.key; cp a.key new.iso.minisig; ln -s a.key link.key"]);
+    let key = fs::read(bed.path("a.key")).unwrap();
+    for args in [
+        &["sign", "out.iso", "--key", "a.key", "-o", "a.key"][..],
+        &["sign", "out.iso", "--key", "link.key", "-o", "other.key"],
+        &["sign", "out.iso", "--key", "new.iso.minisig", "-o", "new.iso"],
+        &["build", "spec.toml", "--sign", "a.key", "-o", "a.key"],
+        &["build", "spec.toml", "--sign", "new.iso.minisig", "-o", "new.iso"],
+    ] {
+        let said = refused(&bed, args, "CONFIG_INVALID");
+        assert!(said.contains("is the same file as"), "{said}");
+        assert!(fs::read(bed.path("a.key")).unwrap() == key && fs::read(bed.path("new.iso.minisig")).unwrap() == key);
+    }
+    // An ISO named as a file beside the new one would be.
+    fs::rename(bed.path("out.iso"), bed.path("x.minisig")).unwrap();
+    refused(&bed, &["sign", "x.minisig", "--key", "a.key", "-o", "x"], "CONFIG_INVALID");
+    assert!(bed.path("x.minisig").exists() && bed.hidden().is_empty());
+}
+
+#[test]
+fn a_killed_keygen_leaves_nothing_visible() {
+    let bed = Bed::new();
+    let keys = || -> Vec<String> {
+        let names = fs::read_dir(bed.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("k.") || name.starts_with('.')).collect()
+    };
+    let keygen = |before: &str| {
+        let cks_iso = env!("CARGO_BIN_EXE_cks-iso");
+        try_run(bed.dir(), "bash", &["-c", &format!("{before} {cks_iso} keygen k --no-password")])
+    };
+    // No byte may be written: killed with both keys made and neither on the disk.
+    let killed = keygen("ulimit -f 0;");
+    assert!(!killed.status.success());
+    assert_eq!(keys(), [""; 0], "{killed:?}");
+    for after in ["0.001", "0.002", "0.003", "0.004", "0.005", "0.006", "0.008", "0.01", "0.02"] {
+        let _ = keygen(&format!("timeout -s KILL {after}"));
+        let mut found = keys();
+        found.sort();
+        // Without its public half a secret key can sign; nothing else is ever there alone.
+        assert!(["", "k.key", "k.key k.pub"].contains(&found.join(" ").as_str()), "after {after} s: {found:?}");
+        found.iter().for_each(|name| fs::remove_file(bed.path(name)).unwrap());
+    }
+    assert!(keygen("").status.success());
+}
+
+#[test]
 fn an_interrupted_signing_leaves_the_old_iso() {
     let (bed, _) = signed_bed();
     let (iso, old) = (bed.path("out.iso"), fs::read(bed.path("out.iso")).unwrap());
@@ -263,6 +314,17 @@ fn passwords_come_from_files_and_are_never_told() {
 }
 
 #[test]
+fn a_directory_of_something_else_is_no_stock_iso() {
+    let bed = Bed::new();
+    fs::create_dir(bed.path("nothing")).unwrap();
+    run(bed.dir(), "genisoimage", &["-quiet", "-V", "CDROM", "-J", "-R", "-o", "foreign.iso", "calico.yaml"]);
+    for source in ["nothing", "foreign.iso"] {
+        let said = done(&bed, &["inspect", source]);
+        assert!(said.contains("Bundle     none: it holds nothing that a node installs"), "{said}");
+    }
+}
+
+#[test]
 fn the_bill_of_an_iso_and_of_its_content_is_one() {
     let (bed, _) = signed_bed();
     let beside = fs::read_to_string(bed.path("out.iso.spdx.json")).unwrap();
@@ -276,6 +338,12 @@ fn the_bill_of_an_iso_and_of_its_content_is_one() {
     let want = Digest::of(&fs::read(bed.path("bin/kubelet")).unwrap()).hex();
     assert_eq!(kubelet["checksums"][0]["checksumValue"], want.as_str());
     assert_eq!(packages.iter().filter(|package| package["primaryPackagePurpose"] == "CONTAINER").count(), 4);
+    let iso = fs::read(bed.path("out.iso")).unwrap();
+    for (source, output) in [("out.iso", "out.iso"), ("tree", "tree/cks-bundle.json"), ("tree", "tree")] {
+        let said = refused(&bed, &["sbom", source, "-o", output], "CONFIG_INVALID");
+        assert!(said.contains("name the file to be made"), "{said}");
+    }
+    assert!(fs::read(bed.path("out.iso")).unwrap() == iso && bed.hidden().is_empty());
     fs::remove_file(bed.path("tree/cks-bundle.json")).unwrap();
     refused(&bed, &["sbom", "tree"], "MANIFEST_REQUIRED");
 }

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bootstrap::failure::Failure;
 use bootstrap::text::plain;
 use clap::Args;
 use indicatif::HumanBytes;
 
+use super::keygen::PasswordOptions;
 use crate::import::{self, Imported, Options};
 use crate::progress::Choice;
 use crate::{report, spec};
@@ -16,7 +18,8 @@ use crate::{report, spec};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cks-iso import setup-v1.33.1-calico-x86_64.iso -o v1.33.1-calico-x86_64.iso\n  \
-    cks-iso import /dev/sr0 -o out.iso --name v1.33.1-calico --kubernetes 1.33.1")]
+    cks-iso import /dev/sr0 -o out.iso --name v1.33.1-calico --kubernetes 1.33.1\n  \
+    cks-iso import stock.iso -o out.iso --sign release.key")]
 pub(crate) struct Import {
     /// The stock ISO, or a device with its disc.
     stock: PathBuf,
@@ -33,6 +36,11 @@ pub(crate) struct Import {
     /// [default: 1980-01-01].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=spec::MAX_EPOCH))]
     source_date_epoch: Option<u64>,
+    /// Sign the ISO with this secret key.
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
+    #[command(flatten)]
+    password: PasswordOptions,
     /// Print the result as JSON; without --progress no progress.
     #[arg(long)]
     json: bool,
@@ -42,11 +50,12 @@ pub(crate) struct Import {
 }
 
 pub(super) fn run(args: Import) -> Result<ExitCode, Failure> {
-    let Import { stock, output, name, kubernetes, source_date_epoch, json, progress } = args;
+    let Import { stock, output, name, kubernetes, source_date_epoch, sign, password, json, progress } = args;
+    let sign = sign.map(|key| password.open(&key)).transpose()?.map(Arc::new);
     let epoch = source_date_epoch.map_or_else(super::epoch_of_environment, |epoch| Ok(Some(epoch)))?;
     let epoch = epoch.unwrap_or(spec::DEFAULT_EPOCH);
-    let options =
-        Options { stock, output, name, kubernetes, epoch, progress: progress.settle(json, super::reach::is_dumb()) };
+    let progress = progress.settle(json, super::reach::is_dumb());
+    let options = Options { stock, output, name, kubernetes, epoch, sign, progress };
     let imported = import::import(&options)?;
     for warning in imported.warnings.iter().filter(|_| !json) {
         report::say(&format!("warning: {}", plain(warning)));

@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use bootstrap::bundle::MANIFEST_PATH;
 use bootstrap::failure::Failure;
 use clap::Args;
 
 use crate::content::failed;
 use crate::partial::Partial;
-use crate::{report, sbom};
+use crate::{output, report, sbom};
 
 /// Write the bill of materials of an ISO: SPDX 2.3, as JSON.
 #[derive(Debug, Args)]
@@ -26,6 +27,11 @@ pub(super) struct Sbom {
 
 impl Sbom {
     pub(super) fn run(self) -> Result<(), Failure> {
+        // The bill of an ISO must not take its place.
+        if let Some(output) = &self.output {
+            let checked = output::check(output, &[self.source.clone(), self.source.join(MANIFEST_PATH)]);
+            checked.map_err(|failure| failure.with_remedy("name the file to be made with -o FILE"))?;
+        }
         let bill = sbom::of(&self.source)?;
         let Some(output) = self.output else { return report::print(&bill).map_err(super::unprinted) };
         let partial = Partial::begin(&output)?;

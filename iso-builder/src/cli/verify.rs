@@ -46,19 +46,24 @@ pub(super) fn run(args: &Verify) -> Result<ExitCode, Failure> {
     let bundle = args.line.open(&args.source, args.json)?;
     let (signatures, mut findings) = trust.check_bundle(&bundle)?;
     findings.extend(verify::verify(&bundle, progress)?);
-    findings.extend(trust.check_beside(&args.source, progress)?);
-    told(&plain(&bundle.name), &findings, Some(&signatures), args.strict, args.json)
+    let (beside, proven) = trust.check_beside(&bundle, &args.source, progress)?;
+    findings.extend(beside);
+    let findings: Vec<_> = findings.into_iter().map(|finding| trust.weighed(finding, proven)).collect();
+    // An ISO of another version is signed as well as this one: its name is to be read.
+    let what = bundle.manifest().ok().flatten().map(|(manifest, _)| format!("{} for {}", manifest.name, manifest.arch));
+    let text = signed(&signatures, &what.unwrap_or_default());
+    told(&plain(&bundle.name), &findings, Some((&signatures, text)), args.strict, args.json)
 }
 
 /// What is to be said of the signatures: `, signed by …`.
-pub(super) fn signed(signatures: &[Signature]) -> String {
+fn signed(signatures: &[Signature], what: &str) -> String {
     let ids = |proven| -> Vec<&str> {
         signatures.iter().filter(|found| found.proven == proven).map(|found| found.key.as_str()).collect()
     };
     let (proven, claimed) = (ids(true).join(", "), ids(false).join(", "));
     match (proven.is_empty(), claimed.is_empty()) {
         (true, true) => String::new(),
-        (false, _) => format!(", signed by {proven}"),
+        (false, _) => format!(", signed by {proven} as {}", plain(what)),
         (true, false) => format!(", says it is signed by {claimed}; nothing proves it without --key"),
     }
 }

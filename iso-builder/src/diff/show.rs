@@ -36,7 +36,10 @@ impl Difference {
             };
             writeln!(out, "  {} {} {sizes}", sign(change), cell(&change.name, NAMES))?;
         }
-        title("Images", &self.images, out)?;
+        match (self.images.is_empty(), self.retagged.len()) {
+            (true, 1..) => writeln!(out, "\nImages: the same under other names")?,
+            _ => title("Images", &self.images, out)?,
+        }
         for change in &self.images {
             let digests = match (change.old, change.new) {
                 (Some(old), Some(new)) => format!("{} → {}", old.short(), new.short()),

@@ -19,19 +19,24 @@ pub(super) struct Output<'a, W> {
     file: W,
     blocks: u64,
     next: u64,
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     bar: &'a Bar,
     failed: Option<io::Error>,
 }
 
 impl<'a, W> Output<'a, W> {
     pub(super) fn new(file: W, size: u64, bar: &'a Bar) -> Self {
-        Self { file, blocks: size / BLOCK, next: 0, hasher: Hasher::default(), bar, failed: None }
+        Self { file, blocks: size / BLOCK, next: 0, hasher: Some(Hasher::default()), bar, failed: None }
+    }
+
+    /// The same, for an image whose digest nobody wants.
+    pub(super) fn unhashed(file: W, size: u64, bar: &'a Bar) -> Self {
+        Self { hasher: None, ..Self::new(file, size, bar) }
     }
 
     /// The digest of what was written, and the error that stopped it.
     pub(super) fn finish(self) -> (Digest, Option<io::Error>) {
-        (self.hasher.finish(), self.failed)
+        (self.hasher.unwrap_or_default().finish(), self.failed)
     }
 }
 
@@ -68,7 +73,9 @@ impl<W: Write> BlockDevice for Output<'_, W> {
             self.failed = Some(error);
             return Err(Error::new(ErrorKind::Io, "writing the image"));
         }
-        self.hasher.update(buf);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buf);
+        }
         self.bar.add(buf.len() as u64);
         self.next += buf.len() as u64 / BLOCK;
         Ok(())

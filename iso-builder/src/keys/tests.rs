@@ -1,5 +1,3 @@
-use std::os::unix::fs::PermissionsExt;
-
 use bootstrap::signature::verify;
 
 use super::*;
@@ -52,7 +50,7 @@ fn a_pair_is_made_once_and_opened_by_its_password() {
         assert!(fs::read(&made.secret).unwrap() == before);
         let _ = fs::remove_file(gone);
     }
-    assert!(write_new(&good, b"x", 0o600).is_err(), "a file is replaced");
+    assert!(Unnamed::new(&good, b"x", 0o600).unwrap().appear().is_err(), "a file is replaced");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "something is left behind");
 }
 

@@ -11,10 +11,11 @@ use super::keys::Key;
 use super::{Finding, Given, finding};
 use crate::content::{Content, Source};
 use crate::finding::Level;
+use crate::recipe::Recipe;
 use crate::verify::yaml;
 
 /// What is wrong with the files.
-pub(super) fn files(keys: &[Key], given: Given<'_>) -> Result<Vec<Finding>, Failure> {
+pub(super) fn files(keys: &[Key], recipe: Option<&Recipe>, given: Given<'_>) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
     for key in keys {
         let Some(path) = path_of(key, given.directory) else { continue };
@@ -39,11 +40,22 @@ pub(super) fn files(keys: &[Key], given: Given<'_>) -> Result<Vec<Finding>, Fail
             "pull-policy" => Finding { level: Level::Warning, ..found },
             _ => found,
         }));
-        if archives.are_all {
-            findings.extend(yaml::missing(&file, &references, &archives.references));
+        if archives.are_all && recipe.is_some_and(tells_all) {
+            let is_wanted = recipe.is_some_and(|recipe| recipe.incomplete);
+            findings.extend(
+                yaml::missing(&file, &references, &archives.references)
+                    .into_iter()
+                    .map(|found| if is_wanted { Finding { level: Level::Warning, ..found } } else { found }),
+            );
         }
     }
     Ok(findings)
+}
+
+/// Whether no image comes from elsewhere than the archives.
+fn tells_all(recipe: &Recipe) -> bool {
+    let by_name = recipe.manifest_images || recipe.kubernetes_images.is_some() || !recipe.references.is_empty();
+    !by_name
 }
 
 /// The path that `key` names: `file = …`, an item of `files = […]`, `directory = …`.

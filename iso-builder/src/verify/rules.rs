@@ -8,7 +8,11 @@ const REPLACE: &str = "replace the ISO by the original: it was damaged or change
 /// Every rule. Ids never change.
 pub const RULES: &[Rule] = &[
     Rule::error("volume-id", "build the ISO with cks-iso, or with genisoimage -V CDROM: nodes look for that label"),
-    Rule::error("volume-size", "replace the ISO by the original: bytes were appended to it"),
+    Rule::error("volume-size", "replace the ISO by the original: it was cut, or bytes were appended to it"),
+    Rule::warning(
+        "volume-layout",
+        "compare its checksum with what its builder tells: another version of cks-iso made it, or somebody changed it",
+    ),
     Rule::error("manifest", "build the ISO with cks-iso build; a stock ISO has no manifest to verify against"),
     Rule::error("manifest-digest", "replace the ISO: its manifest is not the one that was built"),
     Rule::error("signature-missing", "sign the ISO with cks-iso sign, or get the signed one from who built it"),

@@ -11,9 +11,11 @@ use bootstrap::signature::{self, PublicKey, SIGNATURE_MAX_BYTES, SIGNATURE_PATH}
 use serde::Serialize;
 use sha2::{Digest as _, Sha512};
 
+use super::layout::LAYOUT;
 use super::{Finding, finding};
 use crate::bundle::named;
-use crate::content::{Content, Source, failed, misnamed};
+use crate::content::{Content, failed, misnamed};
+use crate::finding::Level;
 use crate::opened::Opened;
 use crate::progress::Progress;
 use crate::sums;
@@ -99,37 +101,54 @@ impl Trust {
         Ok(self.check(&json, read(SIGNATURE_PATH, SIGNATURE_MAX_BYTES)?.as_deref()))
     }
 
-    /// The checksums and the signature in the files beside the ISO at `path`, where there are any.
+    /// The checksums and the signature in the files beside the ISO at `path`, where there are any; and
+    /// whether a trusted key signed the whole ISO, byte by byte.
     ///
     /// # Errors
     /// `IO` when the ISO or one of them can't be read.
-    pub fn check_beside(&self, path: &Path, progress: Progress) -> Result<Vec<Finding>, Failure> {
-        if !path.is_file() {
-            return Ok(Vec::new());
-        }
-        let mut findings = checksums(path, progress)?;
+    pub fn check_beside(
+        &self,
+        bundle: &Opened,
+        path: &Path,
+        progress: Progress,
+    ) -> Result<(Vec<Finding>, bool), Failure> {
+        // The very file that is open, whatever has its name by now.
+        let Some(volume) = bundle.volume.as_ref().filter(|_| path.is_file()) else {
+            return Ok((Vec::new(), false));
+        };
+        let (whole, mut proven) = (Content::whole(&volume.source), false);
+        let mut findings = checksums(path, &whole, progress)?;
         let minisig = sums::beside(path, sums::MINISIG);
         if let Some(text) = small(&minisig)? {
             let text = String::from_utf8_lossy(&text);
-            let whole = Content::whole(&Source::open(path)?);
             let ours = |id: &str| self.keys.iter().any(|key| key.id() == id);
             // Only the key that signed last signs the whole ISO: of another one nothing can be said, and
             // the manifest's signature is what counts.
             let checked = signature::claims(&text).and_then(|claims| match claims.iter().any(|c| ours(&c.id)) {
-                true => signature::verify_reader(&self.keys, whole.reader(), &text).map(|_| ()),
-                false => Ok(()),
+                true => signature::verify_reader(&self.keys, whole.reader(), &text).map(|_| true),
+                false => Ok(false),
             });
             match checked {
                 Err(failure) if failure.code == Code::Io => return Err(failure),
                 Err(failure) => findings.push(finding("signature", format!("{}: {}", minisig.display(), failure.what))),
-                Ok(()) => {}
+                Ok(whole) => proven = whole,
             }
         }
-        Ok(findings)
+        Ok((findings, proven))
+    }
+
+    /// Makes an error of what lies outside of the signed files, where a trusted key has to vouch for the
+    /// ISO and none did for all its bytes.
+    #[must_use]
+    pub fn weighed(&self, finding: Finding, proven: bool) -> Finding {
+        if finding.rule == LAYOUT && !self.keys.is_empty() && !proven {
+            return Finding { level: Level::Error, ..finding };
+        }
+        finding
     }
 }
 
-fn checksums(path: &Path, progress: Progress) -> Result<Vec<Finding>, Failure> {
+fn checksums(path: &Path, whole: &Content, progress: Progress) -> Result<Vec<Finding>, Failure> {
     let mut told = Vec::new();
     for suffix in [sums::SHA256, sums::SHA512] {
         let file = sums::beside(path, suffix);
@@ -139,7 +158,6 @@ fn checksums(path: &Path, progress: Progress) -> Result<Vec<Finding>, Failure> {
         return Ok(Vec::new());
     }
     let (mut sha256, mut sha512) = (Hasher::default(), Sha512::new());
-    let whole = Content::whole(&Source::open(path)?);
     let bar = progress.start("Checksums", whole.length());
     let (mut reader, mut buf) = (whole.reader(), vec![0; 256 << 10]);
     loop {

@@ -50,7 +50,7 @@ fn is_hidden(name: &str) -> bool {
 }
 
 /// What nodes with Kubernetes need and `paths` lack; nothing where there is no Kubernetes.
-fn lacks(paths: &[&str]) -> Vec<Finding> {
+pub(crate) fn lacks(paths: &[&str]) -> Vec<Finding> {
     let kind = |kind| paths.iter().any(|path| layout::kind_of(path) == kind);
     if !kind(Kind::Kubernetes) {
         return Vec::new();
@@ -71,7 +71,8 @@ fn lacks(paths: &[&str]) -> Vec<Finding> {
     let mut findings: Vec<_> =
         lacking.map(|(_, what)| finding("stock-lacks", format!("stock nodes need {what}"))).collect();
     if !has("dashboard.yaml") && !has("headlamp.yaml") {
-        findings.push(finding("dashboard", "neither dashboard.yaml nor headlamp.yaml is there"));
+        let what = "neither dashboard.yaml nor headlamp.yaml is there: CloudStack waits for a dashboard in vain";
+        findings.push(finding("dashboard", what));
     }
     findings
 }

@@ -9,7 +9,7 @@ fn entry(platform: Value, media_type: &str) -> Value {
 
 fn image(config: &str, layer: Value) -> Value {
     json!({
-        "schemaVersion": 2, "mediaType": OCI_IMAGE_MEDIA_TYPE,
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
         "config": { "mediaType": config, "digest": Digest::of(b"c"), "size": 1 },
         "layers": [layer],
     })
@@ -29,14 +29,14 @@ fn parse(value: &Value) -> Result<Document, Failure> {
 fn the_platform_is_picked_out_of_an_index() {
     let platform = |arch: &str, variant: Value| json!({ "os": "linux", "architecture": arch, "variant": variant });
     let entries = [
-        entry(json!({ "os": "unknown", "architecture": "unknown" }), OCI_IMAGE_MEDIA_TYPE),
-        entry(json!({ "os": "windows", "architecture": "amd64" }), OCI_IMAGE_MEDIA_TYPE),
-        entry(platform("amd64", json!("v3")), OCI_IMAGE_MEDIA_TYPE),
-        entry(Value::Null, OCI_IMAGE_MEDIA_TYPE),
-        entry(platform("amd64", Value::Null), IMAGE_MANIFEST_MEDIA_TYPE),
-        entry(platform("arm64", json!("v8")), OCI_IMAGE_MEDIA_TYPE),
-        entry(Value::Null, OCI_IMAGE_INDEX_MEDIA_TYPE),
-        entry(platform("arm", json!("v7")), OCI_IMAGE_MEDIA_TYPE),
+        entry(json!({ "os": "unknown", "architecture": "unknown" }), OCI_MANIFEST),
+        entry(json!({ "os": "windows", "architecture": "amd64" }), OCI_MANIFEST),
+        entry(platform("amd64", json!("v3")), OCI_MANIFEST),
+        entry(Value::Null, OCI_MANIFEST),
+        entry(platform("amd64", Value::Null), DOCKER_MANIFEST),
+        entry(platform("arm64", json!("v8")), OCI_MANIFEST),
+        entry(Value::Null, OCI_INDEX),
+        entry(platform("arm", json!("v7")), OCI_MANIFEST),
     ];
     let Document::Index(found) = parse(&json!({ "schemaVersion": 2, "manifests": entries })).unwrap() else { panic!() };
     let shown: Vec<_> = found.iter().filter_map(Descriptor::platform_shown).collect();

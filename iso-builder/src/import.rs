@@ -17,6 +17,7 @@ use crate::iso::{Image, Labels};
 use crate::opened::Opened;
 use crate::partial::{Partial, hidden};
 use crate::progress::Progress;
+use crate::register;
 
 /// What an import reads and writes.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct Imported {
     pub files: usize,
     /// Images on the ISO.
     pub images: usize,
+    /// The call that registers the ISO with CloudStack.
+    pub register: Option<String>,
     /// What was carried unknown or left behind, one line each.
     pub warnings: Vec<String>,
 }
@@ -83,6 +86,7 @@ pub fn import(options: &Options) -> Result<Imported, Failure> {
     // Whatever stands beside the manifest, a signature of it, joins `files` here.
     let written = write(&files, &partial, options)?;
     partial.finish()?;
+    let register = register::call(&manifest, &options.output, written.sha256);
     let Manifest { name, arch, kubernetes, images, .. } = manifest;
     Ok(Imported {
         path: options.output.clone(),
@@ -95,6 +99,7 @@ pub fn import(options: &Options) -> Result<Imported, Failure> {
         arch,
         files: files.len(),
         images: images.len(),
+        register,
         warnings,
     })
 }

@@ -62,6 +62,9 @@ fn file(text: &mut String, file: &LockedFile) {
     if let Some(checked) = &file.checked {
         line(text, "checked", quoted(checked));
     }
+    if !file.replaced.is_empty() {
+        list(text, "replaced", file.replaced.iter().map(|(from, to)| format!("[{}, {}]", quoted(from), quoted(to))));
+    }
 }
 
 fn image(text: &mut String, image: &LockedImage) {

@@ -51,7 +51,7 @@ fn what_is_written_is_read_again() {
     let lock = sample();
     let text = lock.to_text();
     assert_eq!(Lock::parse(&text).unwrap(), lock, "{text}");
-    assert!(text.starts_with("# Made by cks-iso lock"));
+    assert!(text.starts_with("# Made by cks-iso lock") && text.contains(r#"["a---", "a\n---"]"#), "{text}");
     let bare = Lock { node: LockedNode::default(), files: vec![], images: vec![], components: vec![], ..lock };
     assert_eq!(Lock::parse(&bare.to_text()).unwrap(), bare);
 }

@@ -100,5 +100,10 @@ fn list(text: &mut String, key: &str, values: impl Iterator<Item = String>) {
 }
 
 fn quoted(value: &str) -> String {
-    toml::Value::from(value).to_string()
+    let text = toml::Value::from(value).to_string();
+    match text.contains('\n') {
+        // One line each; but for DEL, JSON's escapes are TOML's.
+        true => serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f"),
+        false => text,
+    }
 }

@@ -1,11 +1,13 @@
 //! Spec → ISO. The image appears under its name only when it is whole and on the disk.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::digest::Digest;
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
 use crate::access::Access;
@@ -89,7 +91,7 @@ pub fn build(project: &Project, lock: Option<&Lock>, options: &Options) -> Resul
         node: lock.map_or_else(|| recipe.node.clone(), Lock::node),
         epoch,
     };
-    let Assembled { manifest, mut files, missing } = bundle::assemble(&label, inputs, options.progress)?;
+    let Assembled { manifest, mut files, missing, doubts } = bundle::assemble(&label, inputs, options.progress)?;
     if let (Some(first), true, false) = (missing.first(), lock.is_some(), recipe.incomplete) {
         return Err(inputs::lacking(first, missing.len()));
     }
@@ -109,18 +111,42 @@ pub fn build(project: &Project, lock: Option<&Lock>, options: &Options) -> Resul
     let Manifest { name, images, .. } = manifest;
     let (path, size, sha256) = (options.output.clone(), written.size, written.sha256);
     let (files, images, mut warnings) = (files.len(), images.len(), recipe.lacks());
-    warnings.extend(missing);
+    warnings.extend(missing.into_iter().chain(doubts));
     Ok(Built { path, size, sha256, manifest_sha256, name, files, images, beside, register, warnings })
 }
 
 /// Refuses an output that can't become a file, or that a build would read.
 fn check_output(project: &Project, options: &Options) -> Result<(), Failure> {
-    let mut read = vec![project.path.clone(), options.lock.clone()];
+    let mut read = files_read(project);
+    read.push(options.lock.clone());
     read.extend(options.sign.iter().map(|key| key.path().to_owned()));
-    for part in &project.recipe.parts {
-        read.extend(files_of(project, &part.from));
-    }
     output::check(&options.output, &read)
+}
+
+/// Refuses a lock that would take the place of something that it is made from, or of a device.
+///
+/// # Errors
+/// `CONFIG_INVALID` names the file.
+pub fn check_lock_path(project: &Project, lock: &Path) -> Result<(), Failure> {
+    let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    if fs::metadata(lock).is_ok_and(|meta| !meta.is_file()) {
+        return Err(Failure::new(Code::ConfigInvalid, format!("--lock {} is no regular file", lock.display()))
+            .with_remedy("name another file with --lock"));
+    }
+    let Some(found) = identity(lock) else { return Ok(()) };
+    match files_read(project).iter().find(|path| identity(path) == Some(found)) {
+        Some(path) => {
+            let what = format!("--lock {} is {}, which the lock is made from", lock.display(), path.display());
+            Err(Failure::new(Code::ConfigInvalid, what).with_remedy("name another file with --lock"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Every file of this machine that the spec is, or names.
+fn files_read(project: &Project) -> Vec<PathBuf> {
+    let parts = project.recipe.parts.iter().flat_map(|part| files_of(project, &part.from));
+    [&project.path].into_iter().chain(&project.profiles).cloned().chain(parts).collect()
 }
 
 /// The files of this machine that are read for a part.

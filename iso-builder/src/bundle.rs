@@ -11,7 +11,7 @@ use crate::images::{self, Merged, Pulled};
 use crate::lock::LOCK_PATH;
 use crate::progress::Progress;
 use crate::references::{self, Named};
-use crate::{elf, manifests, tarball, text};
+use crate::{doubts, elf, manifests, tarball, text};
 
 /// A configuration text larger than this is no configuration text.
 pub(crate) const MAX_TEXT: u64 = 8 << 20;
@@ -66,6 +66,17 @@ pub struct Assembled {
     pub files: Vec<File>,
     /// What the Kubernetes manifests name and the images lack, a line each: `network.yaml:12: …`.
     pub missing: Vec<String>,
+    /// What a person has to look at in them ([`crate::doubts`]).
+    pub doubts: Vec<String>,
+}
+
+/// What the Kubernetes manifests say of images.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The images that they name.
+    pub(crate) named: Vec<Named>,
+    /// What a person has to look at.
+    pub(crate) doubts: Vec<String>,
 }
 
 /// Where the tarballs of this architecture lie. The etcd tarball has the amd64 name on every ISO: the
@@ -99,11 +110,11 @@ pub(crate) fn path_of(key: &str, arch: Arch) -> Option<String> {
 /// The code of the check that an input fails; see [`elf`], [`text`], [`tarball`], [`images`] and
 /// [`manifests`].
 pub fn assemble(label: &Label, inputs: Inputs<'_>, progress: Progress) -> Result<Assembled, Failure> {
-    let (mut contents, mut named) = (BTreeMap::<String, Content>::new(), Vec::new());
+    let (mut contents, mut said) = (BTreeMap::<String, Content>::new(), Said::default());
     for (key, content) in inputs.files {
         if let Some(path) = path_of(&key, label.arch) {
             let content =
-                checked(&path, content, label.arch, &mut named).map_err(|failure| self::named(&key, failure))?;
+                checked(&path, content, label.arch, &mut said).map_err(|failure| self::named(&key, failure))?;
             contents.insert(path, content);
         }
     }
@@ -112,9 +123,9 @@ pub fn assemble(label: &Label, inputs: Inputs<'_>, progress: Progress) -> Result
     if !inputs.archives.is_empty() || !inputs.pulled.images.is_empty() {
         merged = images::merge(&inputs.archives, &inputs.pulled, label.arch, label.epoch)?;
     }
-    let missing = references::missing(&named, &merged.images);
+    let missing = references::missing(&said.named, &merged.images);
     let (manifest, files) = pack(label, contents, merged, progress)?;
-    Ok(Assembled { manifest, files, missing })
+    Ok(Assembled { manifest, files, missing, doubts: doubts::bounded(said.doubts) })
 }
 
 /// Hashes `contents` (path on the ISO → bytes) and the merged images, and writes the manifest over them,
@@ -172,9 +183,9 @@ fn manifest(label: &Label, entries: Vec<Entry>, merged: Merged) -> Manifest {
     }
 }
 
-/// The file for `path` when it is what its place says; the images that a Kubernetes manifest names go into
-/// `found`. Tarballs are read whole later, when they are hashed.
-pub(crate) fn checked(path: &str, content: Content, arch: Arch, found: &mut Vec<Named>) -> Result<Content, Failure> {
+/// The file for `path` when it is what its place says; what a Kubernetes manifest says of images goes into
+/// `said`. Tarballs are read whole later, when they are hashed.
+pub(crate) fn checked(path: &str, content: Content, arch: Arch, said: &mut Said) -> Result<Content, Failure> {
     match layout::kind_of(path) {
         Kind::Kubernetes => elf::check_program(path, &content.head(elf::HEADER)?, arch)?,
         Kind::KubeletUnit | Kind::KubeletDropIn => text::check_text(path, &content.small(MAX_TEXT)?)?,
@@ -182,7 +193,8 @@ pub(crate) fn checked(path: &str, content: Content, arch: Arch, found: &mut Vec<
             let bytes = content.small(MAX_TEXT)?;
             text::check_text(path, &bytes)?;
             let text = String::from_utf8_lossy(&bytes);
-            found.extend(references::of_manifest(path, &text)?);
+            said.named.extend(references::of_manifest(path, &text)?);
+            said.doubts.extend(doubts::of_manifest(path, &text)?);
             return Ok(Content::bytes(manifests::if_not_present(&text)?.into_bytes()));
         }
         _ => {}
@@ -207,7 +219,7 @@ fn members(path: &str, content: &Content, arch: Arch) -> Result<Vec<Member>, Fai
 /// As [`assemble`], naming the key.
 pub(crate) fn check_input(key: &str, content: Content, arch: Arch) -> Result<(), Failure> {
     let Some(path) = path_of(key, arch) else { return Ok(()) };
-    let checked = checked(&path, content, arch, &mut Vec::new());
+    let checked = checked(&path, content, arch, &mut Said::default());
     checked.and_then(|content| members(&path, &content, arch)).map(drop).map_err(|failure| named(key, failure))
 }
 

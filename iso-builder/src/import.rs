@@ -18,6 +18,7 @@ use crate::opened::Opened;
 use crate::output;
 use crate::partial::Partial;
 use crate::progress::Progress;
+use crate::register;
 use crate::sign;
 use crate::sums::{Companions, Release};
 use crate::verify::stock::lacks;
@@ -66,6 +67,8 @@ pub struct Imported {
     pub images: usize,
     /// What stands beside the ISO.
     pub beside: Companions,
+    /// The call that registers the ISO with CloudStack.
+    pub register: Option<String>,
     /// What was carried unknown or left behind, and what stock nodes need and the ISO lacks, one line each.
     pub warnings: Vec<String>,
 }
@@ -103,6 +106,7 @@ pub fn import(options: &Options) -> Result<Imported, Failure> {
     let release = Release { output: &options.output, manifest: &manifest, manifest_digest: digest, epoch, key };
     let written = release.write(&image, partial, options.progress)?;
     let beside = release.companions();
+    let register = register::call(&manifest, &options.output, written.sha256);
     let Manifest { name, arch, kubernetes, images, .. } = manifest;
     Ok(Imported {
         path: options.output.clone(),
@@ -116,6 +120,7 @@ pub fn import(options: &Options) -> Result<Imported, Failure> {
         files: files.len(),
         images: images.len(),
         beside,
+        register,
         warnings,
     })
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bootstrap::bundle::Arch;
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 
 use crate::build::Options;
-use crate::bundle::{Inputs, MAX_TEXT, named};
+use crate::bundle::{Inputs, MAX_TEXT, named, path_of};
 use crate::content::{Content, Source};
 use crate::fetch::{self, Wanted};
 use crate::images::Pulled;
@@ -17,7 +18,9 @@ use crate::progress::Bar;
 use crate::project::Project;
 use crate::recipe::{CONSTANTS, Part};
 use crate::registry::{self, Resolved};
-use crate::spec::{Chart, Origin, Told, in_spec, invalid};
+use crate::replace::{self, Replacement};
+use crate::spec::{Chart, Origin, Told, check_manifest_name, in_spec, invalid};
+use crate::text::without_users;
 use crate::{helm, packing};
 
 /// What a build is made from.
@@ -39,10 +42,13 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// The failure names the key.
     pub fn open(&self) -> Result<Inputs<'a>, Failure> {
-        let downloaded = self.download()?;
+        let parts = self.parts()?;
+        let downloaded = self.download(&parts)?;
         let mut inputs = Inputs { lock: self.lock.map(Lock::to_text), ..Inputs::default() };
-        for part in self.parts() {
+        for part in &parts {
             let opened = self.part(part, downloaded.get(&part.key)).map_err(|failure| named(&part.key, failure))?;
+            self.check_size(part, &opened)?;
+            let opened = replaced(opened, &part.replace).map_err(|failure| named(&part.key, failure))?;
             if part.key.starts_with("images[") {
                 let source = Source::open(&opened.origin()).map_err(in_spec)?;
                 inputs.archives.push((format!("{} ({})", part.key, opened.origin().display()), source));
@@ -54,9 +60,33 @@ impl<'a> Sources<'a> {
         Ok(inputs)
     }
 
-    fn parts(&self) -> impl Iterator<Item = &'a Part> {
+    /// What is to be opened: the recipe's parts, where they come from and what is replaced in them as the lock
+    /// says. A profile that the builder brings may have changed since the lock was made.
+    fn parts(&self) -> Result<Vec<Part>, Failure> {
+        let recipe = self.project.recipe.parts.iter();
         // Only making a lock reads it.
-        self.project.recipe.parts.iter().filter(|part| part.key != CONSTANTS)
+        let mut parts: Vec<Part> = recipe.filter(|part| part.key != CONSTANTS).cloned().collect();
+        let Some(lock) = self.lock else { return Ok(parts) };
+        for part in &mut parts {
+            if let Some(file) = self.locked(part)? {
+                as_locked(part, file).map_err(|failure| named(&file.key, failure))?;
+            }
+        }
+        let more = lock.files.iter().filter(|file| self.project.recipe.part(&file.key).is_none());
+        for file in more.filter(|file| file.key != CONSTANTS) {
+            parts.push(only_locked(file).map_err(|failure| named(&file.key, failure))?);
+        }
+        Ok(parts)
+    }
+
+    fn check_size(&self, part: &Part, content: &Content) -> Result<(), Failure> {
+        match self.locked(part)? {
+            Some(file) if file.size != content.length() => {
+                let what = format!("{}: has {} bytes, the lock says {}", part.key, content.length(), file.size);
+                Err(Failure::new(Code::LockStale, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the lock says of `part`.
@@ -66,9 +96,9 @@ impl<'a> Sources<'a> {
         lock.file(&part.key).map(Some).ok_or_else(missing)
     }
 
-    fn download(&self) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    fn download(&self, parts: &[Part]) -> Result<BTreeMap<String, PathBuf>, Failure> {
         let mut wanted = Vec::new();
-        for part in self.parts() {
+        for part in parts {
             let Origin::Url(url, told) = &part.from else { continue };
             let locked = self.locked(part)?;
             let sha256 = match (locked, told) {
@@ -160,6 +190,53 @@ impl<'a> Sources<'a> {
         let closed = |blob: &LockedBlob| Ok((blob.digest, Source::closed(&cache.path(blob.digest))?));
         let blobs = all.map(closed).collect::<Result<_, Failure>>()?;
         Ok(Pulled { images: &lock.images, blobs })
+    }
+}
+
+/// Makes `part` come from where the lock has it from; a user and a password are the spec's.
+fn as_locked(part: &mut Part, file: &LockedFile) -> Result<(), Failure> {
+    part.replace.clone_from(&file.replaced);
+    let far = match &mut part.from {
+        Origin::Chart(archive, _) => archive.as_mut(),
+        other => other,
+    };
+    match (far, &file.url) {
+        (Origin::Url(url, _), Some(locked)) if without_users(url.as_str()) != *locked => *url = parsed(locked)?,
+        (Origin::Url(..), None) => return Err(Failure::new(Code::LockStale, "the lock has no url of it")),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What only the lock has.
+fn only_locked(file: &LockedFile) -> Result<Part, Failure> {
+    let is_known = match file.key.strip_prefix("manifests.") {
+        Some(name) => check_manifest_name(name.trim_matches('"')).is_ok(),
+        None => path_of(&file.key, Arch::Amd64).is_some(),
+    };
+    match (&file.url, file.sha256, file.chart) {
+        (Some(url), Some(sha256), None) if is_known => Ok(Part {
+            key: file.key.clone(),
+            path: file.path.clone(),
+            from: Origin::Url(parsed(url)?, Told::Sha256(sha256)),
+            replace: file.replaced.clone(),
+        }),
+        _ => Err(Failure::new(Code::LockStale, "neither the spec nor a profile of this cks-iso has it")),
+    }
+}
+
+fn parsed(url: &str) -> Result<url::Url, Failure> {
+    url::Url::parse(url).map_err(|e| Failure::new(Code::LockStale, format!("its url: {e}")))
+}
+
+/// `content` with `pairs` replaced; what is no text is told when it is checked.
+fn replaced(content: Content, pairs: &[Replacement]) -> Result<Content, Failure> {
+    if pairs.is_empty() {
+        return Ok(content);
+    }
+    match String::from_utf8(content.small(MAX_TEXT)?) {
+        Ok(text) => Ok(Content::bytes(replace::apply(text, pairs).0.into_bytes())),
+        Err(_) => Ok(content),
     }
 }
 

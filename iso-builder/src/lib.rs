@@ -8,7 +8,8 @@
 //! | [`lock`], [`resolve`] | which bytes a spec stands for, and how that is found out |
 //! | [`init`], [`script`] | where a spec comes from: a first one, or the stock script's arguments |
 //! | [`inputs`], [`packing`], [`helm`] | the parts of an ISO, opened |
-//! | [`references`] | whether an ISO has the images that its manifests name |
+//! | [`replace`] | texts replaced in manifests |
+//! | [`references`], [`doubts`] | whether an ISO has the images that its manifests name; what they leave open |
 //! | [`register`] | the call that makes an ISO known to CloudStack |
 //! | [`access`] | how this machine reaches the world: mirrors, proxies, CAs, credentials |
 //! | [`cache`] | what was downloaded, by digest |
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod columns;
 pub mod content;
 pub mod diff;
+pub mod doubts;
 pub mod elf;
 pub mod fetch;
 pub mod finding;
@@ -64,6 +66,7 @@ pub mod recipe;
 pub mod references;
 pub mod register;
 pub mod registry;
+pub mod replace;
 pub mod report;
 pub mod resolve;
 pub mod sbom;

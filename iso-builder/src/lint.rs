@@ -135,10 +135,13 @@ fn stale(project: &Project, given: Given<'_>) -> Option<Finding> {
 
 /// What is wrong with a spec that can be read; and what it asks for.
 fn about(spec: &Spec, keys: &[Key], given: Given<'_>) -> Result<(Vec<Finding>, Option<Project>), Failure> {
-    let (mut findings, mut project, mut others) = (Vec::new(), None, Vec::new());
+    let (mut findings, mut project) = (Vec::new(), None);
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     let line = |name: &str| keys.iter().find(|key| key.name == name).map(|key| key.line);
     let read = |profile: &Path| {
-        let text = project::read_text(&given.directory.join(profile))?;
+        let path = given.directory.join(profile);
+        let text = project::read_text(&path)?;
+        files.push(path);
         others.push(text.clone());
         Ok(text)
     };
@@ -149,7 +152,7 @@ fn about(spec: &Spec, keys: &[Key], given: Given<'_>) -> Result<(Vec<Finding>, O
                 findings.push(finding(rule, what).at(given.name, line("kubernetes")));
             }
             let others: Vec<_> = others.iter().map(String::as_str).collect();
-            project = Some(Project { path: given.name.into(), recipe, digest: spec.digest(&others) });
+            project = Some(Project { path: given.name.into(), recipe, profiles: files, digest: spec.digest(&others) });
         }
         Err(failure) if failure.code == Code::Io => return Err(failure),
         Err(failure) => {

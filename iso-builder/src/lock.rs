@@ -11,6 +11,8 @@ use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::Deserialize;
 
+use crate::replace::{self, Replacement};
+
 /// The lock's format.
 pub const VERSION: u32 = 1;
 
@@ -80,10 +82,13 @@ pub struct LockedFile {
     pub chart: Option<Digest>,
     /// Bytes.
     pub size: u64,
-    /// Digest.
+    /// Digest of what is there, before anything is replaced in it.
     pub sha256: Option<Digest>,
     /// What the digest was checked against.
     pub checked: Option<String>,
+    /// Texts that occur in it and are replaced, each with what takes its place.
+    #[serde(default)]
+    pub replaced: Vec<Replacement>,
 }
 
 /// One image of a registry.
@@ -197,6 +202,7 @@ impl LockedFile {
         if self.chart.is_some() && self.url.is_none() && self.file.is_none() {
             return Err("has a chart without url and file".to_owned());
         }
+        replace::check(&self.replaced).map_err(str::to_owned)?;
         if let Some(path) = &self.path {
             layout::check_path(path).map_err(|reason| format!("path {path:?} {reason}"))?;
         }

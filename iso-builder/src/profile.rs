@@ -203,7 +203,9 @@ mod tests {
         for (name, text) in BUILT_IN {
             let profiles = load(&spec(&format!("profiles = ['{name}']")), none).unwrap();
             let profile = &profiles[0].1;
-            assert!(!profile.description.is_empty() && !text.contains("latest"), "{name}");
+            let replaced = |line: &str| line.starts_with('#') || line.contains("replace = [[");
+            let moves = text.lines().any(|line| line.contains("latest") && !replaced(line));
+            assert!(!profile.description.is_empty() && !moves, "{name}");
             assert!(profile.requires.is_empty(), "{name}");
             for (manifest, input) in &profile.manifests {
                 let url = input.chart.as_ref().map_or(&input.url, |chart| &chart.url).as_ref().unwrap();
@@ -241,6 +243,22 @@ mod tests {
         assert_eq!(profile.etcd.as_ref().unwrap().files.as_ref().unwrap()[0], Path::new("own/etcd"));
         let failure = load(&spec("profiles = ['own/mine.toml']"), read).unwrap_err();
         assert!(failure.what.contains("needs \"calico\""), "{failure}");
+    }
+
+    #[test]
+    fn what_the_releases_got_wrong_is_replaced() {
+        let profiles = load(&spec("profiles = ['csi', 'headlamp']"), none).unwrap();
+        let apply = |at: usize, name: &str, text: &str| {
+            crate::replace::apply(text.to_owned(), &profiles[at].1.manifests[name].replace).0
+        };
+        let broken = "  apiGroup: rbac.authorization.k8s.io---\napiVersion: v1\n";
+        let healed = "  apiGroup: rbac.authorization.k8s.io\n---\napiVersion: v1\n";
+        assert_eq!(apply(0, "manifest.yaml", broken), healed);
+        assert_eq!(apply(0, "manifest.yaml", healed), healed);
+        assert_eq!(
+            apply(1, "headlamp.yaml", "ghcr.io/headlamp-k8s/headlamp:latest"),
+            "ghcr.io/headlamp-k8s/headlamp:v0.40.1"
+        );
     }
 
     #[test]

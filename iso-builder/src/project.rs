@@ -22,6 +22,8 @@ pub struct Project {
     pub path: PathBuf,
     /// What the spec asks for, with its profiles and defaults written out.
     pub recipe: Recipe,
+    /// The files of the profiles of its own.
+    pub profiles: Vec<PathBuf>,
     /// The digest of the spec and of the profiles of its own.
     pub digest: Digest,
 }
@@ -39,8 +41,9 @@ impl Project {
             spec::check_name(&name)?;
             spec.name = name;
         }
-        let mut others = Vec::new();
+        let (mut others, mut files) = (Vec::new(), Vec::new());
         let read = |profile: &Path| {
+            files.push(path.parent().unwrap_or(Path::new("")).join(profile));
             let text = read_text(&directory_of(path).join(profile)).map_err(in_spec)?;
             others.push(text.clone());
             Ok(text)
@@ -48,7 +51,7 @@ impl Project {
         let profiles = profile::load(&spec, read).map_err(inside)?;
         let recipe = Recipe::of(&spec, &profiles).map_err(inside)?;
         let others: Vec<_> = others.iter().map(String::as_str).collect();
-        Ok(Self { path: path.to_owned(), recipe, digest: spec.digest(&others) })
+        Ok(Self { path: path.to_owned(), recipe, profiles: files, digest: spec.digest(&others) })
     }
 
     /// A path of the spec.

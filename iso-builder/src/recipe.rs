@@ -8,6 +8,7 @@ use bootstrap::failure::Failure;
 
 use crate::bundle::path_of;
 use crate::profile::{self, Profile};
+use crate::replace::Replacement;
 use crate::spec::{Input, Kubernetes, Origin, Spec, Tarball, check_pair, invalid, upstream};
 
 /// The key of the text that kubeadm's images are read from; it is no file of the ISO.
@@ -47,6 +48,8 @@ pub struct Part {
     pub path: Option<String>,
     /// Where it comes from.
     pub from: Origin,
+    /// Texts that are replaced in it.
+    pub replace: Vec<Replacement>,
 }
 
 /// Whose images they are.
@@ -127,12 +130,14 @@ impl Recipe {
     }
 
     fn add(&mut self, key: &str, from: Origin) {
-        self.parts.push(Part { key: key.to_owned(), path: path_of(key, self.arch), from });
+        let path = path_of(key, self.arch);
+        self.parts.push(Part { key: key.to_owned(), path, from, replace: Vec::new() });
     }
 
     fn add_input(&mut self, key: &str, input: &Input) -> Result<(), Failure> {
         if let Some(from) = input.origin(key)? {
-            self.add(key, from);
+            let (key, path, replace) = (key.to_owned(), path_of(key, self.arch), input.replace.clone());
+            self.parts.push(Part { key, path, from, replace });
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ mod refusals;
 #[cfg(test)]
 mod registries;
 #[cfg(test)]
+mod relocking;
+#[cfg(test)]
 mod schemas;
 #[cfg(test)]
 mod serving;

@@ -98,6 +98,8 @@ fn a_stock_iso_becomes_one_that_verifies() {
     assert!(size + 4 * 380_000 < stock_size, "{size} {stock_size}");
     let fields = ["name", "kubernetes", "arch"].map(|field| told[field].as_str().unwrap());
     assert_eq!(fields, ["stock", "v1.33.1", arch().as_str()]);
+    let call = told["register"].as_str().unwrap();
+    assert!(call.contains("semanticversion=1.33.1 ") && call.contains("url=http://SERVER/out.iso "), "{call}");
     assert_eq!(told["warnings"].to_string(), r#"["extra.txt is carried, but no node installs it"]"#);
     let components: Vec<_> = manifest.components.iter().map(|c| format!("{} {}", c.name, c.version)).collect();
     assert_eq!(components, ["kubernetes v1.33.1", "etcd v3.5.21"]);

@@ -15,38 +15,38 @@ use crate::fixture::upstream::{NETWORK, Upstream};
 use crate::fixture::{arch, try_run};
 
 /// Upstreams, and a directory with a spec, a configuration and a cache.
-struct Bed {
-    upstream: Upstream,
-    dir: TempDir,
+pub(crate) struct Bed {
+    pub(crate) upstream: Upstream,
+    pub(crate) dir: TempDir,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bed = Self { upstream: Upstream::start(), dir: tempfile::tempdir().unwrap() };
         bed.write("config.toml", &bed.upstream.config());
         bed.write("spec.toml", &spec());
         bed
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    fn edit(&self, name: &str, from: &str, to: &str) {
+    pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let text = self.read(name);
         assert!(text.contains(from), "{from:?} is not in {text}");
         self.write(name, &text.replacen(from, to, 1));
     }
 
-    fn try_cks_iso(&self, args: &str) -> Output {
+    pub(crate) fn try_cks_iso(&self, args: &str) -> Output {
         let args: Vec<_> = args.split(' ').collect();
         let mut all = args.clone();
         if matches!(args[0], "lock" | "build") {
@@ -55,14 +55,14 @@ impl Bed {
         try_run(self.dir.path(), env!("CARGO_BIN_EXE_cks-iso"), &all)
     }
 
-    fn cks_iso(&self, args: &str) -> String {
+    pub(crate) fn cks_iso(&self, args: &str) -> String {
         let output = self.try_cks_iso(args);
         assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// A call that must fail with `code`, saying `want`.
-    fn refused(&self, args: &str, code: &str, want: &str) {
+    pub(crate) fn refused(&self, args: &str, code: &str, want: &str) {
         let output = self.try_cks_iso(args);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{args} succeeds");
@@ -74,13 +74,13 @@ impl Bed {
         Opened::open(&self.path(iso)).unwrap().manifest().unwrap().unwrap().0
     }
 
-    fn on_iso(&self, iso: &str, path: &str) -> String {
+    pub(crate) fn on_iso(&self, iso: &str, path: &str) -> String {
         let opened = Opened::open(&self.path(iso)).unwrap();
         let bytes = opened.file(path).unwrap().content.head(1 << 20).unwrap();
         String::from_utf8(bytes).unwrap()
     }
 
-    fn lock(&self) -> Lock {
+    pub(crate) fn lock(&self) -> Lock {
         Lock::parse(&self.read("cks-iso.lock")).unwrap()
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
 /// every byte itself.
 fn lock_of(project: &Project, args: &BuildArgs, options: &Options) -> Result<Option<Lock>, Failure> {
     let path = &options.lock;
+    build::check_lock_path(project, path)?;
     let is_asked_for = args.locked || args.lock.is_some();
     let needed = project.recipe.needs_lock();
     let found = match project::read_lock(path) {

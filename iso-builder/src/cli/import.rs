@@ -66,7 +66,7 @@ pub(super) fn run(args: Import) -> Result<ExitCode, Failure> {
 }
 
 fn summary(imported: &Imported) -> String {
-    format!(
+    let mut text = format!(
         "ISO      {path}\nHolds    {name}, Kubernetes {kubernetes}, {arch}\n\
          Size     {human} ({size} bytes; the stock ISO {stock}), {files} files, {images} images\n\
          sha256   {sha256}\nVerify   cks-iso verify {path}\n",
@@ -80,5 +80,9 @@ fn summary(imported: &Imported) -> String {
         files = imported.files,
         images = imported.images,
         sha256 = imported.sha256.hex(),
-    )
+    );
+    if let Some(call) = &imported.register {
+        text += &format!("Register {}\n", plain(call));
+    }
+    text
 }

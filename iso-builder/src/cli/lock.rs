@@ -12,7 +12,7 @@ use crate::lock::Lock;
 use crate::lock::changes::changes;
 use crate::project::{self, Project};
 use crate::resolve::{self, Means, Update};
-use crate::{report, spec};
+use crate::{build, doubts, report, spec};
 
 /// The arguments of `cks-iso lock`.
 #[derive(Debug, Args)]
@@ -54,9 +54,13 @@ pub(super) fn run(args: LockArgs) -> Result<(), Failure> {
     };
     let (access, cache) = (args.reach.access()?, args.reach.cache());
     let means = Means { access: &access, cache: &cache, progress: args.reach.progress(args.json), helm: &args.helm };
-    let (_, lines) = renew(&project, &path, told, &update, &means)?;
+    let (lock, lines) = renew(&project, &path, told, &update, &means)?;
+    let warnings = doubts::of_lock(&project, &lock, &cache)?;
+    for warning in warnings.iter().filter(|_| !args.json) {
+        eprintln!("warning: {}", plain(warning));
+    }
     let printed = if args.json {
-        report::print_json(&serde_json::json!({ "path": path, "changes": lines }))
+        report::print_json(&serde_json::json!({ "path": path, "changes": lines, "warnings": warnings }))
     } else {
         report::print(&told_changes(&path, &lines))
     };
@@ -71,6 +75,7 @@ pub(super) fn renew(
     update: &Update,
     means: &Means<'_>,
 ) -> Result<(Lock, Vec<String>), Failure> {
+    build::check_lock_path(project, path)?;
     // Two at once would each write a lock without what the other found.
     let old = match (project::read_lock(path), update) {
         (Ok(old), _) => old,

@@ -87,6 +87,10 @@ pub(super) fn from_script(args: ScriptArgs) -> Result<(), Failure> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(Failure::new(Code::ConfigInvalid, format!("{} exists and is no regular file", path.display()))
+            .with_remedy("name another file with -o"));
+    }
     let partial = Partial::begin(path)?;
     partial.file().write_all(text.as_bytes()).map_err(|e| failed("Writing", path, e))?;
     partial.finish()

@@ -75,7 +75,7 @@ fn pause(patience: Patience, number: u32, asked: Option<Duration>) -> Duration {
 pub(crate) fn refused(shown: &str, status: StatusCode, headers: &HeaderMap) -> Trouble {
     let what = format!("{shown}: HTTP {status}");
     match status.as_u16() {
-        404 | 410 => Failure::new(Code::SourceFileMissing, what).with_remedy("correct the URL").into(),
+        404 | 410 => Failure::new(Code::SourceFileMissing, what).with_remedy("correct the version or the URL").into(),
         500..=599 | 408 | 429 => {
             let failure = Failure::new(Code::SourceUnreachable, what).with_remedy("try again later");
             Trouble::Again(failure, retry_after(headers))

@@ -9,7 +9,7 @@ use bootstrap::bundle::{Arch, Component, Image, Kind, Node, elf, layout, legacy}
 use bootstrap::failure::{Code, Failure};
 
 use super::Options;
-use crate::bundle::{self, Label};
+use crate::bundle::{self, Label, Said};
 use crate::content::{Content, Source};
 use crate::images::{self, Merged, Pulled};
 use crate::opened::{BundleFile, Opened};
@@ -46,7 +46,7 @@ pub(super) fn read(iso: &Opened, options: &Options) -> Result<Read, Failure> {
                 return Err(content_invalid(what));
             }
             kind => {
-                let content = bundle::checked(&file.path, content, arch, &mut Vec::new()).map_err(at_fault)?;
+                let content = bundle::checked(&file.path, content, arch, &mut Said::default()).map_err(at_fault)?;
                 if kind == Kind::Other {
                     warnings.push(format!("{} is carried, but no node installs it", file.path));
                 }

@@ -34,10 +34,12 @@ pub fn changes(old: Option<&Lock>, new: &Lock) -> Vec<String> {
 /// What a person tells a file's two states apart by: its digest, and where it came from.
 fn of_file(file: &LockedFile) -> String {
     let digest = file.sha256.map(|digest| digest.short()).unwrap_or_default();
-    match &file.url {
-        Some(url) => format!("{digest} {url}"),
-        None => digest,
-    }
+    let origin = file.url.as_ref().map(|url| format!(" {url}")).unwrap_or_default();
+    let replaced = match file.replaced.len() {
+        0 => String::new(),
+        count => format!(" (texts replaced: {count})"),
+    };
+    format!("{digest}{origin}{replaced}")
 }
 
 fn of_image(image: &LockedImage) -> String {

@@ -27,6 +27,7 @@ pub(crate) fn sample() -> Lock {
     };
     let etcd = LockedFile {
         key: "etcd".to_owned(),
+        replaced: vec![("a---".to_owned(), "a\n---".to_owned()), ("\"".to_owned(), String::new())],
         packed: Some(vec!["a \"b\"".to_owned(), "c\\d".to_owned()]),
         sha256: Some(Digest::of(b"etcd")),
         ..LockedFile::default()
@@ -50,7 +51,7 @@ fn what_is_written_is_read_again() {
     let lock = sample();
     let text = lock.to_text();
     assert_eq!(Lock::parse(&text).unwrap(), lock, "{text}");
-    assert!(text.starts_with("# Made by cks-iso lock"));
+    assert!(text.starts_with("# Made by cks-iso lock") && text.contains(r#"["a---", "a\n---"]"#), "{text}");
     let bare = Lock { node: LockedNode::default(), files: vec![], images: vec![], components: vec![], ..lock };
     assert_eq!(Lock::parse(&bare.to_text()).unwrap(), bare);
 }
@@ -69,6 +70,7 @@ fn a_lock_that_does_not_hold_is_refused_with_the_reason() {
         ("url = ", "surprise = ", "surprise"),
         (&format!("sha256 = \"{digest}\"\n"), "", "has no sha256"),
         ("packed = [", "built-in = \"a\"\npacked = [", "one of url"),
+        ("[\"a---\",", "[\"\",", "replace"),
         ("key = \"etcd\"", "key = \"kubernetes.kubelet\"", "stands twice"),
         ("reference = \"registry.k8s.io/pause:3.10\"", "reference = \"pause\"", "not written out"),
         ("pause:3.10\"", &format!("pause@sha256:{HEX}\""), "neither its index nor"),

@@ -62,6 +62,9 @@ fn file(text: &mut String, file: &LockedFile) {
     if let Some(checked) = &file.checked {
         line(text, "checked", quoted(checked));
     }
+    if !file.replaced.is_empty() {
+        list(text, "replaced", file.replaced.iter().map(|(from, to)| format!("[{}, {}]", quoted(from), quoted(to))));
+    }
 }
 
 fn image(text: &mut String, image: &LockedImage) {
@@ -97,5 +100,10 @@ fn list(text: &mut String, key: &str, values: impl Iterator<Item = String>) {
 }
 
 fn quoted(value: &str) -> String {
-    toml::Value::from(value).to_string()
+    let text = toml::Value::from(value).to_string();
+    match text.contains('\n') {
+        // One line each; but for DEL, JSON's escapes are TOML's.
+        true => serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f"),
+        false => text,
+    }
 }

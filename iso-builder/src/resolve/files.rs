@@ -15,6 +15,7 @@ use crate::packing;
 use crate::progress::Bar;
 use crate::project::Project;
 use crate::recipe::{CONSTANTS, Part};
+use crate::replace;
 use crate::spec::{Chart, Origin, Told, in_spec};
 use crate::text::without_users;
 
@@ -66,6 +67,12 @@ impl Files<'_> {
                     (file.sha256, file.size) = (Some(fetched.sha256), fetched.size);
                     self.check(part, &fetched.path)?;
                 }
+            }
+        }
+        for (part, file) in self.project.recipe.parts.iter().zip(&mut files) {
+            file.replaced = Vec::new();
+            if !part.replace.is_empty() {
+                (_, file.replaced) = replace::apply(self.text(file)?, &part.replace);
             }
         }
         Ok(files)
@@ -208,12 +215,12 @@ impl Files<'_> {
         }
     }
 
-    /// The text of `file`.
+    /// The text of `file`, with what is replaced in it.
     pub(super) fn text(&self, file: &LockedFile) -> Result<String, Failure> {
         let content = Content::whole(&Source::open(&self.path(file)?)?);
         let bytes = content.small(MAX_TEXT).map_err(|failure| named(&file.key, failure))?;
         crate::text::check_text(&file.key, &bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Ok(replace::apply(String::from_utf8_lossy(&bytes).into_owned(), &file.replaced).0)
     }
 }
 

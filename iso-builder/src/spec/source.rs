@@ -8,6 +8,7 @@ use bootstrap::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::invalid;
+use crate::replace::{self, Replacement};
 
 /// A file: here (`file`), or there (`url`); an image may be named by its reference instead, a Kubernetes
 /// manifest rendered from a chart.
@@ -26,6 +27,9 @@ pub struct Input {
     pub reference: Option<String>,
     /// Of `[manifests]` only: a Helm chart.
     pub chart: Option<Chart>,
+    /// Of `[manifests]` only: texts that are replaced in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replace: Vec<Replacement>,
 }
 
 /// A Helm chart that becomes a Kubernetes manifest when the lock is made.
@@ -132,6 +136,10 @@ impl Input {
         if self.chart.is_some() && !key.starts_with("manifests.") {
             return Err(invalid(format!("{key}.chart: only for [manifests]")));
         }
+        if !self.replace.is_empty() && !key.starts_with("manifests.") {
+            return Err(invalid(format!("{key}.replace: only for [manifests]")));
+        }
+        replace::check(&self.replace).map_err(|why| invalid(format!("{key}.{why}")))?;
         match (&self.reference, &self.chart) {
             (None, None) => far.origin("give either file or url", self.file.as_ref()).map(Some),
             (Some(_), None) if self.is_else_empty() => Ok(None),

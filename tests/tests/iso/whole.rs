@@ -76,6 +76,8 @@ fn everything_is_on_it(world: &World, desk: &Desk) {
     for name in ["network.yaml", "dashboard.yaml", "headlamp.yaml", "manifest.yaml", "snapshot-crds.yaml"] {
         let text = fs::read_to_string(disc.join(name)).unwrap();
         assert!(!text.contains("Always"), "{name}: {text}");
+        // What these releases got wrong.
+        assert!(!text.contains("k8s.io---") && !text.contains(":latest"), "{name}: {text}");
     }
     let layers: BTreeSet<_> = manifest.images.iter().flat_map(|image| &image.layers).collect();
     let expected = world.layout.images().values().flat_map(|image| &image.blobs[&Arch::Amd64][2..]);

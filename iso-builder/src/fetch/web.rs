@@ -143,6 +143,9 @@ fn check_redirect(previous: &[Url], next: &Url) -> Result<(), &'static str> {
     if encrypted && next.scheme() != "https" {
         return Err("it redirects from https to http");
     }
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err("it redirects to what is neither http nor https");
+    }
     if previous.len() > MAX_REDIRECTS {
         return Err("it redirects too often");
     }
@@ -257,6 +260,7 @@ mod tests {
             (urls(&["https://a/"]), "https://b/", true),
             (urls(&["https://a/"]), "http://a/", false),
             (urls(&["http://a/", "https://a/"]), "http://a/", false),
+            (urls(&["http://a/"]), "ftp://a/", false),
             (urls(&["https://a/"; 10]), "https://b/", true),
             (urls(&["https://a/"; 11]), "https://b/", false),
         ] {

@@ -41,6 +41,17 @@ pub fn without_users(text: &str) -> String {
     shown
 }
 
+/// `value` as a TOML string on one line.
+#[must_use]
+pub fn quoted(value: &str) -> String {
+    let text = toml::Value::from(value).to_string();
+    match text.contains('\n') {
+        // One line each; but for DEL, JSON's escapes are TOML's.
+        true => serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f"),
+        false => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Lock, LockedBlob, LockedFile, LockedImage};
+use crate::text::quoted;
 
 const HEADER: &str = "\
 # Made by cks-iso lock: the exact bytes that the spec stood for when this was made. Keep it beside the spec,
@@ -96,14 +97,5 @@ fn list(text: &mut String, key: &str, values: impl Iterator<Item = String>) {
         [] => line(text, key, "[]"),
         [one] if one.len() < 80 => line(text, key, format!("[{one}]")),
         _ => line(text, key, format!("[\n    {},\n]", values.join(",\n    "))),
-    }
-}
-
-fn quoted(value: &str) -> String {
-    let text = toml::Value::from(value).to_string();
-    match text.contains('\n') {
-        // One line each; but for DEL, JSON's escapes are TOML's.
-        true => serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f"),
-        false => text,
     }
 }

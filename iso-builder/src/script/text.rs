@@ -6,6 +6,7 @@ use std::path::Path;
 use bootstrap::bundle::Arch;
 
 use super::{Call, Dashboard};
+use crate::text::quoted;
 
 /// The values that Cilium's script renders the chart with. Its Hubble certificates stay with the profile's
 /// job: rendered ones would be the same in every cluster.
@@ -95,9 +96,5 @@ fn origin(input: &str, directory: &Path) -> String {
         return format!("{{ url = {} }}", quoted(input));
     }
     let path = directory.join(input.strip_prefix("file://").unwrap_or(input));
-    format!("{{ file = {} }}", quoted(path.to_string_lossy()))
-}
-
-fn quoted(text: impl AsRef<str>) -> String {
-    toml::Value::from(text.as_ref()).to_string()
+    format!("{{ file = {} }}", quoted(&path.to_string_lossy()))
 }

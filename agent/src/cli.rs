@@ -8,7 +8,7 @@ use bootstrap::bundle::Role;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::media::locate::Policy;
+use crate::config::{Config, Policy, patience};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -79,9 +79,9 @@ pub struct Bootstrap {
     /// What the node is in its cluster
     #[arg(long, value_enum)]
     pub role: RoleName,
-    /// Where the ISO's content is: an HTTP directory, an .iso file or disc, or a directory; may be
-    /// given several times, best first
-    #[arg(long = "source", required = true, value_name = "URL|PATH")]
+    /// Where the ISO's content is: disc, vr, an URL, an .iso file or device, or a directory; may be
+    /// given several times, best first; default: those of the settings
+    #[arg(long = "source", value_name = "SOURCE")]
     pub sources: Vec<String>,
     /// Show the plan and change nothing
     #[arg(long)]
@@ -89,12 +89,16 @@ pub struct Bootstrap {
     /// Print one JSON document: the plan with --dry-run, the node's state otherwise
     #[arg(long)]
     pub json: bool,
-    /// What has to vouch for the content; default: a manifest where there is one
-    #[arg(long, value_enum, default_value = "accept-legacy")]
-    pub policy: Policy,
-    /// How long a source or containerd may keep us waiting
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = patience)]
-    pub wait: Duration,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What has to vouch for the content; default: a signature where keys are installed, else a manifest
+    /// where there is one
+    #[arg(long, value_enum)]
+    pub policy: Option<Policy>,
+    /// How long a source or containerd may keep us waiting; default: 5m
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub wait: Option<Duration>,
     /// The node's name; default: the machine's host name
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
@@ -107,21 +111,29 @@ pub struct Bootstrap {
     /// containerd's socket; default: run/containerd/containerd.sock below the root
     #[arg(long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS")]
     pub containerd: Option<PathBuf>,
-    /// The snapshotter that containerd's CRI plugin uses
-    #[arg(long, default_value = "overlayfs", value_name = "NAME")]
-    pub snapshotter: String,
+    /// The snapshotter that containerd's CRI plugin uses; default: overlayfs
+    #[arg(long, value_name = "NAME")]
+    pub snapshotter: Option<String>,
     /// Say more (twice: everything)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
-/// A time that a clock can still show.
-fn patience(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
-    if duration > Duration::from_secs(365 * 24 * 3600) {
-        return Err("is longer than a year".to_owned());
+impl Bootstrap {
+    /// `config` with what the command line says instead.
+    #[must_use]
+    pub fn settings(&self, mut config: Config) -> Config {
+        if !self.sources.is_empty() {
+            config.sources.clone_from(&self.sources);
+        }
+        config.wait = self.wait.unwrap_or(config.wait);
+        config.trust.policy = self.policy.or(config.trust.policy);
+        config.containerd.socket = self.containerd.clone().or(config.containerd.socket);
+        if let Some(snapshotter) = &self.snapshotter {
+            config.containerd.snapshotter.clone_from(snapshotter);
+        }
+        config
     }
-    Ok(duration)
 }
 
 /// Arguments of `status`.

@@ -3,6 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`config`] | the file of settings |
 //! | [`run`] | `bootstrap`: locate, plan, apply, prove |
 //! | [`host`] | the only holder of `/` |
 //! | [`files`] | files that appear whole or not at all |
@@ -19,6 +20,7 @@
 pub mod apply;
 pub mod board;
 pub mod cli;
+pub mod config;
 pub mod containerd;
 pub mod facts;
 pub mod files;

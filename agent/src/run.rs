@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
+use crate::config::{Config, Policy};
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
@@ -75,17 +76,19 @@ struct Planned {
 /// nothing, not even the node's status.
 struct Start {
     host: Host,
+    settings: Config,
     spec: NodeSpec,
     journal: Arc<Journal>,
 }
 
 fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
     let host = Host::new(&arguments.root)?;
+    let settings = arguments.settings(Config::read(&host, arguments.config.as_deref())?);
     let name = arguments.node_name.clone().unwrap_or_else(|| host.name());
     let cluster = arguments.etcd_initial_cluster.as_deref();
     let spec = NodeSpec::new(arguments.role.into(), &name, arguments.node_ip, cluster)?;
     let journal = if arguments.dry_run { Journal::peek(&host)? } else { Journal::open(&host)? };
-    Ok(Start { host, spec, journal: Arc::new(journal) })
+    Ok(Start { host, settings, spec, journal: Arc::new(journal) })
 }
 
 /// Works with the status document kept up to date, and its last version on disk before the lock is free.
@@ -115,10 +118,10 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
 }
 
 async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Planned, Failure> {
-    let Start { host, spec, journal } = start;
+    let Start { host, settings, spec, journal } = start;
     board.phase(Phase::Locate);
     let arch = host.arch()?;
-    let located = wait_for_media(arguments, board, &spec, arch).await?;
+    let located = wait_for_media(&settings, board, &spec, arch).await?;
     let Located { mut bundle, sources } = located;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
@@ -129,8 +132,8 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         ));
     }
     board.phase(Phase::Preflight);
-    let containerd = connect(arguments, board, &host, &spec, &bundle).await?;
-    let media = Media::new(sources, arguments.wait, board.clone());
+    let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
+    let media = Media::new(sources, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
         site.drop_partials_except(site.bundle.manifest.entries.iter())?;
@@ -163,24 +166,24 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
 
 /// Looks for the bundle until a source has it, for as long as the operator wants to wait.
 async fn wait_for_media(
-    arguments: &cli::Bootstrap,
+    settings: &Config,
     board: &Board,
     spec: &NodeSpec,
     arch: bootstrap::bundle::Arch,
 ) -> Result<Located, Failure> {
     let since = Instant::now();
     // With another source at hand nobody waits long for one that says nothing.
-    let stall = if arguments.sources.len() > 1 { arguments.wait.min(IMPATIENCE) } else { arguments.wait };
-    let search = Search { role: spec.role, arch, policy: arguments.policy, stall };
+    let stall = if settings.sources.len() > 1 { settings.wait.min(IMPATIENCE) } else { settings.wait };
+    let search = Search { role: spec.role, arch, policy: settings.trust.policy.unwrap_or(Policy::AcceptLegacy), stall };
     let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
     loop {
-        let located = locate(&arguments.sources, search, &mut verdicts).await;
+        let located = locate(&settings.sources, search, &mut verdicts).await;
         board.sources(&verdicts);
         match located {
-            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < arguments.wait => {
+            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < settings.wait => {
                 // The last try is at the deadline that was shown.
-                pause = pause.min(arguments.wait.saturating_sub(since.elapsed()));
-                board.wait(BUNDLE, &failure.what, since, pause, arguments.wait);
+                pause = pause.min(settings.wait.saturating_sub(since.elapsed()));
+                board.wait(BUNDLE, &failure.what, since, pause, settings.wait);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -195,6 +198,7 @@ async fn wait_for_media(
 /// containerd, where the role has images to import. A dry run tells the plan without it, too.
 async fn connect(
     arguments: &cli::Bootstrap,
+    settings: &Config,
     board: &Board,
     host: &Host,
     spec: &NodeSpec,
@@ -203,12 +207,12 @@ async fn connect(
     if bundle.manifest.images_for(spec.role).next().is_none() {
         return Ok(None);
     }
-    let address = arguments.containerd.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
+    let address = settings.containerd.socket.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
     if !arguments.dry_run {
-        let containerd = Containerd::connect(&address, &arguments.snapshotter, arguments.wait, board).await?;
+        let containerd = Containerd::connect(&address, &settings.containerd.snapshotter, settings.wait, board).await?;
         return containerd.with_lease(&lease_name(bundle)).await.map(Some);
     }
-    match Containerd::try_connect(&address, &arguments.snapshotter).await {
+    match Containerd::try_connect(&address, &settings.containerd.snapshotter).await {
         Ok(containerd) => Ok(Some(containerd)),
         Err(failure) if failure.code == Code::ContainerdUnavailable => {
             board.warn(format!("CONTAINERD_UNAVAILABLE: {}: the plan imports every image", failure.what));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use self::documents::{Config, Descriptor, DockerImage, Index, OciManifest};
 use crate::bounded::Bounded;
-use crate::bundle::layout::{check_reference, normalise_reference, roles_of_image};
+use crate::bundle::layout::{check_reference, is_critical, normalise_reference, roles_of_image};
 use crate::bundle::{Blob, Image, Place};
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
@@ -97,6 +97,7 @@ impl Found {
         }
         let image = Image {
             roles: roles_of_image(&reference),
+            critical: is_critical(&reference),
             reference: reference.clone(),
             digest,
             config: manifest.config.digest,
@@ -109,7 +110,7 @@ impl Found {
 
     fn add_blob(&mut self, descriptor: &Descriptor, at: Place) {
         let Descriptor { media_type, digest, size, .. } = descriptor.clone();
-        self.blobs.insert(digest, Blob { digest, size, media_type, at });
+        self.blobs.insert(digest, Blob { digest, size, media_type, unpacked: None, at });
     }
 }
 

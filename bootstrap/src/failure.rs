@@ -73,6 +73,10 @@ pub enum Code {
     RegistryDenied,
     /// A registry has no such image, or none for the architecture.
     RegistryLacksImage,
+    /// The bundle is older than the policy allows, or than what is installed.
+    VersionTooOld,
+    /// What is installed or imported is no longer what the manifest says.
+    Drift,
     /// Reading or writing a file of this machine failed.
     Io,
     /// Interrupted by a signal; run again to go on.
@@ -91,7 +95,7 @@ pub enum Retry {
 
 impl Code {
     /// Every code, in the order of `docs/errors.md`.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::MediaNotFound,
         Self::MediaNotABundle,
         Self::MediaLacksEtcd,
@@ -123,6 +127,8 @@ impl Code {
         Self::NotCached,
         Self::RegistryDenied,
         Self::RegistryLacksImage,
+        Self::VersionTooOld,
+        Self::Drift,
         Self::Io,
         Self::Interrupted,
     ];
@@ -161,6 +167,7 @@ impl Code {
                 | Self::KeyInvalid
                 | Self::NotCached
                 | Self::RegistryDenied
+                | Self::Drift
                 | Self::Io,
             ) => 78,
             (Retry::NeedsOperator, _) => 65,
@@ -209,6 +216,8 @@ const ROWS: [Row; Code::ALL.len()] = [
     ("NOT_CACHED", NeedsOperator, "run the same build once without --offline"),
     ("REGISTRY_DENIED", NeedsOperator, "log in (docker login, skopeo login), or correct the reference"),
     ("REGISTRY_LACKS_IMAGE", NeedsOperator, "correct the reference, or choose a tag that has the architecture"),
+    ("VERSION_TOO_OLD", NeedsOperator, "attach a newer ISO, or lower trust.minimum-version in /etc/cks-agent/config.toml"),
+    ("DRIFT", NeedsOperator, "run cks-agent bootstrap again: it mends what differs; and find out who changed it"),
     ("IO", NeedsOperator, "look at the named file and the kernel log"),
     ("INTERRUPTED", Transient, "run the same command again: it goes on where it stopped"),
 ];

@@ -62,6 +62,8 @@ pub enum Phase {
     Install,
     /// Writes units and switches the links.
     Activate,
+    /// Imports the images that no node waits for.
+    ImportRest,
     /// Looks at the machine again: nothing may be left to do.
     Verify,
     /// Everything that the role needs is installed.
@@ -172,6 +174,7 @@ impl Phase {
             Self::Preflight => "preflight",
             Self::Install => "install",
             Self::Activate => "activate",
+            Self::ImportRest => "import-rest",
             Self::Verify => "verify",
             Self::Installed => "installed",
             Self::Failed => "failed",

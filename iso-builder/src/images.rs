@@ -74,7 +74,9 @@ pub fn merge(archives: &[Named], pulled: &Pulled<'_>, arch: Arch, epoch: u64) ->
             let LockedBlob { digest, size, media_type } = blob.clone();
             if let Some(source) = pulled.blobs.get(&digest) {
                 let at = Place::Range { path: String::new(), offset: 0 };
-                found.entry(digest).or_insert_with(|| (Blob { digest, size, media_type, at }, Arc::clone(source)));
+                found
+                    .entry(digest)
+                    .or_insert_with(|| (Blob { digest, size, media_type, unpacked: None, at }, Arc::clone(source)));
             }
         }
     }
@@ -96,6 +98,7 @@ fn take<'a>(images: &mut BTreeMap<String, (Image, &'a str)>, image: Image, key: 
 fn named(locked: &LockedImage) -> Vec<Image> {
     let image = |reference: String| Image {
         roles: layout::roles_of_image(&reference),
+        critical: layout::is_critical(&reference),
         reference,
         digest: locked.manifest.digest,
         config: locked.config.digest,

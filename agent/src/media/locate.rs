@@ -11,21 +11,12 @@ use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::plan::Bundle;
 use bootstrap::state::SourceState;
 use bootstrap::text;
-use clap::ValueEnum;
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 
 use super::seek::EntryReader;
 use super::{Opened, Source};
-
-/// What has to vouch for a bundle's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
-    /// A bundle without manifest is refused.
-    RequireManifest,
-    /// A stock ISO is taken, and that is said loudly.
-    AcceptLegacy,
-}
+use crate::config::Policy;
 
 /// The bundle, and the sources that hold it, best first.
 #[derive(Debug)]
@@ -117,7 +108,7 @@ async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {
         Opened::Manifest { text, manifest } => {
             Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest: *manifest, text, derived: false }))
         }
-        Opened::Listing(_) if search.policy == Policy::RequireManifest => {
+        Opened::Listing(_) if search.policy != Policy::AcceptLegacy => {
             Err(Failure::new(Code::ManifestRequired, format!("{name} has no cks-bundle.json")))
         }
         Opened::Listing(listing) => derive(source, listing, search.role, search.arch).await,

@@ -49,6 +49,19 @@ pub fn roles_of_image(reference: &str) -> BTreeSet<Role> {
     roles.iter().copied().collect()
 }
 
+/// Whether a node waits for this image before it joins its cluster and is ready: the sandbox, what kubeadm
+/// starts on every node, and the agents of the network plugins, by the names of upstream.
+#[must_use]
+pub fn is_critical(reference: &str) -> bool {
+    match repository_name(reference) {
+        "pause" | "kube-proxy" | "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" | "etcd" => true,
+        "node" | "cni" | "pod2daemon-flexvol" => reference.contains("/calico/"),
+        "cilium" | "cilium-envoy" => reference.contains("/cilium/"),
+        "flannel" | "flannel-cni-plugin" | "weave-kube" | "weave-npc" | "kube-router" | "antrea-agent-ubuntu" => true,
+        _ => false,
+    }
+}
+
 /// The last path component of a reference, without tag and digest: `pause` of `registry.k8s.io/pause:3.10`.
 #[must_use]
 pub fn repository_name(reference: &str) -> &str {
@@ -160,6 +173,21 @@ pub fn link_stays_inside(path: &str, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_waits_for_its_sandbox_its_proxy_and_its_network() {
+        for (reference, critical) in [
+            ("registry.k8s.io/pause:3.10", true),
+            ("registry.k8s.io/kube-proxy:v1.33.1", true),
+            ("docker.io/calico/node:v3.28.0", true),
+            ("docker.io/calico/kube-controllers:v3.28.0", false),
+            ("docker.io/example/node:20", false),
+            ("quay.io/cilium/cilium:v1.17.4", true),
+            ("registry.k8s.io/coredns/coredns:v1.12.0", false),
+        ] {
+            assert_eq!(is_critical(reference), critical, "{reference}");
+        }
+    }
 
     #[test]
     fn stock_paths_have_their_kind() {

@@ -125,6 +125,9 @@ pub struct Image {
     pub diff_ids: Vec<Digest>,
     /// Which roles import it.
     pub roles: BTreeSet<Role>,
+    /// Whether a node can't join its cluster or start pods without it: such images are imported first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critical: bool,
 }
 
 /// A piece of image content and where it lies.
@@ -137,6 +140,9 @@ pub struct Blob {
     pub size: u64,
     /// OCI or Docker media type.
     pub media_type: String,
+    /// Bytes of a layer's tar, uncompressed; absent for what is no layer, and where nobody counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpacked: Option<u64>,
     /// Where the bytes are.
     pub at: Place,
 }

@@ -31,6 +31,7 @@ fn blob(text: &str, offset: u64) -> Blob {
         digest: Digest::of(text.as_bytes()),
         size: 100,
         media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(),
+        unpacked: None,
         at,
     }
 }
@@ -43,6 +44,7 @@ fn image(reference: &str, layers: &[&str]) -> Image {
         layers: layers.iter().map(|layer| Digest::of(layer.as_bytes())).collect(),
         diff_ids: layers.iter().map(|layer| Digest::of(layer.as_bytes())).collect(),
         roles: layout::roles_of_image(reference),
+        critical: layout::is_critical(reference),
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
             layers: Vec::new(),
             diff_ids: Vec::new(),
             roles: BTreeSet::new(),
+            critical: false,
         };
         const PROXY: &str = "registry.k8s.io/kube-proxy:v1.33.1";
         for (references, told, want, warned) in [

@@ -1,0 +1,242 @@
+//! `/etc/cks-agent/config.toml`: what an operator may settle. Every key has a default, and no file is needed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bootstrap::failure::{Code, Failure};
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use crate::host::{Host, io_failure};
+
+/// Where the file is, below the root.
+pub const CONFIG_PATH: &str = "/etc/cks-agent/config.toml";
+
+/// The file as it is written; durations as `30s`, `5m`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where bundles are looked for, best first: `disc` (every disc that is or gets attached), `vr` (the network's
+    /// virtual router), an URL, a path.
+    pub sources: Vec<String>,
+    /// How long a source or containerd may keep a run waiting.
+    #[serde(deserialize_with = "duration")]
+    pub wait: Duration,
+    /// Old version directories that are kept for a way back.
+    pub keep: u32,
+    /// What has to vouch for a bundle.
+    pub trust: Trust,
+    /// How HTTP sources are spoken to.
+    pub http: Http,
+    /// What becomes of a disc.
+    pub disc: Disc,
+    /// The containerd that images go into.
+    pub containerd: Containerd,
+}
+
+/// Section `trust`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Trust {
+    /// The policy; without one, a signature is required as soon as there is a trusted key.
+    pub policy: Option<Policy>,
+    /// Directory of the trusted minisign keys, `*.pub`.
+    pub keys: PathBuf,
+    /// How many different trusted keys must have signed.
+    pub signatures: usize,
+    /// The oldest Kubernetes version that is installed: `v1.33.0`.
+    pub minimum_version: Option<String>,
+}
+
+/// Section `http`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Http {
+    /// The proxy for http and https; never asked for the virtual router that `vr` finds.
+    pub proxy: Option<String>,
+    /// Hosts and domains that are reached without it.
+    pub no_proxy: Vec<String>,
+    /// Files with certificates (PEM) of authorities that are trusted besides the public ones.
+    pub ca: Vec<PathBuf>,
+    /// Connections to one server at once.
+    pub connections: usize,
+    /// How long a connection may bring nothing.
+    #[serde(deserialize_with = "duration")]
+    pub inactivity: Duration,
+}
+
+/// Section `disc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Disc {
+    /// Whether a disc is ejected as soon as nothing more is needed from it.
+    pub eject: bool,
+}
+
+/// Section `containerd`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Containerd {
+    /// Its socket; without one, `run/containerd/containerd.sock` below the root.
+    pub socket: Option<PathBuf>,
+    /// The snapshotter that its CRI plugin uses.
+    pub snapshotter: String,
+}
+
+/// What has to vouch for a bundle's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// A bundle that no trusted key signed is refused.
+    RequireSignature,
+    /// A bundle without manifest is refused.
+    RequireManifest,
+    /// A stock ISO is taken, and that is said loudly.
+    AcceptLegacy,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sources: ["disc", "vr", "/opt/cks/media"].map(str::to_owned).to_vec(),
+            wait: Duration::from_secs(300),
+            keep: 1,
+            trust: Trust::default(),
+            http: Http::default(),
+            disc: Disc::default(),
+            containerd: Containerd::default(),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { policy: None, keys: PathBuf::from("/etc/cks-agent/keys"), signatures: 1, minimum_version: None }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { proxy: None, no_proxy: Vec::new(), ca: Vec::new(), connections: 4, inactivity: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Containerd {
+    fn default() -> Self {
+        Self { socket: None, snapshotter: "overlayfs".to_owned() }
+    }
+}
+
+impl Config {
+    /// Reads `path`; without one, the file of `host` where there is one.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` names the file and the key; `IO`.
+    pub fn read(host: &Host, path: Option<&Path>) -> Result<Self, Failure> {
+        let (path, named) = path.map_or_else(|| (host.path(CONFIG_PATH), false), |path| (path.to_owned(), true));
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text).map_err(|mut failure| {
+                failure.what = format!("{}: {}", path.display(), failure.what);
+                failure
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => Ok(Self::default()),
+            Err(e) => Err(io_failure("Reading", &path, e)),
+        }
+    }
+
+    /// Reads the text of the file.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` names the key and its line.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let refuse =
+            |why: String| Failure::new(Code::ConfigInvalid, why).with_remedy("docs/operator.md lists every key");
+        let config: Self = toml::from_str(text).map_err(|e| refuse(e.to_string().trim_end().to_owned()))?;
+        let wrong = [
+            (config.sources.is_empty(), "sources: at least one is needed"),
+            (config.trust.signatures == 0, "trust.signatures: at least 1"),
+            (!(1..=64).contains(&config.http.connections), "http.connections: 1 to 64"),
+            (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
+        ];
+        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, why)) => Err(refuse(why.to_owned())),
+            None => Ok(config),
+        }
+    }
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    patience(&text).map_err(|why| serde::de::Error::custom(format!("{text:?} is no time: {why}")))
+}
+
+/// A time that a clock can still show.
+///
+/// # Errors
+/// What is wrong with `text`, for people.
+pub fn patience(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if duration > Duration::from_secs(365 * 24 * 3600) {
+        return Err("is longer than a year".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_and_an_empty_file_are_the_defaults() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Config::read(&Host::new(root.path()).unwrap(), None).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            sources = ["https://mirror.example.org/cks/"]
+            wait = "20m"
+            keep = 2
+            [trust]
+            policy = "require-signature"
+            keys = "/srv/keys"
+            signatures = 2
+            minimum-version = "v1.33.0"
+            [http]
+            proxy = "http://proxy.example.org:3128"
+            no-proxy = [".example.org"]
+            ca = ["/etc/ssl/our.pem"]
+            connections = 2
+            inactivity = "10s"
+            [disc]
+            eject = true
+            [containerd]
+            socket = "/run/k3s/containerd.sock"
+            snapshotter = "native"
+        "#;
+        let config = Config::parse(text).unwrap();
+        assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
+        assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
+        assert_eq!((config.http.connections, config.disc.eject), (2, true));
+        assert_eq!(config.containerd.snapshotter, "native");
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (text, named) in [
+            ("sorces = []", "sorces"),
+            ("sources = []", "sources"),
+            ("wait = \"soon\"", "soon"),
+            ("[trust]\nsignatures = 0", "trust.signatures"),
+            ("[trust]\npolicy = \"none\"", "policy"),
+            ("[http]\nconnections = 0", "http.connections"),
+        ] {
+            let failure = Config::parse(text).unwrap_err();
+            assert_eq!(failure.code, Code::ConfigInvalid);
+            assert!(failure.what.contains(named), "{text}: {}", failure.what);
+        }
+    }
+}

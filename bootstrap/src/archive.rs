@@ -110,7 +110,8 @@ impl Found {
 
     fn add_blob(&mut self, descriptor: &Descriptor, at: Place) {
         let Descriptor { media_type, digest, size, .. } = descriptor.clone();
-        self.blobs.insert(digest, Blob { digest, size, media_type, unpacked: None, at });
+        let is_plain_layer = media_type.ends_with(".tar");
+        self.blobs.insert(digest, Blob { digest, size, media_type, unpacked: is_plain_layer.then_some(size), at });
     }
 }
 

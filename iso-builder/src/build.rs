@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::inputs::{self, Sources};
 use crate::iso::{Digests, Image, Labels};
 use crate::keys::SecretKey;
+use crate::layers::Making;
 use crate::lock::Lock;
 use crate::output;
 use crate::partial::Partial;
@@ -91,7 +92,9 @@ pub fn build(project: &Project, lock: Option<&Lock>, options: &Options) -> Resul
         node: lock.map_or_else(|| recipe.node.clone(), Lock::node),
         epoch,
     };
-    let Assembled { manifest, mut files, missing, doubts } = bundle::assemble(&label, inputs, options.progress)?;
+    let scratch = crate::partial::directory_of(&options.output);
+    let making = Making { layers: recipe.layers, scratch, progress: options.progress };
+    let Assembled { manifest, mut files, missing, doubts } = bundle::assemble(&label, inputs, making)?;
     if let (Some(first), true, false) = (missing.first(), lock.is_some(), recipe.incomplete) {
         return Err(inputs::lacking(first, missing.len()));
     }

@@ -8,6 +8,7 @@ use bootstrap::failure::{Code, Failure};
 
 use crate::content::Content;
 use crate::images::{self, Merged, Pulled};
+use crate::layers::Making;
 use crate::lock::LOCK_PATH;
 use crate::progress::Progress;
 use crate::references::{self, Named};
@@ -109,7 +110,7 @@ pub(crate) fn path_of(key: &str, arch: Arch) -> Option<String> {
 /// # Errors
 /// The code of the check that an input fails; see [`elf`], [`text`], [`tarball`], [`images`] and
 /// [`manifests`].
-pub fn assemble(label: &Label, inputs: Inputs<'_>, progress: Progress) -> Result<Assembled, Failure> {
+pub fn assemble(label: &Label, inputs: Inputs<'_>, making: Making<'_>) -> Result<Assembled, Failure> {
     let (mut contents, mut said) = (BTreeMap::<String, Content>::new(), Said::default());
     for (key, content) in inputs.files {
         if let Some(path) = path_of(&key, label.arch) {
@@ -121,10 +122,10 @@ pub fn assemble(label: &Label, inputs: Inputs<'_>, progress: Progress) -> Result
     contents.extend(inputs.lock.map(|text| (LOCK_PATH.to_owned(), Content::bytes(text.into_bytes()))));
     let mut merged = Merged { content: Content::default(), images: Vec::new(), blobs: Vec::new() };
     if !inputs.archives.is_empty() || !inputs.pulled.images.is_empty() {
-        merged = images::merge(&inputs.archives, &inputs.pulled, label.arch, label.epoch)?;
+        merged = images::merge(&inputs.archives, &inputs.pulled, label.arch, label.epoch, making)?;
     }
     let missing = references::missing(&said.named, &merged.images);
-    let (manifest, files) = pack(label, contents, merged, progress)?;
+    let (manifest, files) = pack(label, contents, merged, making.progress)?;
     Ok(Assembled { manifest, files, missing, doubts: doubts::bounded(said.doubts) })
 }
 

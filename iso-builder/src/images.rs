@@ -12,6 +12,7 @@ use serde::Serialize;
 use tar::EntryType;
 
 use crate::content::{Content, Source, failed};
+use crate::layers::{self, Making};
 use crate::lock::{LockedBlob, LockedImage};
 use crate::spec::invalid;
 use crate::tarball::header;
@@ -37,7 +38,7 @@ pub struct Merged {
 pub type Named = (String, Arc<Source>);
 
 /// A blob and the archive that it lies in.
-type Found = (Blob, Arc<Source>);
+pub(crate) type Found = (Blob, Arc<Source>);
 
 /// Images of registries, whose blobs are files of the cache.
 #[derive(Debug, Default)]
@@ -48,12 +49,18 @@ pub struct Pulled<'a> {
     pub blobs: BTreeMap<Digest, Arc<Source>>,
 }
 
-/// Merges `archives` and what was `pulled`; `epoch` dates the entries.
+/// Merges `archives` and what was `pulled`, with the layers that `making` wants; `epoch` dates the entries.
 ///
 /// # Errors
 /// `IMAGE_INVALID` for an archive that can't be understood, `ARCH_MISMATCH` for an image of another
 /// architecture, `SPEC_INVALID` when two archives give one reference to different images.
-pub fn merge(archives: &[Named], pulled: &Pulled<'_>, arch: Arch, epoch: u64) -> Result<Merged, Failure> {
+pub fn merge(
+    archives: &[Named],
+    pulled: &Pulled<'_>,
+    arch: Arch,
+    epoch: u64,
+    making: Making<'_>,
+) -> Result<Merged, Failure> {
     let mut images: BTreeMap<String, (Image, &str)> = BTreeMap::new();
     let mut found: BTreeMap<Digest, Found> = BTreeMap::new();
     for (key, source) in archives {
@@ -80,7 +87,8 @@ pub fn merge(archives: &[Named], pulled: &Pulled<'_>, arch: Arch, epoch: u64) ->
             }
         }
     }
-    let images: Vec<Image> = images.into_values().map(|(image, _)| image).collect();
+    let mut images: Vec<Image> = images.into_values().map(|(image, _)| image).collect();
+    layers::make(&mut images, &mut found, making)?;
     lay_out(images, &found, epoch)
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::bundle;
 use crate::iso::{Digests, Image, Labels};
 use crate::keys::SecretKey;
+use crate::layers::{Layers, Making};
 use crate::opened::Opened;
 use crate::output;
 use crate::partial::Partial;
@@ -36,10 +37,18 @@ pub struct Options {
     pub kubernetes: Option<String>,
     /// The time that dates everything, in seconds since 1970.
     pub epoch: u64,
+    /// How the layers of images lie on the ISO.
+    pub layers: Layers,
     /// Who signs the ISO.
     pub sign: Option<Arc<SecretKey>>,
     /// Where progress is shown.
     pub progress: Progress,
+}
+
+impl Options {
+    fn making(&self) -> Making<'_> {
+        Making { layers: self.layers, scratch: crate::partial::directory_of(&self.output), progress: self.progress }
+    }
 }
 
 /// A finished import.

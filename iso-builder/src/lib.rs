@@ -17,7 +17,7 @@
 //! | [`content`] | a file of the ISO as a list of byte ranges: nothing is copied before it is written |
 //! | [`elf`], [`text`], [`tarball`] | is this file what its name says |
 //! | [`manifests`] | the images that Kubernetes manifests name, by a real parser |
-//! | [`images`] | image archives merged into one, each blob once |
+//! | [`images`], [`layers`] | image archives merged into one, each blob once; their layers, proven or compressed anew |
 //! | [`bundle`] | the stock layout and its manifest |
 //! | [`iso`] | the ISO 9660 writer |
 //! | [`build`], [`inspect`], [`verify`] | the three jobs |
@@ -51,6 +51,7 @@ pub mod inputs;
 pub mod inspect;
 pub mod iso;
 pub mod keys;
+pub mod layers;
 pub mod lint;
 pub mod lock;
 pub mod manifests;

@@ -7,6 +7,7 @@ use bootstrap::bundle::{Arch, Component, Node, layout};
 use bootstrap::failure::Failure;
 
 use crate::bundle::path_of;
+use crate::layers::Layers;
 use crate::profile::{self, Profile};
 use crate::replace::Replacement;
 use crate::spec::{Input, Kubernetes, Origin, Spec, Tarball, check_pair, invalid, upstream};
@@ -35,6 +36,8 @@ pub struct Recipe {
     pub kubernetes_images: Option<KubernetesImages>,
     /// Whether the builder looks up the images of the Kubernetes manifests.
     pub manifest_images: bool,
+    /// How the layers of images lie on the ISO.
+    pub layers: Layers,
     /// Whether manifests may name images that the ISO lacks.
     pub incomplete: bool,
 }
@@ -77,6 +80,7 @@ impl Recipe {
             references: Vec::new(),
             kubernetes_images: None,
             manifest_images: false,
+            layers: spec.layers,
             incomplete: spec.incomplete,
         };
         recipe.add_kubernetes(spec)?;

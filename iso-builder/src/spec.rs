@@ -12,7 +12,8 @@ use bootstrap::failure::{Code, Failure};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::source::{Chart, Input, Origin, Tarball, Told, Values};
+pub use self::source::{Chart, Input, Origin, Tarball, Told, Values, in_spec};
+use crate::layers::Layers;
 use crate::text::without_users;
 
 /// The time that dates everything on the ISO where neither the spec nor `SOURCE_DATE_EPOCH` gives one:
@@ -56,6 +57,9 @@ pub struct Spec {
     /// The images: archives (uncompressed tars), or references.
     #[serde(default)]
     pub images: Vec<Input>,
+    /// How the layers of images lie on the ISO.
+    #[serde(default, skip_serializing_if = "Layers::is_upstream")]
+    pub layers: Layers,
     /// Whose images the builder looks up by itself.
     #[serde(default)]
     pub images_from: ImagesFrom,
@@ -286,17 +290,6 @@ fn arch<'de, D: Deserializer<'de>>(text: D) -> Result<Arch, D::Error> {
     let text = String::deserialize(text)?;
     let unknown = || D::Error::custom(format!("{text:?} is neither amd64 (x86_64) nor arm64 (aarch64)"));
     Arch::parse(&text).ok_or_else(unknown)
-}
-
-/// The failure of a path that the spec names, not the command line: wrong ones are the spec's fault.
-#[must_use]
-pub fn in_spec(failure: Failure) -> Failure {
-    match failure.code {
-        Code::ConfigInvalid => {
-            Failure { code: Code::SpecInvalid, ..failure }.with_remedy("correct the path in the spec")
-        }
-        _ => failure,
-    }
 }
 
 /// A `SPEC_INVALID` failure.

@@ -19,6 +19,8 @@ mod importing;
 #[cfg(test)]
 mod iso9660;
 #[cfg(test)]
+mod layering;
+#[cfg(test)]
 mod linting;
 #[cfg(test)]
 mod locking;

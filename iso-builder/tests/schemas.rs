@@ -59,7 +59,7 @@ fn mutated(value: &Value) -> Vec<(String, Value)> {
 }
 
 /// Fields that may be absent.
-const OPTIONAL: [&str; 13] = [
+const OPTIONAL: [&str; 15] = [
     "-kubernetes",
     "-sandbox_image",
     "-node",
@@ -68,6 +68,8 @@ const OPTIONAL: [&str; 13] = [
     "-kubeadm_arguments",
     "-components",
     "-images",
+    "-unpacked",
+    "-critical",
     "-blobs",
     "-warnings",
     "-file",

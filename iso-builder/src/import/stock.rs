@@ -56,7 +56,9 @@ pub(super) fn read(iso: &Opened, options: &Options) -> Result<Read, Failure> {
     }
     let merged = match archives.is_empty() {
         true => Merged { content: Content::default(), images: Vec::new(), blobs: Vec::new() },
-        false => images::merge(&archives, &Pulled::default(), arch, options.epoch).map_err(at_fault)?,
+        false => {
+            images::merge(&archives, &Pulled::default(), arch, options.epoch, options.making()).map_err(at_fault)?
+        }
     };
     let kubernetes = kubernetes(&merged.images, options.kubernetes.as_deref(), &mut warnings)?;
     let mut components = vec![component("kubernetes", &kubernetes)];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bootstrap::digest::Digest;
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 use serde::{Deserialize, Serialize};
 
 use super::invalid;
@@ -239,5 +239,16 @@ fn web(key: &str, url: &str) -> Result<url::Url, Failure> {
         // The URL is not shown: it may hold a password.
         Ok(url) => Err(invalid(format!("{key}: {:?} is neither http nor https", url.scheme()))),
         Err(e) => Err(invalid(format!("{key}: {e}"))),
+    }
+}
+
+/// The failure of a path that the spec names, not the command line: wrong ones are the spec's fault.
+#[must_use]
+pub fn in_spec(failure: Failure) -> Failure {
+    match failure.code {
+        Code::ConfigInvalid => {
+            Failure { code: Code::SpecInvalid, ..failure }.with_remedy("correct the path in the spec")
+        }
+        _ => failure,
     }
 }

@@ -143,6 +143,11 @@ pub(super) fn archives(bundle: &Opened, manifest: Option<&Manifest>) -> Result<A
     Ok(Archives { findings, references })
 }
 
+/// What an image is, whatever the builder of its time thought of who needs it.
+fn content(image: &Image) -> (Digest, Digest, &[Digest], &[Digest]) {
+    (image.digest, image.config, &image.layers, &image.diff_ids)
+}
+
 /// The images of the archive at `path`, each against the manifest's.
 fn images(path: &str, archive: &Archive, manifest: &Manifest) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -150,7 +155,7 @@ fn images(path: &str, archive: &Archive, manifest: &Manifest) -> Vec<Finding> {
         let reference = &image.reference;
         match manifest.images.iter().find(|listed| listed.reference == *reference) {
             None => findings.push(finding("image-list", format!("{reference} in {path} stands not in the manifest"))),
-            Some(listed) if listed != image => {
+            Some(listed) if content(listed) != content(image) => {
                 findings
                     .push(finding("image-list", format!("{path} holds another {reference} than the manifest tells")));
             }

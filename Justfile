@@ -61,6 +61,12 @@ bench-iso *args:
     cargo build --release --package iso-builder --package cks-tests
     target/release/bench-iso "$@"
 
+# Many nodes at one router over one bounded link: bench-crowd [--nodes N] [--size MB] [--link MBIT]
+[group('check')]
+bench-crowd *args:
+    cargo build --release --package iso-builder --package cks-tests
+    target/release/bench-crowd "$@"
+
 # Licences, sources and banned crates; not part of `test`: cargo-deny takes 5 minutes to build
 [group('check')]
 deny:

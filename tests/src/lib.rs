@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`process`], [`leash`] | every program that is run, and the leash that daemons are kept on |
 //! | [`netns`] | a private network namespace with the virtual router's address |
+//! | [`crowd`] | many nodes at that router, as clients
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
 //! | [`throttle`] | that network, slow |
 //! | [`containerd`] | a private containerd |
@@ -30,6 +31,7 @@ pub mod authority;
 pub mod bare;
 pub mod components;
 pub mod containerd;
+pub mod crowd;
 pub mod disk;
 pub mod gate;
 pub mod images;

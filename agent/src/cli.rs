@@ -96,6 +96,9 @@ pub struct Bootstrap {
     /// where there is one
     #[arg(long, value_enum)]
     pub policy: Option<Policy>,
+    /// Install a bundle that is older than what is installed
+    #[arg(long)]
+    pub allow_downgrade: bool,
     /// How long a source or containerd may keep us waiting; default: 5m
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait: Option<Duration>,

@@ -35,7 +35,7 @@ pub async fn gather(
         }
     }
     let units = wanted.units.iter().flat_map(|(path, source)| [path, source]);
-    let ours = [bundle.record_path(), DROP_IN.to_owned()];
+    let ours = [bundle.record_path(), bundle.signature_path(), DROP_IN.to_owned()];
     for path in wanted.texts.keys().chain(units).chain(&ours) {
         if let Some(text) = text(&host.path(path)) {
             facts.texts.insert(path.clone(), text);

@@ -37,7 +37,7 @@ pub struct Bundle {
 pub struct Signature {
     /// The text of `cks-bundle.json.minisig`; kept on the node, so that it can be checked again.
     pub text: String,
-    /// The ids of the trusted keys that signed; none where no key is trusted.
+    /// The ids of the trusted keys that signed; none where too few did, or no key is trusted.
     pub signers: Vec<String>,
 }
 

@@ -15,6 +15,7 @@
 //! | [`apply`] | a plan, step by step |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`record`] | what the last run made of this node |
+//! | [`verify`] | is it still as it was installed? |
 //! | [`trust`] | keys, policy, and what is live |
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
@@ -37,4 +38,5 @@ pub mod run;
 pub mod status;
 pub mod tool;
 pub mod trust;
+pub mod verify;
 pub mod version;

@@ -27,6 +27,7 @@ use crate::progress;
 use crate::record::{BundleRecord, NodeRecord};
 use crate::report;
 use crate::trust;
+use crate::verify::Outcome;
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
@@ -137,6 +138,9 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     }
     board.phase(Phase::Preflight);
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
+    if let (Some(containerd), false) = (&containerd, arguments.dry_run) {
+        containerd.drop_broken(&Outcome::suspects(&host)).await?;
+    }
     let media = Media::new(sources, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
@@ -254,11 +258,17 @@ fn record(arguments: &cli::Bootstrap, settings: &Config, spec: &NodeSpec, bundle
         node_name: spec.node_name.clone(),
         node_ip: spec.address,
         etcd_initial_cluster: arguments.etcd_initial_cluster.clone(),
-        sources: settings.sources.clone(),
+        sources: settings.sources.iter().map(|source| absolute(source)).collect(),
         containerd: settings.containerd.socket.clone(),
         snapshotter: settings.containerd.snapshotter.clone(),
         bundle: BundleRecord::of(bundle),
     }
+}
+
+/// A path as it is told from everywhere; anything else as it was named.
+fn absolute(source: &str) -> String {
+    let there = std::path::Path::new(source).exists().then(|| std::path::absolute(source).ok()).flatten();
+    there.map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }
 
 async fn finish(site: &Site, containerd: Option<&Containerd>, record: &NodeRecord) -> Result<(), Failure> {
@@ -267,6 +277,7 @@ async fn finish(site: &Site, containerd: Option<&Containerd>, record: &NodeRecor
     }
     site.drop_partials_except(std::iter::empty())?;
     record.write(&site.host)?;
+    Outcome::mended(&site.host)?;
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
     site.board.phase(Phase::Installed);
     Ok(())

@@ -205,9 +205,7 @@ mod tests {
         let (_root, host) = host();
         let path = put(&host, "site.pub", &key());
         let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        for (place, good) in
-            [(path.clone(), 0o644), (host.path(KEYS), 0o755), (host.path("/etc/cks-agent"), 0o755)]
-        {
+        for (place, good) in [(path.clone(), 0o644), (host.path(KEYS), 0o755), (host.path("/etc/cks-agent"), 0o755)] {
             mode(&place, good | 0o002);
             let failure = rules(&host, &Config::default(), false).unwrap_err();
             assert_eq!(failure.code, Code::KeyInvalid);

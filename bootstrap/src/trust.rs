@@ -109,11 +109,10 @@ impl Rules {
             }
         }
         match (&version, &self.installed) {
-            (Some(version), Some(installed)) if version.is_before(installed) => {
-                Err(refuse(format!("{version} is older than {installed}, which is installed")).with_remedy(format!(
-                    "attach an ISO of {installed} or newer; to go back on purpose: --allow-downgrade"
-                )))
-            }
+            (Some(version), Some(installed)) if version.is_before(installed) => Err(refuse(format!(
+                "{version} is older than {installed}, which is installed"
+            ))
+            .with_remedy(format!("attach an ISO of {installed} or newer; to go back on purpose: --allow-downgrade"))),
             _ => Ok(()),
         }
     }

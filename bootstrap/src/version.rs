@@ -27,7 +27,8 @@ impl Version {
         let (bare, build) = bare.split_once('+').map_or((bare, None), |(bare, build)| (bare, Some(build)));
         let (numbers, pre_release) = bare.split_once('-').map_or((bare, None), |(numbers, pre)| (numbers, Some(pre)));
         let words = [build, pre_release].into_iter().flatten().flat_map(|words| words.split('.'));
-        let mut words = words.map(|word| !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-'));
+        let mut words =
+            words.map(|word| !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-'));
         if !words.all(|sound| sound) {
             return None;
         }
@@ -73,8 +74,18 @@ mod tests {
     #[test]
     fn versions_are_ordered_as_they_are_released() {
         let rising = [
-            "v1.9", "1.9.11", "v1.10.0-alpha.1", "v1.10.0", "v1.33.0-alpha.2", "v1.33.0-alpha.10", "v1.33.0-beta.0",
-            "v1.33.0-rc.1", "v1.33.0", "v1.33.1", "v1.34.0-alpha.0", "v2.0.0",
+            "v1.9",
+            "1.9.11",
+            "v1.10.0-alpha.1",
+            "v1.10.0",
+            "v1.33.0-alpha.2",
+            "v1.33.0-alpha.10",
+            "v1.33.0-beta.0",
+            "v1.33.0-rc.1",
+            "v1.33.0",
+            "v1.33.1",
+            "v1.34.0-alpha.0",
+            "v2.0.0",
         ];
         let rising: Vec<Version> = rising.iter().map(|text| Version::parse(text).unwrap()).collect();
         for (at, one) in rising.iter().enumerate() {

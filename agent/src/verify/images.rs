@@ -78,7 +78,8 @@ impl Audit<'_> {
                 Some(is) if is == *blob => {}
                 Some(is) => {
                     self.damaged.push(*blob);
-                    let remedy = "run cks-agent bootstrap: it is fetched again; and look at the disk, or for who changed it";
+                    let remedy =
+                        "run cks-agent bootstrap: it is fetched again; and look at the disk, or for who changed it";
                     self.find(name, format!("{is} in containerd's content store"), blob.to_string(), remedy);
                 }
                 None if needed.contains(blob) => self.find(name, "missing", "in containerd's content store", AGAIN),

@@ -131,7 +131,8 @@ fn begin<'a>(
     bundle.manifest.kubernetes.clone_from(&record.bundle.kubernetes);
     let path = bundle.record_path();
     let bytes = fs::read(host.path(&path));
-    let is = bytes.as_ref().map_or_else(|_| "missing or not readable".to_owned(), |bytes| Digest::of(bytes).to_string());
+    let is =
+        bytes.as_ref().map_or_else(|_| "missing or not readable".to_owned(), |bytes| Digest::of(bytes).to_string());
     let mut findings = Vec::new();
     match bytes {
         Ok(bytes) if Digest::of(&bytes) == bundle.id => {
@@ -213,12 +214,7 @@ impl Audit<'_> {
     }
 
     /// containerd; where it does not answer, the rest is looked at all the same.
-    async fn connect(
-        &mut self,
-        arguments: &cli::Verify,
-        settings: &Config,
-        record: &NodeRecord,
-    ) -> Option<Containerd> {
+    async fn connect(&mut self, arguments: &cli::Verify, settings: &Config, record: &NodeRecord) -> Option<Containerd> {
         let named = arguments.containerd.clone().or_else(|| settings.containerd.socket.clone());
         let socket = named.or_else(|| record.containerd.clone());
         let socket = socket.unwrap_or_else(|| self.host.path("/run/containerd/containerd.sock"));

@@ -62,9 +62,7 @@ impl Outcome {
     /// `IO` or `NO_SPACE` names the file.
     pub fn mended(host: &Host) -> Result<(), Failure> {
         match Self::read(host) {
-            Some(outcome) if !outcome.damaged.is_empty() => {
-                Self { damaged: BTreeSet::new(), ..outcome }.write(host)
-            }
+            Some(outcome) if !outcome.damaged.is_empty() => Self { damaged: BTreeSet::new(), ..outcome }.write(host),
             _ => Ok(()),
         }
     }

@@ -92,11 +92,8 @@ fn old_bundles_are_refused() {
         (None, Some("v1.34.0"), Some("v1.35.0-alpha.1"), None),
         (None, Some("v1.34.0"), None, None),
     ] {
-        let rules = Rules {
-            minimum: minimum.and_then(version),
-            installed: installed.and_then(version),
-            ..Rules::default()
-        };
+        let rules =
+            Rules { minimum: minimum.and_then(version), installed: installed.and_then(version), ..Rules::default() };
         let told = rules.check_version(bundle);
         assert_eq!(told.as_ref().err().map(|failure| failure.code), outcome, "{minimum:?} {installed:?} {bundle:?}");
         if let (Err(failure), Some(bundle)) = (told, bundle) {
@@ -108,11 +105,9 @@ fn old_bundles_are_refused() {
 
 #[test]
 fn stock_isos_follow_the_policy() {
-    for (signature_required, manifest_required, outcome) in [
-        (true, true, Some(Code::SignatureMissing)),
-        (false, true, Some(Code::ManifestRequired)),
-        (false, false, None),
-    ] {
+    for (signature_required, manifest_required, outcome) in
+        [(true, true, Some(Code::SignatureMissing)), (false, true, Some(Code::ManifestRequired)), (false, false, None)]
+    {
         let rules = Rules { signature_required, manifest_required, ..Rules::default() };
         assert_eq!(rules.check_legacy().err().map(|failure| failure.code), outcome);
     }

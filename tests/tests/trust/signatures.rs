@@ -78,14 +78,15 @@ fn signature_of(iso: &Path) -> String {
 }
 
 /// What becomes of an etcd node that takes `iso` as a disc's image, from the router, and as a directory.
-fn on_every_medium(iso: &Path, prepare: &dyn Fn(&Node)) -> Vec<(Node, Output)> {
+fn on_every_medium(iso: &Path, prepare: &dyn Fn(&Node)) -> Vec<(Node, Output, Value)> {
     let vr = Vr::start(iso).unwrap();
     let sources = [iso.display().to_string(), vr.url.clone(), vr.docroot.join("cks-iso").display().to_string()];
     let run = |source: &String| {
         let node = Node::new("etcd").unwrap().inside(&vr.netns);
         prepare(&node);
         let output = node.run(&[source]).unwrap();
-        (node, output)
+        let state = node.status().unwrap();
+        (node, output, state)
     };
     sources.iter().map(run).collect()
 }
@@ -124,9 +125,8 @@ fn every_kind_of_signature_on_every_medium() {
             }
             settle(node, settings);
         };
-        for (node, output) in on_every_medium(&make(&isos), &prepare) {
+        for (node, output, state) in on_every_medium(&make(&isos), &prepare) {
             assert_eq!(node::code(&output), code, "{what}: {output:?}");
-            let state = node.status().unwrap();
             if code.is_empty() {
                 assert_eq!(output.code, 0, "{what}: {output:?}");
                 let trust = state["bundle"]["trust"].as_str().unwrap();

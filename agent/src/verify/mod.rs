@@ -236,7 +236,11 @@ impl Audit<'_> {
         }
     }
 
-    fn end(self, arguments: &cli::Verify, began: Instant) -> Result<u8, Failure> {
+    fn end(mut self, arguments: &cli::Verify, began: Instant) -> Result<u8, Failure> {
+        if self.quick {
+            // No blob was read: what an earlier look found is not mended by this one.
+            self.damaged.extend(Outcome::suspects(self.host));
+        }
         let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         let report = Report {
             schema: 1,

@@ -176,6 +176,20 @@ fn who_stripped_the_manifest_gains_nothing() {
 }
 
 #[test]
+fn a_file_that_is_too_large_for_signatures_is_refused_unread() {
+    let isos = Isos::new();
+    let vr = Vr::start(&isos.signed(&isos.ours)).unwrap();
+    vr.replace(SIGNATURE, &vec![b'x'; 1 << 20]).unwrap();
+    let node = Node::new("etcd").unwrap().inside(&vr.netns);
+    isos.ours.trusted_by(&node);
+    for source in [&vr.url, &vr.docroot.join("cks-iso").display().to_string()] {
+        let output = node.run(&[source]).unwrap();
+        assert_eq!(node::code(&output), "SIGNATURE_INVALID", "{output:?}");
+        assert!(output.stderr.contains("1048576 bytes"), "{output:?}");
+    }
+}
+
+#[test]
 fn a_good_source_serves_where_a_bad_one_is_refused() {
     let isos = Isos::new();
     let vr = Vr::start(&isos.forged()).unwrap();

@@ -11,7 +11,7 @@ mod wanted;
 
 pub use facts::{ContainerdFact, Facts, FileFact, Filesystem, ImageFact};
 pub use step::{Plan, Step, UnpackMember, Warning};
-pub use wanted::{Bundle, LISTING_NAME, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name};
+pub use wanted::{Bundle, LISTING_NAME, Signature, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,7 +54,9 @@ pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Fai
     plan.steps.extend(file_steps(wanted, bundle, facts));
     plan.steps.extend(image_steps(wanted, bundle, facts));
     check_space(&plan, bundle, facts)?;
-    if facts.texts.get(&bundle.record_path()) != Some(&bundle.text) {
+    let signature = bundle.signature.as_ref().map(|signature| &signature.text);
+    let signature_kept = signature.is_none() || facts.texts.get(&bundle.signature_path()) == signature;
+    if facts.texts.get(&bundle.record_path()) != Some(&bundle.text) || !signature_kept {
         plan.steps.push(Step::RecordBundle { path: bundle.record_path() });
     }
     text_steps(wanted, facts, &mut plan);

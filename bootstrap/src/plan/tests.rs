@@ -81,7 +81,7 @@ fn bundle() -> Bundle {
         images,
         blobs,
     };
-    Bundle { id: Digest::of(b"bundle"), manifest, text: "bundle".to_owned(), derived: false }
+    Bundle { id: Digest::of(b"bundle"), manifest, text: "bundle".to_owned(), derived: false, signature: None }
 }
 
 fn spec(role: Role) -> NodeSpec {

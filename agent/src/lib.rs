@@ -15,6 +15,8 @@
 //! | [`apply`] | a plan, step by step |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`board`] | the node's state, written by one and read by all |
+//! | [`view`] | the state as text: pure; [`terminal`] is what it is drawn on |
+//! | [`metrics`] | the state for a monitoring system |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
 pub mod apply;
@@ -28,9 +30,12 @@ pub mod host;
 pub mod install;
 pub mod journal;
 pub mod media;
+pub mod metrics;
 pub mod progress;
 pub mod report;
 pub mod run;
 pub mod status;
+pub mod terminal;
 pub mod tool;
 pub mod version;
+pub mod view;

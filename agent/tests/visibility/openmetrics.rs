@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+type Labels = Vec<(String, String)>;
+
 /// Samples by name and labels.
-pub(crate) type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
+pub(crate) type Samples = BTreeMap<(String, Labels), f64>;
 
 /// What `text` says, or the rule that it breaks.
 pub(crate) fn parse(text: &str) -> Result<Samples, String> {
@@ -59,7 +61,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<(String, Labels, f64)> {
     let end = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(end);
     let mut labels = Vec::new();

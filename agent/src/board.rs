@@ -1,30 +1,45 @@
 //! The node's state while a run is on: written through [`Board`], read by everybody else.
 
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+mod clock;
+mod file;
+mod tally;
+mod traffic;
+mod waits;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bootstrap::bundle::Role;
-use bootstrap::failure::Failure;
 use bootstrap::plan::{Bundle, Plan, Step};
 use bootstrap::state::{
-    ActiveStep, BundleState, FailureState, NodeState, Phase, PhaseTime, Progress, SCHEMA, SourceState, Trust, Wait,
+    ActiveStep, Activity, BundleState, Counters, FailureState, NodeState, Phase, PhaseTime, Progress, SCHEMA,
+    SourceState, Trust,
 };
-use bootstrap::text;
 use tokio::sync::watch;
 
-use crate::files;
+pub use self::clock::{Clock, Now};
+pub use self::file::{write, write_status};
+use self::tally::Tally;
 
 /// The state and its watchers.
 #[derive(Debug, Clone)]
 pub struct Board {
     state: watch::Sender<NodeState>,
-    phase_began: std::sync::Arc<std::sync::Mutex<Instant>>,
+    tally: Arc<Mutex<Tally>>,
+    clock: Clock,
 }
 
 impl Board {
     /// The board of a run that begins now.
     #[must_use]
     pub fn new(role: Role) -> Self {
+        Self::with_clock(role, Clock::default())
+    }
+
+    /// The board of a run that begins when `clock` says now.
+    #[must_use]
+    pub fn with_clock(role: Role, clock: Clock) -> Self {
+        let now = clock.now();
         let state = NodeState {
             schema: SCHEMA,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
@@ -34,18 +49,20 @@ impl Board {
             sources: Vec::new(),
             steps: Progress::default(),
             bytes: Progress::default(),
+            rate: 0,
+            eta_seconds: None,
             active: Vec::new(),
+            finished: Vec::new(),
             wait: None,
+            waits: Vec::new(),
+            counters: Counters::default(),
             failure: None,
             warnings: Vec::new(),
             timeline: Vec::new(),
-            started: timestamp(Duration::ZERO),
-            updated: timestamp(Duration::ZERO),
+            started: rfc3339(now.wall),
+            updated: rfc3339(now.wall),
         };
-        Self {
-            state: watch::Sender::new(state),
-            phase_began: std::sync::Arc::new(std::sync::Mutex::new(Instant::now())),
-        }
+        Self { state: watch::Sender::new(state), tally: Arc::new(Mutex::new(Tally::new(now.instant))), clock }
     }
 
     /// A view that follows the state.
@@ -57,35 +74,31 @@ impl Board {
     /// The state as it is now.
     #[must_use]
     pub fn snapshot(&self) -> NodeState {
-        self.update(|_| {});
+        self.tick();
         self.state.borrow().clone()
+    }
+
+    /// Brings rates and seconds up to date where nothing else happens; once a run is over they stay.
+    pub fn tick(&self) {
+        if !self.state.borrow().phase.is_final() {
+            self.update(|_, _, _| {});
+        }
     }
 
     /// Goes on to `phase`.
     pub fn phase(&self, phase: Phase) {
-        self.update(|state| {
+        self.update(|state, tally, now| {
             state.phase = phase;
             if state.timeline.last().is_none_or(|last| last.phase != phase) && !phase.is_final() {
                 state.timeline.push(PhaseTime { phase, seconds: 0.0 });
+                tally.phase_begins(now.instant);
             }
         });
-        *self.phase_began() = Instant::now();
     }
 
-    /// Shows what became of the sources.
+    /// Shows what became of the sources; what was counted of them stays.
     pub fn sources(&self, sources: &[SourceState]) {
-        self.update(|state| state.sources = sources.to_vec());
-    }
-
-    /// Shows how many bytes the sources brought.
-    pub fn source_bytes(&self, bytes: &[(String, u64)]) {
-        self.update(|state| {
-            for source in &mut state.sources {
-                if let Some((_, count)) = bytes.iter().find(|(name, _)| *name == source.source) {
-                    source.bytes = *count;
-                }
-            }
-        });
+        self.update(|state, _, _| state.sources = sources.to_vec());
     }
 
     /// Shows the bundle that is used.
@@ -102,12 +115,12 @@ impl Board {
             signed_by: bundle.signers().to_vec(),
             directory: bundle.directory(),
         };
-        self.update(|state| state.bundle = Some(shown));
+        self.update(|state, _, _| state.bundle = Some(shown));
     }
 
     /// Shows a plan's size and its warnings; a second plan of the same run adds to the first.
     pub fn plan(&self, plan: &Plan) {
-        self.update(|state| {
+        self.update(|state, _, _| {
             state.steps.total = state.steps.done + plan.steps.len() as u64;
             state.bytes.total = state.bytes.done + plan.bytes();
             for warning in &plan.warnings {
@@ -121,7 +134,7 @@ impl Board {
 
     /// Shows something that the operator should know.
     pub fn warn(&self, text: String) {
-        self.update(|state| {
+        self.update(|state, _, _| {
             if !state.warnings.contains(&text) {
                 state.warnings.push(text);
             }
@@ -130,99 +143,77 @@ impl Board {
 
     /// A step begins.
     pub fn begin(&self, step: &Step) {
-        let active = ActiveStep { object: step.object().to_owned(), bytes: Progress { done: 0, total: step.bytes() } };
-        self.update(|state| state.active.push(active));
+        self.update(|state, tally, now| {
+            let doing = if step.fetches() { Activity::Fetching } else { Activity::Writing };
+            state.active.push(ActiveStep {
+                object: step.object().to_owned(),
+                doing,
+                bytes: Progress { done: 0, total: step.bytes() },
+                ..ActiveStep::default()
+            });
+            tally.step_begins(step, now.instant);
+        });
     }
 
     /// A step got `count` bytes further.
     pub fn advance(&self, object: &str, count: u64) {
-        self.update(|state| {
-            state.bytes.done += count;
+        self.update(|state, tally, now| tally.advance(state, object, count, now.instant));
+    }
+
+    /// What happens to `object` now. Without a call an artefact counts as fetched until its last byte is
+    /// there, then as unpacked or imported.
+    pub fn doing(&self, object: &str, activity: Activity) {
+        self.update(|state, _, _| {
             if let Some(active) = state.active.iter_mut().find(|active| active.object == object) {
-                active.bytes.done += count;
+                active.doing = activity;
             }
         });
     }
 
     /// A step is done.
     pub fn end(&self, step: &Step) {
-        self.update(|state| {
+        self.update(|state, tally, now| {
             state.steps.done += 1;
+            tally.step_ends(state, step, now.instant);
             state.active.retain(|active| active.object != step.object());
         });
     }
 
-    /// Something is waited for: since when, why, and until when.
-    pub fn wait(&self, waits_for: &str, last_error: &str, since: Instant, pause: Duration, patience: Duration) {
-        let ago = since.elapsed();
-        let wait = Wait {
-            waits_for: waits_for.to_owned(),
-            since: humantime::format_rfc3339_seconds(SystemTime::now() - ago).to_string(),
-            last_error: text::plain(last_error),
-            next_try: timestamp(pause),
-            deadline: timestamp(patience.saturating_sub(ago)),
-        };
-        self.update(|state| state.wait = Some(wait));
-    }
-
-    /// `waits_for` is not waited for any more. Several may wait at once; the last one that began is shown.
-    pub fn stop_waiting(&self, waits_for: &str) {
-        self.update(|state| state.wait = state.wait.take().filter(|wait| wait.waits_for != waits_for));
-    }
-
     /// The run stops with `failure`.
     pub fn fail(&self, failure: &FailureState) {
-        self.update(|state| {
+        self.update(|state, _, _| {
             state.phase = Phase::Failed;
             state.failure = Some(failure.clone());
             state.wait = None;
+            state.waits.clear();
             state.active.clear();
         });
     }
 
-    fn update(&self, change: impl FnOnce(&mut NodeState)) {
-        let elapsed = self.phase_began().elapsed().as_secs_f64();
+    fn update(&self, change: impl FnOnce(&mut NodeState, &mut Tally, Now)) {
+        let now = self.clock.now();
+        let mut tally = self.tally();
         self.state.send_modify(|state| {
-            if let Some(last) = state.timeline.last_mut()
-                && !state.phase.is_final()
-            {
-                last.seconds = (elapsed * 1000.0).round() / 1000.0;
-            }
-            change(state);
-            state.updated = timestamp(Duration::ZERO);
+            // A phase's time ends where the next one begins, so it is taken first.
+            tally.time_phase(state, now.instant);
+            change(state, &mut tally, now);
+            tally.tell(state, now.instant);
+            state.updated = rfc3339(now.wall);
         });
     }
 
-    fn phase_began(&self) -> std::sync::MutexGuard<'_, Instant> {
-        // An instant is whole whatever panicked while it was locked.
-        self.phase_began.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // A count that a panic left half-way is worth no second panic.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Keeps the status document up to date until the board is gone. Five times a second is what a person
-/// can follow.
-pub async fn write_status(mut states: watch::Receiver<NodeState>, path: std::path::PathBuf) {
-    while states.changed().await.is_ok() {
-        let state = states.borrow_and_update().clone();
-        if let Err(failure) = write(&path, &state) {
-            tracing::debug!(path = %path.display(), "{failure}");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// Writes the status document once.
-///
-/// # Errors
-/// `IO` or `NO_SPACE` names the file.
-pub fn write(path: &Path, state: &NodeState) -> Result<(), Failure> {
-    let mut text = serde_json::to_vec_pretty(state).map_err(|e| crate::host::io_failure("Writing", path, e.into()))?;
-    text.push(b'\n');
-    files::write(path, &text, 0o644)
 }
 
 /// The time in `ahead` from now (RFC 3339, UTC, whole seconds).
 #[must_use]
 pub fn timestamp(ahead: Duration) -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now() + ahead).to_string()
+    rfc3339(SystemTime::now() + ahead)
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{Config, Policy, patience};
+use crate::terminal::Terminal;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -41,6 +42,8 @@ pub enum Command {
     /// Check what is installed and imported, byte by byte, and say what is no longer as it should be.
     #[command(after_long_help = VERIFY_EXAMPLES)]
     Verify(Verify),
+    /// Print what a monitoring system reads, as OpenMetrics text (docs/metrics.md).
+    Metrics(Metrics),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Print the completions of a shell.
@@ -189,6 +192,14 @@ pub struct Verify {
     pub snapshotter: Option<String>,
 }
 
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+pub struct Metrics {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
 /// Arguments of `version`.
 #[derive(Debug, Args)]
 pub struct Version {
@@ -198,6 +209,15 @@ pub struct Version {
     /// Print a JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// What may be drawn on `stream`, as the environment has it (<https://no-color.org>).
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let term = std::env::var_os("TERM");
+    Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
 }
 
 /// The roles by their names on the command line.

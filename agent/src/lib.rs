@@ -18,6 +18,8 @@
 //! | [`verify`] | is it still as it was installed? |
 //! | [`trust`] | keys, policy, and what is live |
 //! | [`board`] | the node's state, written by one and read by all |
+//! | [`view`] | the state as text: pure; [`terminal`] is what it is drawn on |
+//! | [`metrics`] | the state for a monitoring system |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
 pub mod apply;
@@ -31,12 +33,15 @@ pub mod host;
 pub mod install;
 pub mod journal;
 pub mod media;
+pub mod metrics;
 pub mod progress;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod status;
+pub mod terminal;
 pub mod tool;
 pub mod trust;
 pub mod verify;
 pub mod version;
+pub mod view;

@@ -1,17 +1,23 @@
 //! What a person sees while a run is on: bars at a terminal, plain lines anywhere else.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use bootstrap::bundle::Role;
 use bootstrap::plan::Plan;
 use bootstrap::state::{NodeState, Trust};
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::terminal::Terminal;
+use crate::view;
+use crate::view::news::{self, News};
+
 /// Plain lines about bytes come at most this often.
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const PLAIN_EVERY: Duration = Duration::from_secs(5);
+/// More than a person can follow is not drawn.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A display that follows the state.
 #[derive(Debug)]
@@ -31,102 +37,79 @@ impl Shown {
 
 /// Follows `states` on standard error until the board is gone.
 #[must_use]
-pub fn show(states: watch::Receiver<NodeState>, quiet: bool) -> Shown {
+pub fn show(states: watch::Receiver<NodeState>, quiet: bool, terminal: Terminal) -> Shown {
     if quiet {
         return Shown { task: None };
     }
-    let task = if std::io::stderr().is_terminal() { tokio::spawn(bars(states)) } else { tokio::spawn(lines(states)) };
+    let task = if terminal.draws { tokio::spawn(bars(states, terminal)) } else { tokio::spawn(lines(states)) };
     Shown { task: Some(task) }
 }
 
-async fn bars(mut states: watch::Receiver<NodeState>) {
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    let template = "{prefix:>9} {bar:30} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {wide_msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    let mut said = Said::default();
+/// Draws one line for the whole and one for each artefact and wait; what is done scrolls away above.
+async fn bars(mut states: watch::Receiver<NodeState>, terminal: Terminal) {
+    let drawn = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+    let mut rows: Vec<ProgressBar> = Vec::new();
+    let mut news = News::default();
     loop {
         let state = states.borrow_and_update().clone();
-        for line in said.news(&state) {
-            bar.println(line);
+        for line in news.of(&state) {
+            // A terminal that went away is no failure of ours.
+            let _ = drawn.println(line);
         }
-        bar.set_prefix(state.phase.as_str());
-        bar.set_length(state.bytes.total);
-        bar.set_position(state.bytes.done);
-        bar.set_message(activity(&state));
-        bar.tick();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if states.changed().await.is_err() {
+        let lines = view::live(&state, &terminal.look(std::io::stderr()));
+        while rows.len() > lines.len() {
+            if let Some(row) = rows.pop() {
+                row.finish_and_clear();
+                drawn.remove(&row);
+            }
+        }
+        while rows.len() < lines.len() {
+            let row = drawn.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                row.set_style(style);
+            }
+            rows.push(row);
+        }
+        for (row, line) in rows.iter().zip(lines) {
+            row.set_message(line);
+        }
+        tokio::time::sleep(PAUSE).await;
+        // Times go on where nothing else does.
+        if let Ok(Err(_)) = tokio::time::timeout(Duration::from_millis(500), states.changed()).await {
             break;
         }
     }
-    bar.finish_and_clear();
+    for row in &rows {
+        row.finish_and_clear();
+    }
+    for line in news.of(&states.borrow()) {
+        print(&line);
+    }
 }
 
 async fn lines(mut states: watch::Receiver<NodeState>) {
-    let mut said = Said::default();
-    let mut last_bytes = tokio::time::Instant::now();
+    let mut news = News::default();
+    let mut last_summary = tokio::time::Instant::now();
     loop {
         let state = states.borrow_and_update().clone();
-        for line in said.news(&state) {
+        for line in news.of(&state) {
             print(&line);
         }
-        if last_bytes.elapsed() >= PLAIN_EVERY && state.bytes.total > 0 && !state.phase.is_final() {
-            let (done, total) = (HumanBytes(state.bytes.done), HumanBytes(state.bytes.total));
-            print(&format!("{}: {done} of {total}, {}", state.phase.as_str(), activity(&state)));
-            last_bytes = tokio::time::Instant::now();
+        if last_summary.elapsed() >= PLAIN_EVERY
+            && let Some(line) = news::summary(&state)
+        {
+            print(&line);
+            last_summary = tokio::time::Instant::now();
         }
+        // The last state is seen, too: a change that came meanwhile is still there when the board is gone.
+        tokio::time::sleep(PAUSE).await;
         if states.changed().await.is_err() {
             break;
         }
     }
-}
-
-/// What was told already, so that it is told once.
-#[derive(Debug, Default)]
-struct Said {
-    phases: usize,
-    warnings: usize,
-    bundle: bool,
-    wait: Option<(String, String)>,
-}
-
-impl Said {
-    fn news(&mut self, state: &NodeState) -> Vec<String> {
-        let mut news = Vec::new();
-        for time in state.timeline.iter().skip(self.phases) {
-            news.push(format!("phase {}", time.phase.as_str()));
-        }
-        self.phases = state.timeline.len();
-        if let (Some(bundle), false) = (&state.bundle, self.bundle) {
-            let source = state.sources.iter().find(|source| source.verdict == "in-use");
-            let from = source.map_or("", |source| source.source.as_str());
-            news.push(format!("bundle {} from {from}, installed in {}", bundle.name, bundle.directory));
-            self.bundle = true;
-        }
-        for warning in state.warnings.iter().skip(self.warnings) {
-            news.push(format!("warning[{}", warning.replacen(": ", "]: ", 1)));
-        }
-        self.warnings = state.warnings.len();
-        let wait = state.wait.as_ref().map(|wait| (wait.waits_for.clone(), wait.last_error.clone()));
-        if let (Some(wait), true) = (&state.wait, wait != self.wait) {
-            news.push(format!(
-                "waiting for {} since {}: {}; next try {}, given up at {}",
-                wait.waits_for, wait.since, wait.last_error, wait.next_try, wait.deadline
-            ));
-        }
-        self.wait = wait;
-        news
+    for line in news.of(&states.borrow()) {
+        print(&line);
     }
-}
-
-fn activity(state: &NodeState) -> String {
-    if let Some(wait) = &state.wait {
-        return format!("waiting for {}: {}", wait.waits_for, wait.last_error);
-    }
-    let objects: Vec<&str> = state.active.iter().map(|active| active.object.as_str()).collect();
-    objects.join(", ")
 }
 
 /// A plan as lines for people.

@@ -23,6 +23,7 @@ use crate::journal::Journal;
 use crate::media::Media;
 use crate::media::locate::{Located, Search, locate};
 use crate::media::stream::IMPATIENCE;
+use crate::metrics;
 use crate::progress;
 use crate::record::{BundleRecord, NodeRecord};
 use crate::report;
@@ -41,7 +42,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
     let board = Board::new(arguments.role.into());
     let began = Instant::now();
-    let shown = progress::show(board.subscribe(), arguments.json);
+    let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
     let outcome = match begin(arguments) {
         Ok(start) => run(arguments, start, &board).await,
         Err(failure) => Err(failure),
@@ -99,7 +100,8 @@ fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
 async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Planned, Failure> {
     let journal = Arc::clone(&start.journal);
     let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
-    let writer = status.clone().map(|path| tokio::spawn(board::write_status(board.subscribe(), path)));
+    let host = start.host.clone();
+    let writer = status.clone().map(|path| tokio::spawn(board::write_status(board.clone(), host.clone(), path)));
     let outcome = tokio::select! {
         outcome = work(arguments, board, start) => outcome,
         signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
@@ -112,7 +114,8 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
             board.fail(&report::state_of(failure));
         }
         // Where it can't be written, the exit code still tells.
-        if let Err(failure) = board::write(&path, &board.snapshot()) {
+        let state = board.snapshot();
+        if let Err(failure) = board::write(&path, &state).and_then(|()| metrics::write(&host, &state)) {
             tracing::warn!("{failure}");
         }
     }

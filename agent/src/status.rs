@@ -1,59 +1,165 @@
 //! `cks-agent status`: the state document, for people, for programs, and as it changes.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
-use std::time::Duration;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
-use bootstrap::state::{NodeState, Phase, Progress, Trust};
-use indicatif::HumanBytes;
+use bootstrap::state::{NodeState, Phase};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::cli;
 use crate::host::{Host, STATUS_PATH, io_failure};
 use crate::journal::Journal;
+use crate::progress::PLAIN_EVERY;
 use crate::report;
+use crate::terminal::Terminal;
+use crate::view::news::{self, News};
+use crate::view::{self, Look};
 
-/// Clears the screen and goes to its top (ECMA-48).
-const CLEAR: &str = "\x1b[H\x1b[2J";
-/// A change that inotify did not tell (another filesystem, an overlay) is seen after this time.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A change that inotify did not tell (another filesystem, an overlay) is seen after this time; countdowns
+/// go on as often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The exit code of what SIGINT ended (128 and the signal's number, as shells tell it).
+const INTERRUPTED: u8 = 130;
+const NO_STATE: &str = "this node was not bootstrapped since it started";
 
 /// Prints the state; follows it with `--watch`. Returns the exit code: 0, or 65, 75, 78 as the node's
 /// failure has it.
 ///
 /// # Errors
 /// `ROOT_NOT_FOUND`, `STATE_INVALID`, `IO`.
-pub fn status(arguments: &cli::Status) -> Result<u8, Failure> {
+pub async fn status(arguments: &cli::Status) -> Result<u8, Failure> {
     let host = Host::new(&arguments.root)?;
-    let path = host.path(STATUS_PATH);
-    let mut state = read(&host, &path)?;
-    show(arguments, state.as_ref());
-    if arguments.watch {
-        let changes = Changes::of(&path);
-        while state.as_ref().is_none_or(|state| !state.phase.is_final()) {
-            changes.wait();
-            let next = read(&host, &path)?;
-            if next != state {
-                state = next;
-                show(arguments, state.as_ref());
+    let terminal = cli::terminal(std::io::stdout());
+    let state = if arguments.watch {
+        tokio::select! {
+            state = watch(&host, arguments.json, terminal) => state?,
+            _ = tokio::signal::ctrl_c() => {
+                // Behind the `^C` that the terminal shows.
+                print("\n");
+                return Ok(INTERRUPTED);
             }
         }
-    }
+    } else {
+        let state = read(&host)?;
+        let look = Look { height: None, ..terminal.look(std::io::stdout()) };
+        print(&if arguments.json { json(state.as_ref()) } else { text(state.as_ref(), &look) });
+        state
+    };
     Ok(state.and_then(|state| state.failure).map_or(0, |failure| failure.code.exit_code()))
 }
 
+/// Follows the state until its run is over.
+async fn watch(host: &Host, as_json: bool, terminal: Terminal) -> Result<Option<NodeState>, Failure> {
+    let changes = std::sync::Arc::new(Changes::of(host.path(STATUS_PATH)));
+    let mut shown = Shown::default();
+    loop {
+        let state = read(host)?;
+        let over = state.as_ref().is_some_and(|state| state.phase.is_final());
+        print(&match (as_json, terminal.draws) {
+            (true, _) => shown.json(state.as_ref()),
+            (false, true) => shown.drawing(state.as_ref(), &terminal.look(std::io::stdout())),
+            (false, false) => shown.lines(state.as_ref()),
+        });
+        if over {
+            return Ok(state);
+        }
+        let changes = std::sync::Arc::clone(&changes);
+        // Not a timer's business alone: the kernel tells of a change at once.
+        let waited = tokio::task::spawn_blocking(move || changes.wait()).await;
+        waited.map_err(|e| Failure::new(Code::Io, "Waiting for a change of the state").with_source(e))?;
+    }
+}
+
+/// What is on the screen already.
+#[derive(Debug, Default)]
+struct Shown {
+    text: Option<String>,
+    size: Option<(Option<usize>, Option<usize>)>,
+    news: News,
+    summary_at: Option<Instant>,
+}
+
+impl Shown {
+    fn json(&mut self, state: Option<&NodeState>) -> String {
+        self.changed(json(state))
+    }
+
+    fn drawing(&mut self, state: Option<&NodeState>, look: &Look) -> String {
+        let lines = match state {
+            Some(state) => view::render(state, look),
+            None => vec![NO_STATE.to_owned()],
+        };
+        let size = Some((look.width, look.height));
+        let clear = self.size != size;
+        self.size = size;
+        if clear {
+            self.text = None;
+        }
+        let frame = self.changed(view::frame(&lines, false));
+        if clear { view::frame(&lines, true) } else { frame }
+    }
+
+    fn lines(&mut self, state: Option<&NodeState>) -> String {
+        let Some(state) = state else { return self.changed(format!("{NO_STATE}\n")) };
+        let mut lines = self.news.of(state);
+        let due = self.summary_at.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
+        if let (Some(summary), true) = (news::summary(state), due) {
+            self.summary_at = Some(Instant::now());
+            if self.text.as_ref() != Some(&summary) {
+                lines.push(summary.clone());
+                self.text = Some(summary);
+            }
+        }
+        if state.phase.is_final() {
+            lines.push(text(Some(state), &plain_look()));
+            return lines.join("\n");
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// `text` where it is another one than the last.
+    fn changed(&mut self, text: String) -> String {
+        if self.text.as_ref() == Some(&text) {
+            return String::new();
+        }
+        self.text.insert(text).clone()
+    }
+}
+
+fn plain_look() -> Look {
+    Look { width: None, height: None, colours: false, now: std::time::SystemTime::now() }
+}
+
+fn json(state: Option<&NodeState>) -> String {
+    serde_json::to_string(&state).unwrap_or_default() + "\n"
+}
+
+fn text(state: Option<&NodeState>, look: &Look) -> String {
+    let Some(state) = state else { return format!("{NO_STATE}\n") };
+    view::render(state, look).join("\n") + "\n"
+}
+
+/// A reader that went away is no failure of ours.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// The document; of a run that was killed, with that said: nobody else can.
-fn read(host: &Host, path: &Path) -> Result<Option<NodeState>, Failure> {
+pub(crate) fn read(host: &Host) -> Result<Option<NodeState>, Failure> {
     // Asked first: a run that ends between the two questions has then written its last word.
     let at_work = Journal::is_held(host);
-    let mut state = parse(path)?;
+    let mut state = parse(&host.path(STATUS_PATH))?;
     if let Some(state) = state.as_mut().filter(|state| !state.phase.is_final() && !at_work) {
         let what = format!("the bootstrap ended in phase {} without a last word (killed?)", state.phase.as_str());
         state.failure = Some(report::state_of(&Failure::new(Code::Interrupted, what)));
         state.phase = Phase::Failed;
         state.wait = None;
+        state.waits.clear();
+        (state.rate, state.eta_seconds) = (0, None);
         state.active.clear();
     }
     Ok(state)
@@ -70,75 +176,21 @@ fn parse(path: &Path) -> Result<Option<NodeState>, Failure> {
         .map_err(|e| Failure::new(Code::StateInvalid, format!("{}: {e}", path.display())))
 }
 
-fn show(arguments: &cli::Status, state: Option<&NodeState>) {
-    let mut text = match (arguments.json, state) {
-        (true, state) => serde_json::to_string(&state).unwrap_or_default() + "\n",
-        (false, None) => "this node was not bootstrapped since it started\n".to_owned(),
-        (false, Some(state)) => lines(state),
-    };
-    if arguments.watch && !arguments.json && std::io::stdout().is_terminal() {
-        text.insert_str(0, CLEAR);
-    }
-    // A reader that went away is no failure of ours.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// The state as lines for people.
-#[must_use]
-pub fn lines(state: &NodeState) -> String {
-    let mut text = format!("{:<9} {} as of {}\n", state.phase.as_str(), state.role, state.updated);
-    if let Some(bundle) = &state.bundle {
-        let version = bundle.kubernetes.as_deref().unwrap_or("no Kubernetes");
-        text += &format!("bundle    {} ({version}) in {}\n", bundle.name, bundle.directory);
-        text += &match bundle.trust {
-            Trust::Signed => format!("trust     signed by {}\n", bundle.signed_by.join(", ")),
-            Trust::Manifest => "trust     manifest, without a signature that counts\n".to_owned(),
-            Trust::Legacy => "trust     none: a stock ISO without manifest\n".to_owned(),
-        };
-    }
-    for source in &state.sources {
-        let reason = if source.reason.is_empty() { String::new() } else { format!(": {}", source.reason) };
-        let bytes = if source.bytes > 0 { format!(", {}", HumanBytes(source.bytes)) } else { String::new() };
-        text += &format!("source    {} {}{bytes}{reason}\n", source.source, source.verdict);
-    }
-    if state.steps.total > 0 {
-        let Progress { done, total } = state.steps;
-        let bytes = format!("{} of {}", HumanBytes(state.bytes.done), HumanBytes(state.bytes.total));
-        text += &format!("steps     {done} of {total}, {bytes}\n");
-    }
-    for active in &state.active {
-        let Progress { done, total } = active.bytes;
-        text += &format!("          {} {}%\n", active.object, (done * 100).checked_div(total).unwrap_or(0));
-    }
-    let phases = state.timeline.iter().map(|time| format!("{} {:.1} s", time.phase.as_str(), time.seconds));
-    text += &format!("phases    {}\n", phases.collect::<Vec<_>>().join(", "));
-    if let Some(wait) = &state.wait {
-        text += &format!("waiting   for {} since {}: {}\n", wait.waits_for, wait.since, wait.last_error);
-        text += &format!("          next try {}, given up at {}\n", wait.next_try, wait.deadline);
-    }
-    for warning in &state.warnings {
-        text += &format!("warning   {warning}\n");
-    }
-    if let (Some(failure), Phase::Failed) = (&state.failure, state.phase) {
-        text += &format!("error     {}: {}\nremedy    {}\n", failure.code, failure.message, failure.remedy);
-    }
-    text
-}
-
 /// Tells when the status document may have changed.
+#[derive(Debug)]
 struct Changes {
     inotify: Option<Inotify>,
 }
 
 impl Changes {
-    fn of(path: &Path) -> Self {
-        let watch = |path: &Path| {
+    fn of(path: PathBuf) -> Self {
+        let watch = || {
             let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
             // The directory, not the file: the document is replaced by rename.
             inotify.add_watch(path.parent()?, AddWatchFlags::IN_MOVED_TO).ok()?;
             Some(inotify)
         };
-        Self { inotify: watch(path) }
+        Self { inotify: watch() }
     }
 
     fn wait(&self) {

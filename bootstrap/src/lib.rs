@@ -11,6 +11,7 @@
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
+//! | [`rate`] | how fast something goes, and when it will be done |
 //! | [`render`] | values to the text of configuration files |
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
@@ -27,6 +28,7 @@ pub mod disc;
 pub mod failure;
 pub mod node_spec;
 pub mod plan;
+pub mod rate;
 pub mod render;
 pub mod signature;
 pub mod state;

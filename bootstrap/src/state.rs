@@ -29,12 +29,27 @@ pub struct NodeState {
     pub steps: Progress,
     /// Bytes of the plan, fetched and in all.
     pub bytes: Progress,
+    /// Bytes per second, of all artefacts, averaged over some seconds.
+    #[serde(default)]
+    pub rate: u64,
+    /// Seconds until the plan's bytes are there, if the rate stays; absent while nothing comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
     /// What is being fetched or imported right now.
     #[serde(default)]
     pub active: Vec<ActiveStep>,
-    /// What is being waited for.
+    /// The artefacts that this run brought, in the order they were done.
+    #[serde(default)]
+    pub finished: Vec<FinishedStep>,
+    /// The wait that ends first, of `waits`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
+    /// What is being waited for; the wait that ends first comes first.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
+    /// What happened how often in this run.
+    #[serde(default)]
+    pub counters: Counters,
     /// Why it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureState>,
@@ -105,7 +120,7 @@ pub enum Trust {
 }
 
 /// A source and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceState {
     /// As it was named.
     pub source: String,
@@ -116,6 +131,15 @@ pub struct SourceState {
     pub reason: String,
     /// Bytes that came from it in this run.
     pub bytes: u64,
+    /// How often it was asked again after it failed.
+    #[serde(default)]
+    pub retries: u64,
+    /// Its last error.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// When it last brought something (RFC 3339, UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_byte_at: Option<String>,
 }
 
 /// So many of so many.
@@ -128,16 +152,72 @@ pub struct Progress {
 }
 
 /// A step at work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveStep {
     /// The entry or image.
     pub object: String,
+    /// What is happening to it.
+    #[serde(default)]
+    pub doing: Activity,
     /// Its bytes.
     pub bytes: Progress,
+    /// Bytes per second, averaged over some seconds.
+    #[serde(default)]
+    pub rate: u64,
+    /// Seconds until its bytes are there, if the rate stays; absent while nothing comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+    /// The source that it comes from, as it was named; empty before its first byte.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+}
+
+/// What is happening to an artefact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activity {
+    /// Its bytes arrive (and are hashed, kept and unpacked as they come).
+    #[default]
+    Fetching,
+    /// All bytes are there; files or snapshots are made of them.
+    Unpacking,
+    /// containerd is told about it.
+    Importing,
+    /// Bytes that are on the node already are read again.
+    Hashing,
+    /// A unit, a link or another small file is written.
+    Writing,
+}
+
+/// An artefact that was brought.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FinishedStep {
+    /// The entry or image.
+    pub object: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Seconds from its begin to its end.
+    pub seconds: f64,
+    /// The source that brought its last byte; empty where that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+}
+
+/// What happened how often in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Sources that were asked again after a failure.
+    pub retries: u64,
+    /// Bytes that came from sources.
+    pub bytes_fetched: u64,
+    /// Bytes of the plan that an earlier run had left behind.
+    pub bytes_resumed: u64,
+    /// Blobs and entries that went on with another source.
+    pub blobs_moved: u64,
 }
 
 /// Something that is waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
     /// What for: `containerd at /run/containerd/containerd.sock`.
     pub waits_for: String,
@@ -149,6 +229,9 @@ pub struct Wait {
     pub next_try: String,
     /// When it is given up (RFC 3339, UTC).
     pub deadline: String,
+    /// The artefacts that can't go on meanwhile, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<String>,
 }
 
 /// Why a run stopped.
@@ -171,7 +254,33 @@ pub struct PhaseTime {
     pub seconds: f64,
 }
 
+impl Activity {
+    /// The spelling of the document.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetching => "fetching",
+            Self::Unpacking => "unpacking",
+            Self::Importing => "importing",
+            Self::Hashing => "hashing",
+            Self::Writing => "writing",
+        }
+    }
+}
+
 impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Locate,
+        Self::Preflight,
+        Self::Install,
+        Self::Activate,
+        Self::ImportRest,
+        Self::Verify,
+        Self::Installed,
+        Self::Failed,
+    ];
+
     /// The spelling of the document.
     #[must_use]
     pub fn as_str(self) -> &'static str {

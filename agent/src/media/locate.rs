@@ -100,7 +100,12 @@ fn all_refused(failures: Vec<Failure>) -> Failure {
 }
 
 fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
-    SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: text::plain(reason), bytes: 0 }
+    SourceState {
+        source: source.to_owned(),
+        verdict: verdict.to_owned(),
+        reason: text::plain(reason),
+        ..SourceState::default()
+    }
 }
 
 async fn open(name: &str, search: &Search) -> Result<(Source, Bundle), Failure> {

@@ -1,0 +1,104 @@
+//! The state for a monitoring system: `cks-agent metrics` prints OpenMetrics text, and a run keeps a file for
+//! node_exporter's textfile collector (`docs/metrics.md`).
+
+mod exposition;
+mod families;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use bootstrap::failure::{Code, Failure};
+use bootstrap::state::NodeState;
+use serde_json::Value;
+
+pub use self::exposition::Syntax;
+use self::families::Known;
+use crate::host::{Host, STATE_DIR, io_failure};
+use crate::{cli, files, status};
+
+/// The metrics of the last run, beside the status document, for as long as the machine is up.
+pub const METRICS_PATH: &str = "/run/cks-agent/metrics.prom";
+/// What the last check of the installed content found.
+pub const VERIFY_PATH: &str = "/run/cks-agent/verify.json";
+
+/// Prints the metrics as OpenMetrics text. Returns the exit code, 0.
+///
+/// # Errors
+/// `ROOT_NOT_FOUND`, `STATE_INVALID`, `IO`.
+pub fn print(arguments: &cli::Metrics) -> Result<u8, Failure> {
+    let host = Host::new(&arguments.root)?;
+    let state = status::read(&host)?;
+    let text = text(&host, state.as_ref(), Syntax::OpenMetrics)?;
+    // A reader that went away is no failure of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}
+
+/// Writes the metrics of `state` for node_exporter.
+///
+/// # Errors
+/// `IO`, `NO_SPACE` or `STATE_INVALID` names the file.
+pub fn write(host: &Host, state: &NodeState) -> Result<(), Failure> {
+    let text = text(host, Some(state), Syntax::Prometheus)?;
+    files::write(&host.prepare(METRICS_PATH)?, text.as_bytes(), 0o644)
+}
+
+/// The metrics of `state`, of the last check and of the journal.
+///
+/// # Errors
+/// `IO` or `STATE_INVALID` names the file.
+pub fn text(host: &Host, state: Option<&NodeState>, syntax: Syntax) -> Result<String, Failure> {
+    let verify = match read(&host.path(VERIFY_PATH))? {
+        Some(bytes) => Some(serde_json::from_slice::<Value>(&bytes).map_err(|e| {
+            Failure::new(Code::StateInvalid, format!("{VERIFY_PATH}: {e}"))
+                .with_remedy("run cks-agent verify again, which writes it anew")
+        })?),
+        None => None,
+    };
+    let journal = read(&host.path(&format!("{STATE_DIR}/journal.jsonl")))?.unwrap_or_default();
+    let known = Known { state, verify: verify.as_ref(), last_success: last_success(&journal) };
+    Ok(exposition::write(&families::of(&known), syntax))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_failure("Reading", path, e)),
+    }
+}
+
+/// When a run last went well, as the journal tells it (RFC 3339, UTC).
+fn last_success(journal: &[u8]) -> Option<String> {
+    // Most lines are about files: only the few about runs are parsed.
+    let about_runs = |line: &&[u8]| line.starts_with(b"{\"record\":\"run\"");
+    journal.rsplit(|byte| *byte == b'\n').filter(about_runs).find_map(|line| {
+        let run: Value = serde_json::from_slice(line).ok()?;
+        (run["outcome"] == "installed").then(|| run["at"].as_str().map(str::to_owned)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_success_is_the_journals() {
+        let journal = b"{\"record\":\"run\",\"at\":\"2026-01-02T03:04:05Z\",\"bundle\":\"x\",\"outcome\":\"installed\"}\n\
+            {\"record\":\"run\",\"at\":\"2026-01-03T03:04:05Z\",\"outcome\":\"failed\"}\n{\"record\":\"file\"}\n{\"record\":\"run\",\"at";
+        assert_eq!(last_success(journal).as_deref(), Some("2026-01-02T03:04:05Z"));
+        assert_eq!(last_success(b""), None);
+    }
+
+    #[test]
+    fn the_journal_writes_what_is_read_here() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let journal = crate::journal::Journal::open(&host).unwrap();
+        let bundle = bootstrap::digest::Digest::of(b"bundle");
+        journal.ended("2026-01-02T03:04:05Z".to_owned(), bundle, "installed").unwrap();
+        let text = text(&host, None, Syntax::OpenMetrics).unwrap();
+        assert!(text.contains("\ncks_agent_last_success_timestamp_seconds 1767323045\n"), "{text}");
+    }
+}

@@ -15,8 +15,8 @@ use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 
 use super::seek::EntryReader;
-use super::{Opened, Source};
-use crate::config::Policy;
+use super::{Opened, Source, without_password};
+use crate::config::{self, Policy};
 
 /// The bundle, and the sources that hold it, best first.
 #[derive(Debug)]
@@ -32,15 +32,15 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Search {
+pub struct Search<'a> {
     /// The role that the bundle is for.
     pub role: Role,
     /// The machine's architecture.
     pub arch: Arch,
     /// What has to vouch for the content.
     pub policy: Policy,
-    /// How long a connection may bring nothing.
-    pub stall: Duration,
+    /// How web servers are spoken to.
+    pub http: &'a config::Http,
 }
 
 /// Opens all sources side by side. The first in the given order that holds a bundle decides which
@@ -48,7 +48,7 @@ pub struct Search {
 ///
 /// # Errors
 /// The failures of all sources, under the code of one, when none holds a bundle; `MANIFEST_REQUIRED` by policy.
-pub async fn locate(names: &[String], search: Search, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
+pub async fn locate(names: &[String], search: Search<'_>, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
     let mut opened: FuturesOrdered<_> = names.iter().map(|name| open(name, search)).collect();
     let mut located: Option<Located> = None;
     let mut failures = Vec::new();
@@ -99,17 +99,17 @@ fn all_refused(failures: Vec<Failure>) -> Failure {
 }
 
 fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
-    SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: text::plain(reason), bytes: 0 }
+    SourceState { source: without_password(source), verdict: verdict.to_owned(), reason: text::plain(reason), bytes: 0 }
 }
 
-async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {
-    let (source, opened) = Source::open(name, search.stall).await?;
+async fn open(name: &str, search: Search<'_>) -> Result<(Source, Bundle), Failure> {
+    let (source, opened) = Source::open(name, search.http, false).await?;
     match opened {
         Opened::Manifest { text, manifest } => {
             Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest: *manifest, text, derived: false }))
         }
         Opened::Listing(_) if search.policy != Policy::AcceptLegacy => {
-            Err(Failure::new(Code::ManifestRequired, format!("{name} has no cks-bundle.json")))
+            Err(Failure::new(Code::ManifestRequired, format!("{} has no cks-bundle.json", source.name)))
         }
         Opened::Listing(listing) => derive(source, listing, search.role, search.arch).await,
     }

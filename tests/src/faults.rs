@@ -65,8 +65,11 @@ pub enum Fault {
     Refuse(Duration),
     /// The request is answered by nothing at all.
     Silence,
-    /// This happens (a file of the server is replaced, say), and the answer goes on.
+    /// This happens (a file of the server is replaced, say), and all goes on; at the head, before the server is
+    /// asked.
     Happens(Arc<dyn Fn() + Send + Sync>),
+    /// This happens, and the connection ends by RST.
+    Breaks(Arc<dyn Fn() + Send + Sync>),
 }
 
 impl fmt::Debug for Fault {
@@ -90,6 +93,7 @@ impl fmt::Debug for Fault {
             Self::Refuse(time) => return write!(f, "refuse for {time:?}"),
             Self::Silence => "silence",
             Self::Happens(_) => "something happens",
+            Self::Breaks(_) => "something happens and a reset",
         };
         f.write_str(text)
     }
@@ -302,16 +306,15 @@ impl Shared {
         drop(inside(&self.network, move || Ok(TcpStream::connect(address).map(drop)?)));
     }
 
-    /// The faults that strike a request for `path`, with the byte after which each does. `length`: bytes of the
+    /// The fault that strikes a request for `path`, and the byte after which it does. `length`: bytes of the
     /// body of its answer; none while only the request is known.
     fn due(&self, path: &str, length: Option<u64>) -> Option<(Fault, u64)> {
         let path = path.split('?').next().unwrap_or_default();
-        let mut rules = locked(&self.rules);
-        for rule in rules.iter_mut().filter(|rule| path.ends_with(&rule.moment.path)) {
+        let mut due = None;
+        for rule in locked(&self.rules).iter_mut().filter(|rule| path.ends_with(&rule.moment.path)) {
             let moment = &rule.moment;
             let now = match length {
-                None if moment.after > 0 => continue,
-                None => true,
+                None => moment.after == 0,
                 Some(length) => moment.after > 0 && length >= moment.after,
             };
             if !now {
@@ -319,12 +322,12 @@ impl Shared {
             }
             let this = rule.seen;
             rule.seen += 1;
-            if this == moment.nth || (moment.always && this > moment.nth) {
+            if due.is_none() && (this == moment.nth || (moment.always && this > moment.nth)) {
                 rule.struck += 1;
-                return Some((rule.fault.clone(), moment.after));
+                due = Some((rule.fault.clone(), moment.after));
             }
         }
-        None
+        due
     }
 
     fn note(&self, asked: Asked) -> usize {

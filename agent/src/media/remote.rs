@@ -18,9 +18,9 @@ use super::tree::{check_size, opened};
 use crate::config;
 
 /// Bytes of the ISO that are fetched and kept at once while its directories are read: they lie together.
-const BLOCK: u64 = 256 << 10;
+const BLOCK: u64 = 64 << 10;
 /// Blocks that are kept.
-const MAX_BLOCKS: usize = 32;
+const MAX_BLOCKS: usize = 64;
 
 /// Whether `name` is the URL of an .iso file.
 #[must_use]

@@ -107,6 +107,7 @@ impl Exchange<'_> {
                     request.set("range", &format!("bytes={}-{}", first + 7, last + 7));
                 }
             }
+            Some(Fault::Happens(happening)) => happening(),
             Some(Fault::NoRange) => request.headers.retain(|(name, _)| name != "range" && name != "if-range"),
             _ => {}
         }
@@ -115,7 +116,7 @@ impl Exchange<'_> {
         server.write_all(request.text().as_bytes())?;
         let mut server = BufReader::new(server);
         let Some(mut answer) = Head::read(&mut server)? else { return Ok(Next::End) };
-        self.relay(&mut answer, &mut server, fault)
+        self.relay(&mut answer, &mut server, fault.filter(|fault| !matches!(fault, Fault::Happens(_))))
     }
 
     /// Hands the answer on, up to the moment of a fault.
@@ -127,7 +128,7 @@ impl Exchange<'_> {
         let length: Option<u64> = answer.get("content-length").and_then(|length| length.parse().ok());
         let (fault, after) = match fault {
             Some(fault) => (Some(fault), 0),
-            None => match self.shared.due(&self.path, length) {
+            None => match self.shared.due(&self.path, Some(if self.head { 0 } else { length.unwrap_or(0) })) {
                 Some((fault, after)) => {
                     self.told(&fault);
                     (Some(fault), after)
@@ -248,6 +249,10 @@ impl Exchange<'_> {
             Some(Fault::Happens(happening)) => {
                 happening();
                 Ok(None)
+            }
+            Some(Fault::Breaks(happening)) => {
+                happening();
+                self.strike(Some(&Fault::Reset))
             }
             _ => Ok(None),
         }

@@ -11,17 +11,17 @@ use cks_tests::process::Command;
 use cks_tests::small;
 use cks_tests::vr::Vr;
 
-use crate::{Bed, ETCD};
+use crate::{Bed, ETCD, fetched};
 
-/// Puts another file with these bytes in the place of the one at `path`, as a copy over it would.
-fn replaced(path: PathBuf, bytes: Vec<u8>) -> Fault {
-    Fault::Happens(Arc::new(move || {
+/// Puts another file with these bytes in the place of the one at `path`.
+fn replaced(path: PathBuf, bytes: Vec<u8>) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || {
         let part = path.with_extension("part");
         fs::write(&part, &bytes).unwrap();
         Command::new("touch").args(["-d", "2020-01-01"]).arg(&part).ok().unwrap();
         Command::new("chmod").arg("a+r").arg(&part).ok().unwrap();
         fs::rename(part, &path).unwrap();
-    }))
+    })
 }
 
 #[test]
@@ -33,13 +33,13 @@ fn with_a_digest_the_bytes_are_kept_and_the_digest_decides() {
         let file = bed.vr.docroot.join(file);
         let same = fs::read(&file).unwrap();
         let faults = bed.faults(&form.url);
-        faults.on(Moment::of(form.path, 0).after(half), replaced(file.clone(), same.clone()));
-        faults.on(Moment::of(form.path, 0).after(half + 1), Fault::Reset);
-        // The first of them takes the answer, so the second strikes the next that is long enough.
+        faults.on(Moment::of(form.path, 0).after(half), Fault::Breaks(replaced(file, same)));
         let node = bed.node();
         let output = node.run(&[&faults.url]).unwrap();
         assert_eq!(output.code, 0, "{output:?}");
         assert_eq!(whole.digest(), node.tree().unwrap().digest());
+        assert_eq!(fetched(&node), bed.whole_by(&form.url).1, "each byte is taken once");
+        assert!(faults.asked().iter().any(|asked| asked.if_range.is_some() && asked.status == 200));
     }
 
     // Other content of the same size: it is noticed, and nothing of it gets into force.
@@ -47,8 +47,7 @@ fn with_a_digest_the_bytes_are_kept_and_the_digest_decides() {
     let mut other = fs::read(&file).unwrap();
     other.iter_mut().rev().take(100).for_each(|byte| *byte ^= 1);
     let faults = bed.faults(&bed.vr.url);
-    faults.on(Moment::of(ETCD, 0).after(half), Fault::Reset);
-    faults.on(Moment::of(ETCD, 1), replaced(file, other));
+    faults.on(Moment::of(ETCD, 0).after(half), Fault::Breaks(replaced(file, other)));
     let node = bed.node();
     let output = node.run(&[&faults.url]).unwrap();
     assert_eq!(code(&output), "DIGEST_MISMATCH", "{output:?}");
@@ -69,9 +68,7 @@ fn start_over(vr: &Vr, faults: &Faults, file: &Path, touched: &[u8]) {
     let clean = Node::new("etcd").unwrap().inside(&vr.netns);
     assert_eq!(clean.run(&[&vr.url]).unwrap().code, 0);
     let half = touched.len() as u64 / 2;
-    faults.on(Moment::of(ETCD, 0).after(half), Fault::Reset);
-    // The request for the rest; the HEAD of the listing was the first that has no bytes.
-    faults.on(Moment::of(ETCD, 2), replaced(file.to_owned(), touched.to_owned()));
+    faults.on(Moment::of(ETCD, 0).after(half), Fault::Breaks(replaced(file.to_owned(), touched.to_owned())));
     let node = Node::new("etcd").unwrap().inside(&vr.netns);
     let output = node.run(&[&faults.url]).unwrap();
     assert_eq!(output.code, 0, "{output:?}\n{:#?}", faults.asked());
@@ -98,17 +95,14 @@ fn without_a_digest_the_next_run_goes_on_with_the_same_version_only() {
         let bytes = fs::read(&file).unwrap();
         let faults = Faults::between(&vr.netns, &vr.url).unwrap();
         let half = bytes.len() as u64 / 2;
-        faults.on(Moment::of(ETCD, 0).after(half).always(), Fault::Close);
+        faults.on(Moment::of(ETCD, 0).after(half), Fault::Close);
+        // Behind the HEAD of the listing and the request that is broken off.
+        faults.on(Moment::of(ETCD, 2).always(), Fault::Status(404, None));
         let node = Node::new("etcd").unwrap().inside(&vr.netns);
-        let output = node.bootstrap(&[&faults.url]).unwrap().args(["--wait", "1s"]).output().unwrap();
-        drop(faults);
-        let Fault::Happens(replace) = replaced(file, bytes.clone()) else { return };
+        let output = node.run(&[&faults.url]).unwrap();
+        assert_eq!(code(&output), "SOURCE_FILE_MISSING", "{output:?}");
         if changes {
-            replace();
-        }
-        if output.code == 0 {
-            // The rest came in answers shorter than half.
-            continue;
+            replaced(file, bytes.clone())();
         }
         let faults = Faults::between(&vr.netns, &vr.url).unwrap();
         let again = node.run(&[&faults.url]).unwrap();

@@ -12,6 +12,7 @@ use cks_tests::faults::Faults;
 use cks_tests::netns::ADDRESS;
 use cks_tests::node::Node;
 use cks_tests::small;
+use cks_tests::throttle::small_sockets;
 use cks_tests::tree::Tree;
 use cks_tests::vr::Vr;
 use tempfile::TempDir;
@@ -30,12 +31,10 @@ struct Bed {
     _work: TempDir,
 }
 
-/// A URL of it, and the end of the path that an etcd node's bytes come from.
+/// A URL of it, and the end of the path that the bytes of etcd come from.
 struct Form {
     url: String,
     path: &'static str,
-    /// Requests before the first of them, at most.
-    opening: usize,
 }
 
 impl Bed {
@@ -45,6 +44,8 @@ impl Bed {
         let components = small::components(&work.path().join("components"), arch).unwrap();
         let iso = small::build(&components, "http").unwrap();
         let vr = Vr::start(&iso).unwrap();
+        // What is under way when a connection breaks is known then.
+        small_sockets(&vr.netns).unwrap();
         let beside = vr.docroot.join("isos");
         fs::create_dir(&beside).unwrap();
         fs::copy(&iso, beside.join("small.iso")).unwrap();
@@ -55,7 +56,7 @@ impl Bed {
     /// The two forms in which a web server may have it.
     fn forms(&self) -> [Form; 2] {
         let iso = format!("http://{ADDRESS}/isos/small.iso");
-        [Form { url: self.vr.url.clone(), path: ETCD, opening: 1 }, Form { url: iso, path: "small.iso", opening: 4 }]
+        [Form { url: self.vr.url.clone(), path: ETCD }, Form { url: iso, path: "small.iso" }]
     }
 
     fn faults(&self, url: &str) -> Faults {
@@ -63,18 +64,28 @@ impl Bed {
     }
 
     fn node(&self) -> Node {
-        Node::new("etcd").unwrap().inside(&self.vr.netns).with(&["--wait", "40s"])
+        Node::new("etcd").unwrap().inside(&self.vr.netns)
     }
 
     /// What the node is without any fault.
     fn whole(&self) -> Tree {
-        let node = Node::new("etcd").unwrap();
-        let output = node.run(&[&self.iso.to_string_lossy()]).unwrap();
+        self.whole_by(&self.iso.to_string_lossy()).0
+    }
+
+    /// And how many bytes came from that source for it.
+    fn whole_by(&self, source: &str) -> (Tree, u64) {
+        let node = self.node();
+        let output = node.run(&[source]).unwrap();
         assert_eq!(output.code, 0, "{output:?}");
-        node.tree().unwrap()
+        (node.tree().unwrap(), fetched(&node))
     }
 
     fn etcd_bytes(&self) -> u64 {
         fs::metadata(self.vr.docroot.join("cks-iso").join(ETCD)).unwrap().len()
     }
+}
+
+/// Bytes that a node took from its source.
+fn fetched(node: &Node) -> u64 {
+    node.status().unwrap()["sources"][0]["bytes"].as_u64().unwrap()
 }

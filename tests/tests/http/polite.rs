@@ -39,7 +39,9 @@ fn few_requests_over_few_connections_and_only_below_the_prefix() {
                 assert!(request.path.starts_with(prefix), "{request:?}");
                 assert!(!request.headers.contains_key("accept-encoding"), "{request:?}");
             }
-            assert_eq!(faults.sent_and_repeated().1, 0, "each byte once");
+            // Opening an .iso file reads blocks that may hold content, too.
+            let twice = if form.url.ends_with(".iso") { 192 << 10 } else { 0 };
+            assert!(faults.sent_and_repeated().1 <= twice, "each byte once: {:?}", faults.sent_and_repeated());
             println!("{}: {} requests for {entries} entries and {blobs} blobs", form.url, asked.len());
         }
     }

@@ -54,7 +54,7 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Medium {
-    Vr(vr::Vr),
+    Vr(Box<vr::Vr>),
     Remote(remote::Remote),
     Iso(iso::Iso),
     Tree(tree::Tree),
@@ -73,7 +73,7 @@ impl Source {
                 (Medium::Remote(remote), opened)
             } else {
                 let (vr, opened) = vr::Vr::open(name, http, direct).await?;
-                (Medium::Vr(vr), opened)
+                (Medium::Vr(Box::new(vr)), opened)
             }
         } else if name.contains("://") {
             let what = format!("source {}: only http:// and https:// URLs are read", without_password(name));

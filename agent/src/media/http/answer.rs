@@ -200,7 +200,8 @@ mod tests {
         let never = |ask: Ask| Ask { ranges_seen: false, ..ask };
         let range = |text: &'static str| ("content-range", text);
         let length = |text: &'static str| ("content-length", text);
-        let table: [(Ask, u16, Vec<(&'static str, &str)>, &str); 24] = [
+        type Headers = Vec<(&'static str, &'static str)>;
+        let table: [(Ask, u16, Headers, &str); 24] = [
             (rest, 206, vec![range("bytes 60-99/100"), length("40")], "take after 0"),
             (rest, 206, vec![range("bytes 60-99/*")], "take after 0"),
             (rest, 206, vec![], "odd SOURCE_INVALID"),

@@ -15,11 +15,13 @@ use cks_tests::web::{Answer, Web};
 
 use crate::Bed;
 
-/// A proxy at 127.0.0.1 of this machine is of no use inside a namespace: it is a Web's neighbour there.
+/// The first line and the credentials of a request.
+type Heard = (String, Option<String>);
+
+/// A proxy inside the router's network.
 struct Proxy {
     url: String,
-    /// The first line and the credentials of every request.
-    heard: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Proxy {
@@ -43,12 +45,12 @@ impl Proxy {
         Self { url: format!("http://us%65r:p%40ss@{ADDRESS}:{port}"), heard }
     }
 
-    fn heard(&self) -> Vec<(String, Option<String>)> {
+    fn heard(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 }
 
-fn carry(client: TcpStream, hears: &Mutex<Vec<(String, Option<String>)>>) -> io::Result<()> {
+fn carry(client: TcpStream, hears: &Mutex<Vec<Heard>>) -> io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
     let (mut lines, mut credentials) = (Vec::new(), None);
     loop {

@@ -22,6 +22,8 @@ pub struct Body {
     /// Bytes that come first and were not asked for.
     skip: u64,
     left: u64,
+    /// What came beyond the piece before, not copied yet.
+    over: Bytes,
     what: String,
 }
 
@@ -76,12 +78,12 @@ impl Flow {
 impl Body {
     /// No bytes at all.
     pub(super) fn empty(what: String) -> Self {
-        Self { flow: None, skip: 0, left: 0, what }
+        Self { flow: None, skip: 0, left: 0, over: Bytes::new(), what }
     }
 
     /// `length` bytes of `flow`, after `skip` that were not asked for.
     pub(super) fn new(flow: Flow, skip: u64, length: u64, what: String) -> Self {
-        Self { flow: Some(flow), skip, left: length, what }
+        Self { flow: Some(flow), skip, left: length, over: Bytes::new(), what }
     }
 
     /// The next piece, of up to [`PIECE_BYTES`]; none at the end.
@@ -94,35 +96,38 @@ impl Body {
         let Some(flow) = self.flow.as_mut().filter(|_| want > 0) else { return Ok(None) };
         let mut piece: Vec<u8> = Vec::with_capacity(want);
         // The connection's chunks are small and uneven; what is handed on is not.
-        while piece.len() + (16 << 10) < want || piece.is_empty() {
-            let chunk = match piece.is_empty() {
-                true => flow.chunk(&self.what).await,
-                false => match tokio::time::timeout(LINGER, flow.chunk(&self.what)).await {
-                    Ok(chunk) => chunk,
-                    Err(_) => break,
-                },
-            };
-            match chunk {
-                Ok(Some(chunk)) => {
-                    let passed = self.skip.min(chunk.len() as u64);
-                    self.skip -= passed;
-                    piece.extend_from_slice(&chunk[passed as usize..]);
+        while piece.len() < want {
+            if self.over.is_empty() {
+                let chunk = match piece.is_empty() {
+                    true => flow.chunk(&self.what).await,
+                    false => match tokio::time::timeout(LINGER, flow.chunk(&self.what)).await {
+                        Ok(chunk) => chunk,
+                        Err(_) => break,
+                    },
+                };
+                match chunk {
+                    Ok(Some(chunk)) => self.over = chunk,
+                    Ok(None) => break,
+                    // What has come is whole and kept; the error comes again with the next call.
+                    Err(_) if !piece.is_empty() => break,
+                    Err(failure) => return Err(failure),
                 }
-                Ok(None) => break,
-                // What has come is whole and kept; the error comes again with the next call.
-                Err(_) if !piece.is_empty() => break,
-                Err(failure) => return Err(failure),
+                let passed = self.skip.min(self.over.len() as u64);
+                self.skip -= passed;
+                drop(self.over.split_to(passed as usize));
             }
+            let part = self.over.split_to(self.over.len().min(want - piece.len()));
+            piece.extend_from_slice(&part);
         }
         if piece.is_empty() {
             let what = format!("{}: ended {} bytes early", self.what, self.left);
             return Err(Failure::new(Code::SourceUnreachable, what));
         }
-        if piece.len() as u64 > self.left {
+        self.left -= piece.len() as u64;
+        if self.left == 0 && !self.over.is_empty() {
             let what = format!("{}: sends more than was asked for", self.what);
             return Err(Failure::new(Code::SourceInvalid, what));
         }
-        self.left -= piece.len() as u64;
         if self.left == 0
             && let Some(flow) = self.flow.take()
         {

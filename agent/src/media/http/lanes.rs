@@ -75,7 +75,7 @@ impl Lanes {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
         while let Some((mut sender, driver)) = self.kept() {
             // An idle connection may have been closed by the server meanwhile.
-            if !fresh && sender.ready().await.is_ok() {
+            if !fresh && matches!(tokio::time::timeout(OWN_PATIENCE, sender.ready()).await, Ok(Ok(()))) {
                 return Ok(Lane { sender: Some(sender), used: true, driver, lanes: Arc::clone(self), _turn: turn });
             }
             driver.abort();

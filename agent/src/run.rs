@@ -14,15 +14,15 @@ use serde::Serialize;
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
-use crate::config::Config;
+use crate::config::{Config, Http};
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::Site;
 use crate::journal::Journal;
-use crate::media::Media;
 use crate::media::locate::{Located, Search, locate};
 use crate::media::stream::IMPATIENCE;
+use crate::media::{self, Media};
 use crate::metrics;
 use crate::progress;
 use crate::record::{BundleRecord, NodeRecord};
@@ -36,6 +36,8 @@ const MAX_ROUNDS: usize = 3;
 /// What is waited for while no source has it.
 const BUNDLE: &str = "a source that holds a CKS ISO";
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// A connection may always bring nothing for so long.
+const SHORTEST_STALL: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs `bootstrap` and prints what came of it. Returns the exit code.
@@ -188,13 +190,19 @@ async fn wait_for_media(
     let since = Instant::now();
     // With another source at hand nobody waits long for one that says nothing.
     let stall = if settings.sources.len() > 1 { settings.wait.min(IMPATIENCE) } else { settings.wait };
-    let search = Search { role: spec.role, arch, rules, stall };
+    let http = Http { inactivity: settings.http.inactivity.min(stall.max(SHORTEST_STALL)), ..settings.http.clone() };
+    let search = Search { role: spec.role, arch, rules, http };
     let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
     loop {
         let located = locate(&settings.sources, &search, &mut verdicts).await;
         board.sources(&verdicts);
         match located {
             Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < settings.wait => {
+                // A server that wants to be left alone is not asked before; another source may come meanwhile.
+                let held = media::http::held_off(&failure)
+                    .filter(|_| settings.sources.len() == 1)
+                    .map(|until| until.saturating_duration_since(Instant::now()));
+                pause = pause.max(held.unwrap_or_default());
                 // The last try is at the deadline that was shown.
                 pause = pause.min(settings.wait.saturating_sub(since.elapsed()));
                 board.wait(BUNDLE, &failure.what, since, pause, settings.wait);

@@ -1,15 +1,17 @@
 //! Many nodes at one virtual router, as clients: the agent's own media, whose bytes are hashed and thrown
 //! away. No disk and no containerd stand in the way of the network.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent::board::Board;
-use agent::config::{Config, Policy};
+use agent::config::Http;
 use agent::media::Media;
 use agent::media::locate::{Located, Search, locate};
 use anyhow::{Result, ensure};
 use bootstrap::bundle::{Arch, Manifest, Place, Role};
 use bootstrap::digest::{Digest, Hasher};
+use bootstrap::trust::Rules;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
@@ -43,9 +45,8 @@ pub async fn crowd(url: &str, nodes: usize, arch: Arch) -> Result<Vec<Served>> {
 
 async fn node(url: String, arch: Arch, began: Instant) -> Result<Served> {
     let board = Board::new(Role::Worker);
-    let settings = Config { wait: PATIENCE, ..Config::default() };
-    let search = Search { role: Role::Worker, arch, policy: Policy::RequireManifest, stall: settings.http.inactivity };
-    let Located { bundle, sources } = locate(&[url], search, &mut Vec::new()).await?;
+    let search = Search { role: Role::Worker, arch, rules: Arc::new(Rules::default()), http: Http::default() };
+    let Located { bundle, sources } = locate(&[url], &search, &mut Vec::new()).await?;
     let media = Media::new(sources, PATIENCE, board);
     let ranges = ranges(&bundle.manifest);
     let bytes = ranges.iter().map(|range| range.3).sum();

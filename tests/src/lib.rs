@@ -22,6 +22,7 @@
 //! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
 //! | [`stock`] | a node that CloudStack's own scripts install |
 //! | [`disk`] | a small filesystem on a loop device |
+//! | [`faults`] | HTTP between a node and its server, with faults at told moments |
 //! | [`gate`] | a web server that stops in the middle of a file |
 //! | [`programs`] | where this workspace's programs and the pinned tools lie |
 //! | [`unit`] | the command line of a systemd unit, run without systemd |
@@ -33,6 +34,7 @@ pub mod components;
 pub mod containerd;
 pub mod crowd;
 pub mod disk;
+pub mod faults;
 pub mod gate;
 pub mod images;
 pub mod leash;

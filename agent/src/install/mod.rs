@@ -42,13 +42,18 @@ pub struct Site {
 
 impl Site {
     /// Where the bytes of `entry` gather. Without a digest in the name, only the same boot may go on
-    /// with them: after a power cut a file's tail may be zeros, and nothing would tell.
+    /// with them: after a power cut a file's tail may be zeros, and nothing would tell. Nor would it where the
+    /// source has another version of the file by now.
     fn partial(&self, entry: &Entry) -> Result<PathBuf, Failure> {
         // Two entries may have the same content; each has a partial of its own.
         let path = Digest::of(entry.path.as_bytes()).short();
         let key = match entry.sha256 {
             Some(digest) => format!("{path}-{}", digest.hex()),
-            None => format!("{path}-{}-{}", self.bundle.id.short(), self.host.boot_id()),
+            None => {
+                let version = self.media.validator(&entry.path).unwrap_or_default();
+                let version = Digest::of(version.as_bytes()).short();
+                format!("{path}-{}-{}-{version}", self.bundle.id.short(), self.host.boot_id())
+            }
         };
         self.host.prepare(&format!("{VERSIONS_DIR}/.partial/{key}"))
     }
@@ -70,7 +75,13 @@ impl Site {
         let (mut turn, mut shown) = (self.media.preferred(), 0);
         loop {
             let resumed = fs::metadata(&partial).map_or(0, |meta| meta.len().min(entry.size));
+            let changes = self.media.changes(&entry.path);
             let (taken, digest) = self.attempt(entry, turn, &partial, resumed, &mut shown, &take).await?;
+            if entry.sha256.is_none() && self.media.changes(&entry.path) != changes {
+                // Half of one file and half of another.
+                remove(&partial)?;
+                continue;
+            }
             if entry.sha256.is_none_or(|should| should == digest) {
                 let made = taken.inspect_err(|_| drop_file(&partial))?;
                 return Ok((made, digest, partial));

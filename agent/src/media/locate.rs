@@ -16,7 +16,8 @@ use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 
 use super::seek::EntryReader;
-use super::{Opened, Source};
+use super::{Opened, Source, without_password};
+use crate::config;
 
 /// The bundle, and the sources that hold it, best first.
 #[derive(Debug)]
@@ -39,8 +40,8 @@ pub struct Search {
     pub arch: Arch,
     /// Who has to vouch for the content, and how old it may be.
     pub rules: Arc<Rules>,
-    /// How long a connection may bring nothing.
-    pub stall: Duration,
+    /// How web servers are spoken to.
+    pub http: config::Http,
 }
 
 /// Opens all sources side by side. The first in the given order that holds a bundle decides which
@@ -101,7 +102,7 @@ fn all_refused(failures: Vec<Failure>) -> Failure {
 
 fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
     SourceState {
-        source: source.to_owned(),
+        source: without_password(source),
         verdict: verdict.to_owned(),
         reason: text::plain(reason),
         ..SourceState::default()
@@ -109,7 +110,7 @@ fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
 }
 
 async fn open(name: &str, search: &Search) -> Result<(Source, Bundle), Failure> {
-    let (source, opened) = Source::open(name, search.stall).await?;
+    let (source, opened) = Source::open(name, &search.http, false).await?;
     let named = |mut failure: Failure| {
         failure.what = format!("{name}: {}", failure.what);
         failure

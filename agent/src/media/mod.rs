@@ -1,22 +1,26 @@
-//! Where bundle bytes come from: [`vr`] (an HTTP directory), [`iso`] (a disc or an .iso file, read in user
-//! space) and [`tree`] (a directory).
+//! Where bundle bytes come from: [`vr`] (an HTTP directory), [`remote`] (an .iso file by HTTP), [`iso`] (a disc
+//! or an .iso file, read in user space) and [`tree`] (a directory).
 //!
 //! A [`Source`] does two things: it opens (manifest or listing), and it reads a byte range of an entry.
 
+pub mod http;
 pub mod iso;
 pub mod locate;
 pub mod pieces;
+pub mod remote;
 pub mod seek;
 pub mod stream;
 pub mod tree;
 pub mod vr;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bootstrap::bundle::legacy::Listed;
 use bootstrap::failure::{Code, Failure};
 
+use crate::config;
+
+pub use self::http::place::without_password;
 pub use self::pieces::Pieces;
 pub use self::stream::{Media, Stream, Turn};
 
@@ -41,7 +45,7 @@ pub enum Opened {
 /// A place that bundle bytes come from.
 #[derive(Debug)]
 pub struct Source {
-    /// As it was named by the operator.
+    /// As it was named by the operator, without a password.
     pub name: String,
     medium: Medium,
     bytes: AtomicU64,
@@ -49,23 +53,29 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Medium {
-    Vr(vr::Vr),
+    Vr(Box<vr::Vr>),
+    Remote(remote::Remote),
     Iso(iso::Iso),
     Tree(tree::Tree),
 }
 
 impl Source {
-    /// Opens the source called `name`: `http://…/`, an .iso file, a block device, or a directory. An HTTP
-    /// connection that brings nothing for `stall` counts as broken.
+    /// Opens the source called `name`: `http://…/`, `http://….iso`, an .iso file, a block device, or a
+    /// directory. A web server is spoken to as `http` says; when it is `direct`, by no proxy.
     ///
     /// # Errors
     /// `MEDIA_NOT_FOUND`, `MEDIA_NOT_A_BUNDLE`, `SOURCE_…` and `MANIFEST_…`, each naming the source.
-    pub async fn open(name: &str, stall: Duration) -> Result<(Self, Opened), Failure> {
+    pub async fn open(name: &str, http: &config::Http, direct: bool) -> Result<(Self, Opened), Failure> {
         let (medium, opened) = if name.starts_with("http://") || name.starts_with("https://") {
-            let (vr, opened) = vr::Vr::open(name, stall).await?;
-            (Medium::Vr(vr), opened)
+            if remote::is_iso(name) {
+                let (remote, opened) = remote::Remote::open(name, http, direct).await?;
+                (Medium::Remote(remote), opened)
+            } else {
+                let (vr, opened) = vr::Vr::open(name, http, direct).await?;
+                (Medium::Vr(Box::new(vr)), opened)
+            }
         } else if name.contains("://") {
-            let what = format!("source {name}: only http:// and https:// URLs are read");
+            let what = format!("source {}: only http:// and https:// URLs are read", without_password(name));
             return Err(Failure::new(Code::ConfigInvalid, what));
         } else if tree::is_directory(name) {
             let (tree, opened) = tree::Tree::open(name)?;
@@ -74,7 +84,7 @@ impl Source {
             let (iso, opened) = iso::Iso::open(name)?;
             (Medium::Iso(iso), opened)
         };
-        Ok((Self { name: name.to_owned(), medium, bytes: AtomicU64::new(0) }, opened))
+        Ok((Self { name: without_password(name), medium, bytes: AtomicU64::new(0) }, opened))
     }
 
     /// Reads `length` bytes of the entry `path` from `offset` on. `size` is the entry's size as the
@@ -85,10 +95,31 @@ impl Source {
     pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Pieces<'_>, Failure> {
         let pieces = match &self.medium {
             Medium::Vr(vr) => Pieces::Http(vr.read(path, size, offset, length).await?),
+            Medium::Remote(remote) => Pieces::Remote(remote.read(path, size, offset, length).await?),
             Medium::Iso(iso) => Pieces::File(iso.read(path, size, offset, length)?),
             Medium::Tree(tree) => Pieces::File(tree.read(path, size, offset, length)?),
         };
         Ok(pieces.counted(&self.bytes))
+    }
+
+    /// Which version of an entry this source has, in its own words, where it tells: what was fetched of an entry
+    /// without digest is of use for this version alone.
+    pub fn validator(&self, path: &str) -> Option<String> {
+        match &self.medium {
+            Medium::Vr(vr) => vr.validator(path),
+            Medium::Remote(remote) => remote.validator(),
+            Medium::Iso(_) | Medium::Tree(_) => None,
+        }
+    }
+
+    /// How often an entry was found to be another one when it was asked for its rest: where no digest tells, what
+    /// was fetched of it has to be fetched again.
+    pub fn changes(&self, path: &str) -> u64 {
+        match &self.medium {
+            Medium::Vr(vr) => vr.changes(path),
+            Medium::Remote(remote) => remote.changes(),
+            Medium::Iso(_) | Medium::Tree(_) => 0,
+        }
     }
 
     /// Bytes that came from it so far.

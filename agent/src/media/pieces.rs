@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bootstrap::failure::{Code, Failure};
 use tokio::sync::mpsc;
 
-use super::vr::Body;
+use super::http::Body;
+use super::remote::Parts;
 
 /// The pieces of one range, in order.
 #[derive(Debug)]
 pub enum Pieces<'a> {
     /// From an HTTP answer.
     Http(Body),
+    /// From several of them, one behind the other.
+    Remote(Parts<'a>),
     /// From a file, read ahead by a thread of its own.
     File(FilePieces),
     /// Either of them, with its bytes counted.
@@ -42,6 +45,7 @@ impl<'a> Pieces<'a> {
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         match self {
             Self::Http(body) => body.next().await,
+            Self::Remote(parts) => parts.next().await,
             Self::File(pieces) => pieces.next().await,
             Self::Counted(inner, counter) => {
                 let piece = Box::pin(inner.next()).await?;

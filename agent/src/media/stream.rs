@@ -74,6 +74,18 @@ impl Media {
         Turn { first: self.preferred.load(Ordering::Relaxed), given_up: 0 }
     }
 
+    /// Which version of an entry the first source has ([`Source::validator`]).
+    #[must_use]
+    pub fn validator(&self, path: &str) -> Option<String> {
+        self.sources.first()?.validator(path)
+    }
+
+    /// How often an entry changed under way, on all sources ([`Source::changes`]).
+    #[must_use]
+    pub fn changes(&self, path: &str) -> u64 {
+        self.sources.iter().map(|source| source.changes(path)).sum()
+    }
+
     /// The bytes `offset .. offset + length` of the entry `path` of `size` bytes, from the source whose
     /// `turn` it is and from those after it.
     #[must_use]

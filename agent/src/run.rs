@@ -17,7 +17,7 @@ use crate::config::{Config, Policy};
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
-use crate::install::Site;
+use crate::install::{Site, staging, versions};
 use crate::journal::Journal;
 use crate::media::Media;
 use crate::media::locate::{Located, Search, locate};
@@ -132,6 +132,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         ));
     }
     board.phase(Phase::Preflight);
+    staging::check(&host, &bundle.directory_name())?;
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
     let media = Media::new(sources, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
@@ -146,7 +147,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         let planned = first.get_or_insert_with(|| plan.clone());
         if done {
             let planned = planned.clone();
-            finish(&site, containerd.as_ref(), arguments.dry_run).await?;
+            finish(&site, &settings, containerd.as_ref(), arguments.dry_run).await?;
             let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
             return Ok(Planned { bundle, directory, plan: planned });
         }
@@ -240,7 +241,7 @@ fn learn(site: Arc<Site>) -> Result<Arc<Site>, Failure> {
     Ok(Arc::new(site))
 }
 
-async fn finish(site: &Site, containerd: Option<&Containerd>, dry_run: bool) -> Result<(), Failure> {
+async fn finish(site: &Site, settings: &Config, containerd: Option<&Containerd>, dry_run: bool) -> Result<(), Failure> {
     if dry_run {
         return Ok(());
     }
@@ -248,6 +249,9 @@ async fn finish(site: &Site, containerd: Option<&Containerd>, dry_run: bool) -> 
         containerd.end_lease().await?;
     }
     site.drop_partials_except(std::iter::empty())?;
+    versions::keep_derived(site)?;
+    versions::prune(site, settings.keep)?;
+    staging::clear_stock(site, &settings.sources)?;
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
     site.board.phase(Phase::Installed);
     Ok(())

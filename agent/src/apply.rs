@@ -95,7 +95,13 @@ async fn fetch(site: &Arc<Site>, step: &Step, containerd: Option<&Containerd>, s
 fn live(site: &Site, step: &Step) -> Result<(), Failure> {
     site.board.begin(step);
     match step {
-        Step::RecordBundle { path } => files::write(&site.host.prepare(path)?, site.bundle.text.as_bytes(), 0o644)?,
+        Step::RecordBundle { path } => {
+            if let Some(signature) = &site.bundle.signature {
+                let path = site.host.prepare(&site.bundle.signature_path())?;
+                files::write(&path, signature.text.as_bytes(), 0o644)?;
+            }
+            files::write(&site.host.prepare(path)?, site.bundle.text.as_bytes(), 0o644)?;
+        }
         Step::WriteFile { path, text } => files::write(&site.host.prepare(path)?, text.as_bytes(), 0o644)?,
         Step::RenderUnit { source, path } => {
             let source = site.host.path(source);

@@ -94,7 +94,12 @@ impl Board {
             id: bundle.id.to_string(),
             name: bundle.manifest.name.clone(),
             kubernetes: bundle.manifest.kubernetes.clone(),
-            trust: if bundle.derived { Trust::Legacy } else { Trust::Manifest },
+            trust: match (bundle.derived, bundle.signers()) {
+                (true, _) => Trust::Legacy,
+                (false, []) => Trust::Manifest,
+                (false, _) => Trust::Signed,
+            },
+            signed_by: bundle.signers().to_vec(),
             directory: bundle.directory(),
         };
         self.update(|state| state.bundle = Some(shown));

@@ -38,6 +38,9 @@ pub enum Command {
     /// Show where this node stands.
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Status),
+    /// Check what is installed and imported, byte by byte, and say what is no longer as it should be.
+    #[command(after_long_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Print the completions of a shell.
@@ -96,6 +99,9 @@ pub struct Bootstrap {
     /// where there is one
     #[arg(long, value_enum)]
     pub policy: Option<Policy>,
+    /// Install a bundle that is older than what is installed
+    #[arg(long)]
+    pub allow_downgrade: bool,
     /// How long a source or containerd may keep us waiting; default: 5m
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait: Option<Duration>,
@@ -148,6 +154,39 @@ pub struct Status {
     /// Follow the node until its bootstrap is over
     #[arg(long)]
     pub watch: bool,
+}
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  cks-agent verify
+  cks-agent verify --quick --json | jq -r '.findings[].object'
+
+Exit code: 0 when everything is as it should be, 78 (DRIFT) otherwise.";
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// What the node is in its cluster; default: what it was installed as
+    #[arg(long, value_enum)]
+    pub role: Option<RoleName>,
+    /// Trust fingerprints of files and the presence of blobs instead of reading them
+    #[arg(long)]
+    pub quick: bool,
+    /// Print a JSON document (docs/schema/node-verify.schema.json)
+    #[arg(long)]
+    pub json: bool,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// containerd's socket; default: the one that the images were imported by
+    #[arg(long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS")]
+    pub containerd: Option<PathBuf>,
+    /// The snapshotter that containerd's CRI plugin uses; default: the one that the images were imported with
+    #[arg(long, value_name = "NAME")]
+    pub snapshotter: Option<String>,
 }
 
 /// Arguments of `version`.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use bootstrap::bundle::Arch;
+use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
 use bootstrap::plan::{Bundle, CURRENT, ContainerdFact, Facts, FileFact, VERSIONS_DIR, Wanted};
 use bootstrap::render::containerd::{DROP_IN, MAIN};
@@ -12,6 +14,7 @@ use bootstrap::render::containerd::{DROP_IN, MAIN};
 use crate::containerd::Containerd;
 use crate::host::{Host, filesystem, io_failure};
 use crate::journal::Journal;
+use crate::verify::Outcome;
 
 /// A text file larger than this is none of ours.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
@@ -30,12 +33,13 @@ pub async fn gather(
 ) -> Result<Facts, Failure> {
     let mut facts = Facts::empty(arch);
     for file in &wanted.files {
-        if let Some((sha256, mode)) = journal.digest_of(&file.path, &host.path(&file.path))? {
+        let at = host.path(&file.path);
+        if let Some((sha256, mode)) = journal.digest_of(&file.path, &at)?.filter(|_| is_ours(&at)) {
             facts.files.insert(file.path.clone(), FileFact { sha256, mode });
         }
     }
     let units = wanted.units.iter().flat_map(|(path, source)| [path, source]);
-    let ours = [bundle.record_path(), DROP_IN.to_owned()];
+    let ours = [bundle.record_path(), bundle.signature_path(), DROP_IN.to_owned()];
     for path in wanted.texts.keys().chain(units).chain(&ours) {
         if let Some(text) = text(&host.path(path)) {
             facts.texts.insert(path.clone(), text);
@@ -50,6 +54,7 @@ pub async fn gather(
     facts.kept_bytes = partials.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     if let Some(containerd) = containerd {
         look_at_containerd(containerd, wanted, &mut facts).await?;
+        doubt(containerd, wanted, &Outcome::suspects(host), &mut facts).await?;
     }
     Ok(facts)
 }
@@ -84,10 +89,15 @@ fn look_at_links(host: &Host, bundle: &Bundle, wanted: &Wanted, facts: &mut Fact
     }
 }
 
-/// The text of a regular file; anything else is as good as none: it will be replaced.
+/// Whether a file is of the user that we are, root on a node: another one could change it again.
+fn is_ours(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// The text of a regular file of ours; anything else is as good as none: it will be replaced.
 fn text(path: &Path) -> Option<String> {
     let meta = fs::symlink_metadata(path).ok()?;
-    if !meta.is_file() || meta.len() > MAX_TEXT_BYTES {
+    if !meta.is_file() || meta.len() > MAX_TEXT_BYTES || meta.mode() & 0o7777 != 0o644 || !is_ours(path) {
         return None;
     }
     fs::read_to_string(path).ok()
@@ -101,6 +111,24 @@ fn foreign_text(path: &Path) -> Result<Option<String>, Failure> {
     }
     let bytes = fs::read(path).map_err(|e| io_failure("Reading", path, e))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// What `verify` found damaged is read again before it counts as held.
+async fn doubt(
+    containerd: &Containerd,
+    wanted: &Wanted,
+    suspects: &BTreeSet<Digest>,
+    facts: &mut Facts,
+) -> Result<(), Failure> {
+    let broken = containerd.broken(suspects).await?;
+    facts.blobs.retain(|digest| !broken.contains(digest));
+    for image in &wanted.images {
+        let mut blobs = [image.digest, image.config].into_iter().chain(image.layers.iter().copied());
+        if let (true, Some(fact)) = (blobs.any(|blob| broken.contains(&blob)), facts.images.get_mut(&image.reference)) {
+            fact.unpacked = false;
+        }
+    }
+    Ok(())
 }
 
 async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mut Facts) -> Result<(), Failure> {

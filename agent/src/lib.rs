@@ -14,6 +14,9 @@
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
 //! | [`apply`] | a plan, step by step |
 //! | [`journal`] | what was done, kept over a crash |
+//! | [`record`] | what the last run made of this node |
+//! | [`verify`] | is it still as it was installed? |
+//! | [`trust`] | keys, policy, and what is live |
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
@@ -29,8 +32,11 @@ pub mod install;
 pub mod journal;
 pub mod media;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod status;
 pub mod tool;
+pub mod trust;
+pub mod verify;
 pub mod version;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use agent::cli::{Cli, Command};
-use agent::{report, run, status, version};
+use agent::{report, run, status, verify, version};
 use bootstrap::failure::Failure;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -15,6 +15,10 @@ async fn main() -> ExitCode {
             Ok(run::bootstrap(&arguments).await)
         }
         Command::Status(arguments) => status::status(&arguments),
+        Command::Verify(arguments) => {
+            report::log(0);
+            verify::verify(&arguments).await
+        }
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cks-agent", &mut std::io::stdout());

@@ -156,9 +156,10 @@ pub fn summary(state: &NodeState, took: Duration) -> String {
         None if role != Role::Etcd => ", without Kubernetes, which the bundle does not bring",
         _ => "",
     };
-    let trust = match bundle.map(|bundle| bundle.trust) {
-        Some(Trust::Legacy) => "not verified: stock ISO without manifest",
-        _ => "every byte verified against the manifest",
+    let trust = match bundle.map(|bundle| (bundle.trust, bundle.signed_by.join(" and "))) {
+        Some((Trust::Legacy, _)) => "not verified: stock ISO without manifest".to_owned(),
+        Some((Trust::Signed, keys)) => format!("every byte verified against the manifest, which {keys} signed"),
+        _ => "every byte verified against the manifest".to_owned(),
     };
     let bytes: u64 = state.sources.iter().map(|source| source.bytes).sum();
     format!(

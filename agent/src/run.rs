@@ -8,12 +8,13 @@ use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
+use bootstrap::trust::Rules;
 use serde::Serialize;
 
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
-use crate::config::{Config, Policy};
+use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
@@ -23,7 +24,10 @@ use crate::media::Media;
 use crate::media::locate::{Located, Search, locate};
 use crate::media::stream::IMPATIENCE;
 use crate::progress;
+use crate::record::{BundleRecord, NodeRecord};
 use crate::report;
+use crate::trust;
+use crate::verify::Outcome;
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
@@ -121,7 +125,8 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     let Start { host, settings, spec, journal } = start;
     board.phase(Phase::Locate);
     let arch = host.arch()?;
-    let located = wait_for_media(&settings, board, &spec, arch).await?;
+    let rules = Arc::new(trust::rules(&host, &settings, arguments.allow_downgrade)?);
+    let located = wait_for_media(&settings, board, &spec, arch, rules).await?;
     let Located { mut bundle, sources } = located;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
@@ -134,6 +139,9 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     board.phase(Phase::Preflight);
     staging::check(&host, &bundle.directory_name())?;
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
+    if let (Some(containerd), false) = (&containerd, arguments.dry_run) {
+        containerd.drop_broken(&Outcome::suspects(&host)).await?;
+    }
     let media = Media::new(sources, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
@@ -147,7 +155,10 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         let planned = first.get_or_insert_with(|| plan.clone());
         if done {
             let planned = planned.clone();
-            finish(&site, &settings, containerd.as_ref(), arguments.dry_run).await?;
+            if !arguments.dry_run {
+                let record = record(arguments, &settings, &spec, &site.bundle);
+                finish(&site, &settings, containerd.as_ref(), &record).await?;
+            }
             let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
             return Ok(Planned { bundle, directory, plan: planned });
         }
@@ -171,14 +182,15 @@ async fn wait_for_media(
     board: &Board,
     spec: &NodeSpec,
     arch: bootstrap::bundle::Arch,
+    rules: Arc<Rules>,
 ) -> Result<Located, Failure> {
     let since = Instant::now();
     // With another source at hand nobody waits long for one that says nothing.
     let stall = if settings.sources.len() > 1 { settings.wait.min(IMPATIENCE) } else { settings.wait };
-    let search = Search { role: spec.role, arch, policy: settings.trust.policy.unwrap_or(Policy::AcceptLegacy), stall };
+    let search = Search { role: spec.role, arch, rules, stall };
     let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
     loop {
-        let located = locate(&settings.sources, search, &mut verdicts).await;
+        let located = locate(&settings.sources, &search, &mut verdicts).await;
         board.sources(&verdicts);
         match located {
             Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < settings.wait => {
@@ -241,17 +253,43 @@ fn learn(site: Arc<Site>) -> Result<Arc<Site>, Failure> {
     Ok(Arc::new(site))
 }
 
-async fn finish(site: &Site, settings: &Config, containerd: Option<&Containerd>, dry_run: bool) -> Result<(), Failure> {
-    if dry_run {
-        return Ok(());
+/// What later commands have to know of this run.
+fn record(arguments: &cli::Bootstrap, settings: &Config, spec: &NodeSpec, bundle: &Bundle) -> NodeRecord {
+    NodeRecord {
+        role: spec.role,
+        node_name: spec.node_name.clone(),
+        node_ip: spec.address,
+        etcd_initial_cluster: arguments.etcd_initial_cluster.clone(),
+        sources: settings.sources.iter().map(|source| absolute(source)).collect(),
+        containerd: settings.containerd.socket.clone(),
+        snapshotter: settings.containerd.snapshotter.clone(),
+        bundle: BundleRecord::of(bundle),
     }
+}
+
+/// A path as it is told from everywhere; anything else as it was named.
+fn absolute(source: &str) -> String {
+    let there = std::path::Path::new(source).exists().then(|| std::path::absolute(source).ok()).flatten();
+    there.map_or_else(|| source.to_owned(), |path| path.display().to_string())
+}
+
+async fn finish(
+    site: &Site,
+    settings: &Config,
+    containerd: Option<&Containerd>,
+    record: &NodeRecord,
+) -> Result<(), Failure> {
     if let Some(containerd) = containerd {
         containerd.end_lease().await?;
     }
     site.drop_partials_except(std::iter::empty())?;
-    versions::keep_derived(site)?;
-    versions::prune(site, settings.keep)?;
-    staging::clear_stock(site, &settings.sources)?;
+    record.write(&site.host)?;
+    Outcome::mended(&site.host)?;
+    // The node is whole; what can't be tidied up is the next run's.
+    let tidied = versions::prune(site, settings.keep).and_then(|()| staging::clear_stock(site, &record.sources));
+    if let Err(failure) = tidied {
+        site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
+    }
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
     site.board.phase(Phase::Installed);
     Ok(())

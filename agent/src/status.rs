@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
-use bootstrap::state::{NodeState, Phase, Progress};
+use bootstrap::state::{NodeState, Phase, Progress, Trust};
 use indicatif::HumanBytes;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -90,6 +90,11 @@ pub fn lines(state: &NodeState) -> String {
     if let Some(bundle) = &state.bundle {
         let version = bundle.kubernetes.as_deref().unwrap_or("no Kubernetes");
         text += &format!("bundle    {} ({version}) in {}\n", bundle.name, bundle.directory);
+        text += &match bundle.trust {
+            Trust::Signed => format!("trust     signed by {}\n", bundle.signed_by.join(", ")),
+            Trust::Manifest => "trust     manifest, without a signature that counts\n".to_owned(),
+            Trust::Legacy => "trust     none: a stock ISO without manifest\n".to_owned(),
+        };
     }
     for source in &state.sources {
         let reason = if source.reason.is_empty() { String::new() } else { format!(": {}", source.reason) };

@@ -15,6 +15,7 @@
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
 //! | [`digest`] | the sha256 digest |
+//! | [`trust`], [`version`] | who has to have signed a bundle, and how old it may be |
 //! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
@@ -30,3 +31,5 @@ pub mod render;
 pub mod signature;
 pub mod state;
 pub mod text;
+pub mod trust;
+pub mod version;

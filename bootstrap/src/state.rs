@@ -82,8 +82,12 @@ pub struct BundleState {
     /// Kubernetes version, where it brings one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<String>,
-    /// `manifest` when a manifest vouches for every byte, `legacy` when nothing does.
+    /// `signed` when trusted keys vouch for the manifest, `manifest` when only the manifest vouches for every
+    /// byte, `legacy` when nothing does.
     pub trust: Trust,
+    /// The ids of the trusted keys that signed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signed_by: Vec<String>,
     /// The version directory.
     pub directory: String,
 }
@@ -92,6 +96,8 @@ pub struct BundleState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trust {
+    /// As many trusted keys as the settings want signed the manifest that every byte is checked against.
+    Signed,
     /// Every byte is checked against the bundle's manifest.
     Manifest,
     /// A stock ISO: nothing says what its bytes should be.

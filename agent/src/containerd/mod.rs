@@ -7,6 +7,7 @@
 //! The lease keeps containerd's garbage collector away until the image records do; one that a killed run
 //! left is taken up again by the next.
 
+pub mod audit;
 pub mod content;
 pub mod images;
 pub mod snapshots;

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bootstrap::bundle::{MANIFEST_PATH, Manifest};
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
 use bootstrap::plan::{Bundle, LISTING_NAME, VERSIONS_DIR, paths_of};
+use bootstrap::signature::SIGNATURE_PATH;
 
 use super::Site;
 use super::removal::{named, remove_known};
 use crate::host::Host;
-
-/// What is known of a stock ISO that its listing does not tell: its images, and what its tarballs hold. Kept
-/// beside the listing, so that the node can be looked at without its source.
-pub const DERIVED_NAME: &str = "derived.json";
 
 /// The names of the version directories that stay: `current`, and of the others that are whole the `keep` that
 /// were installed last.
@@ -55,34 +52,6 @@ pub fn prune(site: &Site, keep: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps what was derived from a stock ISO's listing, and learned since.
-///
-/// # Errors
-/// `IO` or `NO_SPACE` names the file.
-pub fn keep_derived(site: &Site) -> Result<(), Failure> {
-    if !site.bundle.derived {
-        return Ok(());
-    }
-    let (path, text) = (format!("{}/{DERIVED_NAME}", site.bundle.directory()), site.bundle.manifest.to_json()?);
-    match fs::read_to_string(site.host.path(&path)) {
-        Ok(there) if there == text => Ok(()),
-        _ => crate::files::write(&site.host.prepare(&path)?, text.as_bytes(), 0o644),
-    }
-}
-
-/// The bundle that was installed as the version directory `name`, from what is kept there; none where that is
-/// lost or changed.
-#[must_use]
-pub fn recorded(host: &Host, name: &str) -> Option<Bundle> {
-    let read = |file: &str| fs::read_to_string(host.path(&format!("{VERSIONS_DIR}/{name}/{file}"))).ok();
-    let (text, manifest, derived) = match read(MANIFEST_PATH) {
-        Some(text) => (text.clone(), Manifest::parse(text.as_bytes()).ok()?, false),
-        None => (read(LISTING_NAME)?, serde_json::from_str(&read(DERIVED_NAME)?).ok()?, true),
-    };
-    let bundle = Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived };
-    (bundle.directory_name() == name).then_some(bundle)
-}
-
 /// Names of version directories, whole ones or not: `v1.33.1-3f2a9c1b04d5`.
 fn names(host: &Host) -> Vec<String> {
     let entries = fs::read_dir(host.path(VERSIONS_DIR)).into_iter().flatten().flatten();
@@ -105,12 +74,18 @@ fn installed_at(host: &Host, name: &str) -> Option<SystemTime> {
     })
 }
 
-/// Every file that an installation as `directory` may have made, as it lies for us.
-fn known_files(site: &Site, directory: &str) -> BTreeSet<std::path::PathBuf> {
-    let name = directory.rsplit('/').next().unwrap_or_default();
-    let records = [MANIFEST_PATH, LISTING_NAME, DERIVED_NAME].map(|record| format!("{directory}/{record}"));
-    let recorded = recorded(&site.host, name).map(|bundle| paths_of(&bundle)).unwrap_or_default();
-    let known = records.into_iter().chain(recorded).chain(site.journal.files_below(directory));
+/// Every file that an installation as `directory` may have made, as it lies for us: what its manifest names, and
+/// what the journal saw (all there is of a stock ISO, and of what broke off).
+fn known_files(site: &Site, directory: &str) -> BTreeSet<PathBuf> {
+    let read = |file: &str| fs::read_to_string(site.host.path(&format!("{directory}/{file}"))).ok();
+    let bundle = read(MANIFEST_PATH).and_then(|text| {
+        let manifest = Manifest::parse(text.as_bytes()).ok()?;
+        Some(Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: false, signature: None })
+    });
+    let named = bundle.map(|bundle| paths_of(&bundle)).unwrap_or_default();
+    let records = [MANIFEST_PATH, SIGNATURE_PATH, LISTING_NAME].map(|record| format!("{directory}/{record}"));
+    let known = records.into_iter().chain(named).chain(site.journal.files_below(directory));
+    // A manifest of another directory names none of this one's.
     known.filter(|path| Path::new(path).starts_with(directory)).map(|path| site.host.path(&path)).collect()
 }
 

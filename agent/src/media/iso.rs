@@ -9,10 +9,11 @@ use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH};
 use bootstrap::disc::{self, DiscFile};
 use bootstrap::failure::{Code, Failure};
+use bootstrap::signature::{SIGNATURE_MAX_BYTES, SIGNATURE_PATH};
 
 use super::Opened;
 use super::pieces::FilePieces;
-use super::tree::{check_size, opened, read_ahead};
+use super::tree::{check_size, read_ahead, signature_too_large};
 
 /// An ISO 9660 image.
 #[derive(Debug)]
@@ -39,7 +40,13 @@ impl Iso {
         let iso = Self { name: name.to_owned(), file, files };
         if let Some(manifest) = iso.files.get(MANIFEST_PATH) {
             let bytes = iso.small(manifest)?;
-            return Ok((iso, opened(&bytes).map_err(named)?));
+            let signature = match iso.files.get(SIGNATURE_PATH) {
+                Some(file) if file.size > SIGNATURE_MAX_BYTES => {
+                    return Err(named(signature_too_large(SIGNATURE_PATH, file.size)));
+                }
+                file => file.map(|file| iso.small(file)).transpose()?,
+            };
+            return Ok((iso, Opened::Manifest { bytes, signature }));
         }
         if !legacy::is_bundle(iso.files.keys().map(String::as_str)) {
             let what = format!(

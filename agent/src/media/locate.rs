@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use bootstrap::archive;
 use bootstrap::bundle::legacy::{self, Listed};
-use bootstrap::bundle::{Arch, Role};
+use bootstrap::bundle::{Arch, Manifest, Role};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure, Retry};
-use bootstrap::plan::Bundle;
+use bootstrap::plan::{Bundle, Signature};
 use bootstrap::state::SourceState;
 use bootstrap::text;
+use bootstrap::trust::Rules;
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 
 use super::seek::EntryReader;
 use super::{Opened, Source};
-use crate::config::Policy;
 
 /// The bundle, and the sources that hold it, best first.
 #[derive(Debug)]
@@ -31,14 +31,14 @@ pub struct Located {
 const GRACE: Duration = Duration::from_millis(500);
 
 /// What is looked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Search {
     /// The role that the bundle is for.
     pub role: Role,
     /// The machine's architecture.
     pub arch: Arch,
-    /// What has to vouch for the content.
-    pub policy: Policy,
+    /// Who has to vouch for the content, and how old it may be.
+    pub rules: Arc<Rules>,
     /// How long a connection may bring nothing.
     pub stall: Duration,
 }
@@ -47,8 +47,9 @@ pub struct Search {
 /// bundle it is; others with the same one stand by.
 ///
 /// # Errors
-/// The failures of all sources, under the code of one, when none holds a bundle; `MANIFEST_REQUIRED` by policy.
-pub async fn locate(names: &[String], search: Search, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
+/// The failures of all sources, under the code of one, when none holds a bundle; `SIGNATURE_…`,
+/// `MANIFEST_REQUIRED` and `VERSION_TOO_OLD` by what the node trusts.
+pub async fn locate(names: &[String], search: &Search, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
     let mut opened: FuturesOrdered<_> = names.iter().map(|name| open(name, search)).collect();
     let mut located: Option<Located> = None;
     let mut failures = Vec::new();
@@ -102,17 +103,32 @@ fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
     SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: text::plain(reason), bytes: 0 }
 }
 
-async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {
+async fn open(name: &str, search: &Search) -> Result<(Source, Bundle), Failure> {
     let (source, opened) = Source::open(name, search.stall).await?;
-    match opened {
-        Opened::Manifest { text, manifest } => {
-            Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest: *manifest, text, derived: false }))
+    let named = |mut failure: Failure| {
+        failure.what = format!("{name}: {}", failure.what);
+        failure
+    };
+    let (source, bundle) = match opened {
+        Opened::Manifest { bytes, signature } => {
+            (source, read_signed(&search.rules, &bytes, signature.as_deref()).map_err(named)?)
         }
-        Opened::Listing(_) if search.policy != Policy::AcceptLegacy => {
-            Err(Failure::new(Code::ManifestRequired, format!("{name} has no cks-bundle.json")))
+        Opened::Listing(listing) => {
+            search.rules.check_legacy().map_err(named)?;
+            derive(source, listing, search.role, search.arch).await?
         }
-        Opened::Listing(listing) => derive(source, listing, search.role, search.arch).await,
-    }
+    };
+    search.rules.check_version(bundle.manifest.kubernetes.as_deref()).map_err(named)?;
+    Ok((source, bundle))
+}
+
+/// The bundle of a manifest, whose bytes are looked at only when their signature is good.
+fn read_signed(rules: &Rules, bytes: &[u8], signature: Option<&[u8]>) -> Result<Bundle, Failure> {
+    let signers = rules.signers(bytes, signature)?;
+    let manifest = Manifest::parse(bytes)?;
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let kept = |signature| Signature { text: String::from_utf8_lossy(signature).into_owned(), signers };
+    Ok(Bundle { id: Digest::of(bytes), manifest, text, derived: false, signature: signature.map(kept) })
 }
 
 /// Looks into the image archives that the role needs, which takes a few small reads each, and makes a
@@ -131,7 +147,7 @@ async fn derive(source: Source, listing: Vec<Listed>, role: Role, arch: Arch) ->
         }
         let manifest = legacy::derive(&listing, archives, arch)?;
         let text = legacy::text(&listing);
-        Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: true }))
+        Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: true, signature: None }))
     });
     looking.await.map_err(|e| Failure::new(Code::Io, "Looking into the image archives").with_source(e))?
 }

@@ -14,7 +14,6 @@ pub mod vr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bootstrap::bundle::Manifest;
 use bootstrap::bundle::legacy::Listed;
 use bootstrap::failure::{Code, Failure};
 
@@ -30,10 +29,10 @@ pub const PIECE_BYTES: usize = 1 << 20;
 pub enum Opened {
     /// The bundle has a manifest.
     Manifest {
-        /// The text of `cks-bundle.json`.
-        text: String,
-        /// What it says.
-        manifest: Box<Manifest>,
+        /// The bytes of `cks-bundle.json`. Nobody reads them before their signature is checked.
+        bytes: Vec<u8>,
+        /// The bytes of `cks-bundle.json.minisig`, where there is one.
+        signature: Option<Vec<u8>>,
     },
     /// A stock ISO: only its listing is known.
     Listing(Vec<Listed>),

@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bootstrap::bundle::legacy::{self, Listed};
-use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, Manifest, layout};
+use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, layout};
 use bootstrap::failure::{Code, Failure};
+use bootstrap::signature::{SIGNATURE_MAX_BYTES, SIGNATURE_PATH};
 use tokio::sync::mpsc;
 
 use super::pieces::FilePieces;
@@ -42,7 +43,8 @@ impl Tree {
             }
             Ok(_) => {
                 let bytes = fs::read(&manifest).map_err(|e| failed(&manifest, e))?;
-                return Ok((tree, opened(&bytes)?));
+                let signature = tree.signature()?;
+                return Ok((tree, Opened::Manifest { bytes, signature }));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(failed(&manifest, e)),
@@ -54,6 +56,18 @@ impl Tree {
             return Err(Failure::new(Code::MediaNotABundle, what));
         }
         Ok((tree, Opened::Listing(listing)))
+    }
+
+    fn signature(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let path = self.root.join(SIGNATURE_PATH);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.len() > SIGNATURE_MAX_BYTES => {
+                Err(signature_too_large(&path.display().to_string(), meta.len()))
+            }
+            Ok(_) => fs::read(&path).map(Some).map_err(|e| failed(&path, e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed(&path, e)),
+        }
     }
 
     /// Reads a range of an entry.
@@ -76,10 +90,9 @@ impl Tree {
     }
 }
 
-/// Reads the manifest's bytes as what opening a source brings to light.
-pub(super) fn opened(bytes: &[u8]) -> Result<Opened, Failure> {
-    let manifest = Box::new(Manifest::parse(bytes)?);
-    Ok(Opened::Manifest { text: String::from_utf8_lossy(bytes).into_owned(), manifest })
+/// A signature file that is refused unread.
+pub(super) fn signature_too_large(what: &str, size: u64) -> Failure {
+    Failure::new(Code::SignatureInvalid, format!("{what}: {size} bytes are more than signatures have"))
 }
 
 /// A source whose file has another size than its manifest or listing says is of no use.

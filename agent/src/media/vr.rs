@@ -10,10 +10,11 @@ use bootstrap::bundle::autoindex::{self, percent_encode_path};
 use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH};
 use bootstrap::failure::{Code, Failure};
+use bootstrap::signature::{SIGNATURE_MAX_BYTES, SIGNATURE_PATH};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
-use super::tree::{check_size, opened};
+use super::tree::{check_size, signature_too_large};
 use super::{Opened, PIECE_BYTES};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,12 +65,8 @@ impl Vr {
         let manifest = vr.get(MANIFEST_PATH).await?;
         if manifest.status().is_success() {
             let bytes = vr.small(MANIFEST_PATH, manifest, MANIFEST_MAX_BYTES).await?;
-            let named = |mut failure: Failure| {
-                failure.what = format!("{}: {}", vr.base, failure.what);
-                failure
-            };
-            let opened = opened(&bytes).map_err(named)?;
-            return Ok((vr, opened));
+            let signature = vr.signature().await?;
+            return Ok((vr, Opened::Manifest { bytes, signature }));
         }
         let listing = vr.list().await?;
         Ok((vr, Opened::Listing(listing)))
@@ -118,6 +115,19 @@ impl Vr {
             status => return Err(refused(&what, status)),
         }
         Ok(Body { response: Some(response), skip: 0, left: length, what })
+    }
+
+    async fn signature(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let answer = self.get(SIGNATURE_PATH).await?;
+        if !answer.status().is_success() {
+            return Ok(None);
+        }
+        match answer.content_length() {
+            Some(size) if size > SIGNATURE_MAX_BYTES => {
+                Err(signature_too_large(&format!("{}{SIGNATURE_PATH}", self.base), size))
+            }
+            _ => self.small(SIGNATURE_PATH, answer, SIGNATURE_MAX_BYTES).await.map(Some),
+        }
     }
 
     async fn get(&self, path: &str) -> Result<Response, Failure> {

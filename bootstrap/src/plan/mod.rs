@@ -13,7 +13,7 @@ mod wanted;
 pub use facts::{ContainerdFact, Facts, FileFact, Filesystem, ImageFact};
 pub use step::{Plan, Step, UnpackMember, Warning, Wave};
 pub use wanted::{
-    Bundle, CURRENT, LISTING_NAME, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name, paths_of,
+    Bundle, CURRENT, LISTING_NAME, Signature, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name, paths_of,
 };
 
 use std::cmp::Reverse;
@@ -66,7 +66,9 @@ pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Fai
 /// what nobody looks at yet, units, links for names that nothing had, the switch, and then links for names
 /// where something stood that had to work until now.
 fn live_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts, plan: &mut Plan) {
-    if facts.texts.get(&bundle.record_path()) != Some(&bundle.text) {
+    let signature = bundle.signature.as_ref().map(|signature| &signature.text);
+    let signature_kept = signature.is_none() || facts.texts.get(&bundle.signature_path()) == signature;
+    if facts.texts.get(&bundle.record_path()) != Some(&bundle.text) || !signature_kept {
         plan.steps.push(Step::RecordBundle { path: bundle.record_path() });
     }
     text_steps(wanted, facts, plan);

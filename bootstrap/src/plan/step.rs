@@ -77,7 +77,7 @@ pub enum Step {
         /// Blobs that the content store lacks and no earlier step brings.
         missing: Vec<Digest>,
     },
-    /// The bundle's manifest is kept in its version directory.
+    /// The bundle's manifest, and its signatures, are kept in its version directory.
     RecordBundle {
         /// Where.
         path: String,

@@ -81,7 +81,7 @@ fn bundle() -> Bundle {
         images,
         blobs,
     };
-    Bundle { id: Digest::of(b"bundle"), manifest, text: "bundle".to_owned(), derived: false }
+    Bundle { id: Digest::of(b"bundle"), manifest, text: "bundle".to_owned(), derived: false, signature: None }
 }
 
 fn spec(role: Role) -> NodeSpec {
@@ -318,7 +318,8 @@ fn each_filesystem_is_counted_by_itself_and_shared_ones_together() {
     }
     let all = files + content + layers;
     for (free, fit) in [(all, true), (all - 1, false)] {
-        (facts.filesystem, facts.content_filesystem, facts.snapshot_filesystem) = (on(1, free), on(1, free), on(1, free));
+        (facts.filesystem, facts.content_filesystem, facts.snapshot_filesystem) =
+            (on(1, free), on(1, free), on(1, free));
         assert_eq!(fits(&facts).is_ok(), fit);
     }
     facts.kept_bytes = 1000;

@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 use crate::node_spec::NodeSpec;
 use crate::render;
+use crate::signature::SIGNATURE_PATH;
 
 use super::Warning;
 
@@ -31,6 +32,17 @@ pub struct Bundle {
     pub text: String,
     /// Whether the manifest was derived from a listing.
     pub derived: bool,
+    /// The signatures that came with the manifest.
+    pub signature: Option<Signature>,
+}
+
+/// The signatures of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The text of `cks-bundle.json.minisig`; kept on the node, so that it can be checked again.
+    pub text: String,
+    /// The ids of the trusted keys that signed; none where too few did, or no key is trusted.
+    pub signers: Vec<String>,
 }
 
 impl Bundle {
@@ -53,6 +65,18 @@ impl Bundle {
     #[must_use]
     pub fn record_path(&self) -> String {
         format!("{}/{}", self.directory(), if self.derived { LISTING_NAME } else { MANIFEST_PATH })
+    }
+
+    /// Where the node keeps the text of [`Self::signature`].
+    #[must_use]
+    pub fn signature_path(&self) -> String {
+        format!("{}/{SIGNATURE_PATH}", self.directory())
+    }
+
+    /// The ids of the trusted keys that signed it.
+    #[must_use]
+    pub fn signers(&self) -> &[String] {
+        self.signature.as_ref().map_or(&[], |signature| &signature.signers)
     }
 }
 

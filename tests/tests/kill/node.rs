@@ -58,7 +58,7 @@ impl World {
         let text = fs::read_to_string(vr.docroot.join("cks-iso/cks-bundle.json")).unwrap();
         let manifest = Manifest::parse(text.as_bytes()).unwrap();
         let id = bootstrap::digest::Digest::of(text.as_bytes());
-        let bundle = Bundle { id, manifest, text, derived: false };
+        let bundle = Bundle { id, manifest, text, derived: false, signature: None };
         let directory = bundle.directory();
         Self { vr, role, manifest: bundle.manifest, directory, stock: false, _work: work }
     }

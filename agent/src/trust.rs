@@ -131,14 +131,10 @@ fn live_version(host: &Host) -> Option<Version> {
     if let Some(manifest) = manifest.and_then(|bytes| Manifest::parse(&bytes).ok()) {
         return manifest.kubernetes.as_deref().and_then(Version::parse);
     }
-    let record = NodeRecord::read(host).ok().flatten()?;
-    let name = directory.as_ref().and_then(|directory| directory.file_name()?.to_str());
-    // Another stock ISO than that of the record tells its version by its directory alone.
-    match name {
-        Some(name) if !record.bundle.directory.ends_with(&format!("/{name}")) => {
-            Version::parse(name.rsplit_once('-')?.0)
-        }
-        _ => record.bundle.kubernetes.as_deref().and_then(Version::parse),
+    match directory.as_ref().and_then(|directory| directory.file_name()?.to_str()) {
+        // A stock ISO tells its version by the name of its directory alone.
+        Some(name) => Version::parse(name.rsplit_once('-')?.0),
+        None => NodeRecord::read(host).ok().flatten()?.bundle.kubernetes.as_deref().and_then(Version::parse),
     }
 }
 
@@ -222,6 +218,30 @@ mod tests {
         fs::write(outside.path(), key()).unwrap();
         std::os::unix::fs::symlink(outside.path(), host.prepare(&format!("{KEYS}/site.pub")).unwrap()).unwrap();
         assert!(rules(&host, &Config::default(), false).unwrap_err().what.contains("out of the root"));
+    }
+
+    #[test]
+    fn what_the_programs_links_lead_to_is_live() {
+        let (_root, host) = host();
+        let live = || live_version(&host).map(|version| version.to_string());
+        assert_eq!(live(), None);
+        let link = |version: &str| {
+            fs::write(host.prepare(&format!("/opt/cks/{version}/bin/kubelet")).unwrap(), "").unwrap();
+            let path = host.prepare("/opt/bin/kubelet").unwrap();
+            crate::files::link(&path, &format!("../cks/{version}/bin/kubelet")).unwrap();
+        };
+        // Without a manifest, as a stock ISO is, and without a record, as a run that was killed leaves it.
+        link("v1.33.0-3f2a9c1b04d5");
+        assert_eq!(live().as_deref(), Some("v1.33.0"));
+        let record = r#"{"role": "worker", "node_name": "n", "node_ip": null, "etcd_initial_cluster": null,
+            "sources": [], "containerd": null, "snapshotter": "overlayfs", "bundle": {"id": "ID",
+            "directory": "/opt/cks/v1.34.0-3f2a9c1b04d5", "kubernetes": "v1.34.0"}}"#;
+        let record = record.replace("ID", &bootstrap::digest::Digest::of(b"x").to_string());
+        fs::write(host.prepare("/var/lib/cks-agent/node.json").unwrap(), record).unwrap();
+        assert_eq!(live().as_deref(), Some("v1.33.0"), "the links count, not the record");
+        // The programs of a package are none of ours: what the last run left counts.
+        crate::files::link(&host.path("/opt/bin/kubelet"), "/usr/bin/true").unwrap();
+        assert_eq!(live().as_deref(), Some("v1.34.0"));
     }
 
     #[test]

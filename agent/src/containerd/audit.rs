@@ -10,6 +10,9 @@ use tonic::{Code as Grpc, Status};
 
 use super::Containerd;
 
+/// A lease that keeps nothing: its end makes containerd collect at once.
+const SWEEP: &str = "cks-agent-sweep";
+
 impl Containerd {
     /// The digest of the bytes that are stored as `digest`; none where there are none. `advance` is told of
     /// the bytes as they come.
@@ -50,12 +53,13 @@ impl Containerd {
     }
 
     /// Takes those of `suspects` out of the store that have other bytes than their names say: nothing can be
-    /// written over them.
+    /// written over them. What they alone kept is collected with them, and imported again.
     ///
     /// # Errors
     /// `CONTAINERD_…`.
     pub async fn drop_broken(&self, suspects: &BTreeSet<Digest>) -> Result<(), Failure> {
-        for digest in self.broken(suspects).await? {
+        let broken = self.broken(suspects).await?;
+        for digest in &broken {
             let request = self.request(DeleteContentRequest { digest: digest.to_string() });
             match ContentClient::new(self.channel.clone()).delete(request).await {
                 Err(status) if status.code() != Grpc::NotFound => {
@@ -64,6 +68,10 @@ impl Containerd {
                 _ => tracing::warn!("blob {digest} is damaged in containerd's content store and fetched again"),
             }
         }
-        Ok(())
+        if broken.is_empty() {
+            return Ok(());
+        }
+        // The bytes stay until they are collected, and would be taken for the new ones.
+        self.with_lease(SWEEP).await?.end_lease().await
     }
 }

@@ -1,6 +1,7 @@
 //! A directory that holds the content of a CKS ISO: a mounted disc, a mirror, an unpacked ISO.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +65,12 @@ impl Tree {
             Ok(meta) if meta.len() > SIGNATURE_MAX_BYTES => {
                 Err(signature_too_large(&path.display().to_string(), meta.len()))
             }
-            Ok(_) => fs::read(&path).map(Some).map_err(|e| failed(&path, e)),
+            Ok(_) => {
+                let mut bytes = Vec::new();
+                let file = File::open(&path).map_err(|e| failed(&path, e))?;
+                file.take(SIGNATURE_MAX_BYTES).read_to_end(&mut bytes).map_err(|e| failed(&path, e))?;
+                Ok(Some(bytes))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed(&path, e)),
         }

@@ -133,7 +133,7 @@ fn begin<'a>(
     let bytes = fs::read(host.path(&path));
     let is =
         bytes.as_ref().map_or_else(|_| "missing or not readable".to_owned(), |bytes| Digest::of(bytes).to_string());
-    let mut findings = Vec::new();
+    let mut damaged = None;
     match bytes {
         Ok(bytes) if Digest::of(&bytes) == bundle.id => {
             if !derived {
@@ -143,17 +143,25 @@ fn begin<'a>(
             let signature = fs::read_to_string(host.path(&bundle.signature_path())).ok();
             bundle.signature = signature.map(|text| Signature { text, signers: Vec::new() });
         }
-        _ => findings.push(Finding {
-            object: path,
-            is,
-            should: bundle.id.to_string(),
-            remedy: "run cks-agent bootstrap: without it nothing else can be checked".to_owned(),
-        }),
+        _ => damaged = Some((path, is, bundle.id.to_string())),
     }
-    let wanted = if findings.is_empty() { Wanted::of(spec, &bundle)? } else { Wanted::default() };
+    let wanted = if damaged.is_none() { Wanted::of(spec, &bundle)? } else { Wanted::default() };
     let meter = Meter::new(arguments.json, total_bytes(&bundle, &wanted, arguments.quick));
-    let (unchecked, damaged) = (Vec::new(), Vec::new());
-    Ok(Audit { host, bundle, wanted, quick: arguments.quick, findings, unchecked, damaged, checked: 1, meter })
+    let mut audit = Audit {
+        host,
+        bundle,
+        wanted,
+        quick: arguments.quick,
+        findings: Vec::new(),
+        unchecked: Vec::new(),
+        damaged: Vec::new(),
+        checked: 1,
+        meter,
+    };
+    if let Some((path, is, should)) = damaged {
+        audit.find(path, is, should, "run cks-agent bootstrap: without it nothing else can be checked");
+    }
+    Ok(audit)
 }
 
 /// Stands for a manifest that can't be read.
@@ -228,7 +236,11 @@ impl Audit<'_> {
         }
     }
 
-    fn end(self, arguments: &cli::Verify, began: Instant) -> Result<u8, Failure> {
+    fn end(mut self, arguments: &cli::Verify, began: Instant) -> Result<u8, Failure> {
+        if self.quick {
+            // No blob was read: what an earlier look found is not mended by this one.
+            self.damaged.extend(Outcome::suspects(self.host));
+        }
         let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         let report = Report {
             schema: 1,

@@ -116,7 +116,7 @@ fn bootstrap(vr: &Vr, etcd: &Node, worker: &Node, stop: &AtomicBool, table: &mut
 
     let told = vr.requests()?;
     let top = |request: &&Request| request.path.trim_start_matches("/cks-iso/").split('/').next() == Some("etcd");
-    let shared = |request: &&Request| request.path.ends_with("/cks-bundle.json");
+    let shared = |request: &&Request| request.path.contains("/cks-bundle.json");
     let sum = |wanted: &dyn Fn(&&Request) -> bool| told.iter().filter(wanted).map(|request| request.bytes).sum();
     table.add("the manifest, for both", Some(sum(&shared)), None);
     table.add("etcd node", Some(sum(&top)), Some(etcd_output.elapsed));

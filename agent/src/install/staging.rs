@@ -37,8 +37,9 @@ pub fn check(host: &Host, version: &str) -> Result<(), Failure> {
     }
     for below in [".partial", version] {
         let path = versions.join(below);
-        if fs::metadata(&path).is_ok_and(|below| below.dev() != meta.dev()) {
-            return refuse(&path, "is a filesystem of its own: what is installed has to lie on that of /opt/cks");
+        let mounted = path.canonicalize().is_ok_and(|path| mounts_below(&path).is_some_and(|count| count > 0));
+        if mounted || fs::metadata(&path).is_ok_and(|below| below.dev() != meta.dev()) {
+            return refuse(&path, "is mounted by itself: what is installed has to lie on the filesystem of /opt/cks");
         }
     }
     Ok(())
@@ -56,7 +57,7 @@ pub fn clear_stock(site: &Site, sources: &[String]) -> Result<(), Failure> {
     }
     let real = directory.canonicalize().map_err(|e| io_failure("Reading", &directory, e))?;
     let is_source = |source: &String| Path::new(source).canonicalize().is_ok_and(|source| source.starts_with(&real));
-    if is_mounted(&real) || sources.iter().any(is_source) {
+    if mounts_below(&real) != Some(0) || sources.iter().any(is_source) {
         return Ok(());
     }
     let mut files = Vec::new();
@@ -81,12 +82,10 @@ pub fn clear_stock(site: &Site, sources: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether something is mounted at `path` or below; also where that can't be found out.
-fn is_mounted(path: &Path) -> bool {
-    match fs::read_to_string("/proc/self/mountinfo") {
-        Ok(text) => mount_points(&text).iter().any(|mount| mount.starts_with(path)),
-        Err(_) => true,
-    }
+/// How many mounts there are at `path` and below; none where that can't be found out.
+fn mounts_below(path: &Path) -> Option<usize> {
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    Some(mount_points(&text).iter().filter(|mount| mount.starts_with(path)).count())
 }
 
 /// The mount points of `/proc/self/mountinfo`; spaces and the like are octal there.
@@ -120,6 +119,7 @@ mod tests {
     fn mount_points_are_read() {
         let text = "22 28 0:20 / /sys rw - sysfs sysfs rw\n36 35 98:0 /mnt1 /mnt/k8s\\040disk rw master:1 - ext3 /dev/root rw\n";
         assert_eq!(mount_points(text), [Path::new("/sys"), Path::new("/mnt/k8s disk")]);
-        assert!(is_mounted(Path::new("/proc")) && !is_mounted(Path::new("/nonexistent")));
+        assert!(mounts_below(Path::new("/proc")) > Some(0));
+        assert_eq!(mounts_below(Path::new("/nonexistent")), Some(0));
     }
 }

@@ -1,9 +1,10 @@
 //! `/mnt/k8sdisk`, where the stock scripts leave a copy of the ISO that they got from the router.
 
 use std::fs;
+use std::path::Path;
 
-use cks_tests::node::Node;
-use cks_tests::process::Command;
+use cks_tests::node::{self, Node};
+use cks_tests::process::{Command, Output};
 
 use crate::{Isos, installed, names};
 
@@ -62,11 +63,31 @@ fn what_is_mounted_there_is_left_alone() {
     fs::create_dir_all(&disc).unwrap();
     fs::create_dir_all(shown.join("k8s")).unwrap();
     fs::write(shown.join("k8s/kubelet"), "x").unwrap();
-    let mounted = "mount --bind \"$1\" \"$2\" && shift 2 && \"$@\"";
-    let run = node.bootstrap(&[&iso.to_string_lossy()]).unwrap();
-    let run = run.under("sh", ["-c".as_ref(), mounted.as_ref(), "sh".as_ref(), shown.as_os_str(), disc.as_os_str()]);
-    let output = run.under("unshare", ["--mount", "--propagation", "private"]).output().unwrap();
+    let output = run_with_mount(&node, &iso, &shown, &disc);
     assert_eq!(output.code, 0, "{output:?}");
     assert!(!output.stderr.contains("STALE_STAGING"), "{output:?}");
     assert!(shown.join("k8s/kubelet").exists());
+}
+
+#[test]
+fn bytes_do_not_gather_under_a_mount_of_its_own() {
+    let isos = Isos::new();
+    let iso = isos.with("a", &[]);
+    let node = Node::new("etcd").unwrap();
+    let partial = node.root.join("opt/cks/.partial");
+    let elsewhere = isos.work.path().join("elsewhere");
+    fs::create_dir_all(&partial).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    let output = run_with_mount(&node, &iso, &elsewhere, &partial);
+    assert_eq!((node::code(&output), output.code), ("CONFIG_INVALID", 78), "{output:?}");
+    assert!(output.stderr.contains("/opt/cks/.partial is mounted by itself"), "{output:?}");
+    assert_eq!(node.in_force().unwrap(), [""; 0]);
+}
+
+/// A bootstrap in a mount namespace of its own, where `from` is mounted at `at`.
+fn run_with_mount(node: &Node, iso: &Path, from: &Path, at: &Path) -> Output {
+    let mounted = "mount --bind \"$1\" \"$2\" && shift 2 && \"$@\"";
+    let run = node.bootstrap(&[&iso.to_string_lossy()]).unwrap();
+    let run = run.under("sh", ["-c".as_ref(), mounted.as_ref(), "sh".as_ref(), from.as_os_str(), at.as_os_str()]);
+    run.under("unshare", ["--mount", "--propagation", "private"]).output().unwrap()
 }

@@ -1,10 +1,11 @@
-//! Carries a plan out. What is fetched comes first, side by side; what makes it live comes last.
+//! Carries a plan out: what is fetched first, side by side; then what makes the node live; then the images
+//! that no node waits for.
 
 use std::fs;
 use std::sync::Arc;
 
 use bootstrap::failure::{Code, Failure};
-use bootstrap::plan::{Plan, Step};
+use bootstrap::plan::{Plan, Step, Wave};
 use bootstrap::render;
 use bootstrap::state::Phase;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,32 +14,52 @@ use crate::containerd::Containerd;
 use crate::containerd::images::Shared;
 use crate::files;
 use crate::host::io_failure;
-use crate::install::{Site, file, unpack};
+use crate::install::{Site, file, labels, remove, unpack};
 
 /// Artefacts in flight: enough to keep two cores and a link busy, few enough for 48 MiB of memory and
 /// for a small router that serves many nodes.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Carries `plan` out; the first failure stops it, and what was finished stays.
+/// Carries `plan` out; the first failure stops it, and what was finished stays. Of a plan that learns, only the
+/// first wave: what it learns belongs to what goes live.
 ///
 /// # Errors
 /// The failure of the step, which names its object.
 pub async fn apply(site: &Arc<Site>, plan: &Plan, containerd: Option<&Containerd>) -> Result<(), Failure> {
-    let (fetching, activating): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| step.fetches());
     let shared = Shared::default();
+    let of = |wave| plan.steps.iter().filter(move |step| step.wave() == wave);
     site.board.phase(Phase::Install);
-    futures::stream::iter(fetching)
-        .map(|step| fetch(site, step, containerd, &shared))
-        .buffer_unordered(SIDE_BY_SIDE)
-        .try_collect::<()>()
-        .await?;
+    fetch_all(site, of(Wave::First), containerd, &shared).await?;
+    if plan.learns {
+        return Ok(());
+    }
     site.board.phase(Phase::Activate);
-    for step in activating {
-        site.board.begin(step);
-        activate(site, step)?;
-        site.board.end(step);
+    let is_link = |step: &Step| matches!(step, Step::Link { .. } | Step::Unlink { .. });
+    for step in of(Wave::Live).filter(|step| !is_link(step)) {
+        live(site, step)?;
+    }
+    labels::restore(site, plan).await;
+    for step in of(Wave::Live).filter(|step| is_link(step)) {
+        live(site, step)?;
+    }
+    if of(Wave::Rest).next().is_some() {
+        site.board.phase(Phase::ImportRest);
+        fetch_all(site, of(Wave::Rest), containerd, &shared).await?;
     }
     Ok(())
+}
+
+async fn fetch_all(
+    site: &Arc<Site>,
+    steps: impl Iterator<Item = &Step>,
+    containerd: Option<&Containerd>,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    futures::stream::iter(steps)
+        .map(|step| fetch(site, step, containerd, shared))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect()
+        .await
 }
 
 async fn fetch(site: &Arc<Site>, step: &Step, containerd: Option<&Containerd>, shared: &Shared) -> Result<(), Failure> {
@@ -60,33 +81,41 @@ async fn fetch(site: &Arc<Site>, step: &Step, containerd: Option<&Containerd>, s
             };
             containerd.import(site, image, shared).await?;
         }
-        Step::RecordBundle { .. } | Step::WriteFile { .. } | Step::RenderUnit { .. } | Step::Link { .. } => {}
+        Step::RecordBundle { .. }
+        | Step::WriteFile { .. }
+        | Step::RenderUnit { .. }
+        | Step::Link { .. }
+        | Step::Unlink { .. } => {}
     }
     site.board.end(step);
     tracing::info!(step = %step, bytes = step.bytes(), "done");
     Ok(())
 }
 
-fn activate(site: &Site, step: &Step) -> Result<(), Failure> {
+fn live(site: &Site, step: &Step) -> Result<(), Failure> {
+    site.board.begin(step);
     match step {
         Step::RecordBundle { path } => {
             if let Some(signature) = &site.bundle.signature {
                 let path = site.host.prepare(&site.bundle.signature_path())?;
                 files::write(&path, signature.text.as_bytes(), 0o644)?;
             }
-            files::write(&site.host.prepare(path)?, site.bundle.text.as_bytes(), 0o644)
+            files::write(&site.host.prepare(path)?, site.bundle.text.as_bytes(), 0o644)?;
         }
-        Step::WriteFile { path, text } => files::write(&site.host.prepare(path)?, text.as_bytes(), 0o644),
+        Step::WriteFile { path, text } => files::write(&site.host.prepare(path)?, text.as_bytes(), 0o644)?,
         Step::RenderUnit { source, path } => {
             let source = site.host.path(source);
             let text = fs::read_to_string(&source).map_err(|e| io_failure("Reading", &source, e))?;
-            files::write(&site.host.prepare(path)?, render::unit::to_opt_bin(&text).as_bytes(), 0o644)
+            files::write(&site.host.prepare(path)?, render::unit::to_opt_bin(&text).as_bytes(), 0o644)?;
         }
         Step::Link { path, target } => {
             let full = site.host.prepare(path)?;
             site.host.check_link(path, target)?;
-            files::link(&full, target)
+            files::link(&full, target)?;
         }
-        Step::InstallFile { .. } | Step::Unpack { .. } | Step::ImportImage { .. } => Ok(()),
+        Step::Unlink { path } => remove(&site.host.path(path))?,
+        Step::InstallFile { .. } | Step::Unpack { .. } | Step::ImportImage { .. } => {}
     }
+    site.board.end(step);
+    Ok(())
 }

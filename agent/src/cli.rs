@@ -36,6 +36,9 @@ pub enum Command {
     /// Install what a role needs from a CKS ISO, verified, resumable, safe to repeat.
     #[command(after_long_help = BOOTSTRAP_EXAMPLES)]
     Bootstrap(Bootstrap),
+    /// Do again what was lost since the last bootstrap: same role, same bundle; silent when nothing was.
+    #[command(after_long_help = RECONCILE_EXAMPLES)]
+    Reconcile(Reconcile),
     /// Show where this node stands.
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Status),
@@ -70,6 +73,14 @@ Examples:
 
   What would be done to a template's root, without doing it:
     cks-agent bootstrap --root /mnt/template --role worker --source v1.34.iso --dry-run";
+
+const RECONCILE_EXAMPLES: &str = "\
+Examples:
+  Every quarter of an hour, by systemd:
+    systemctl enable --now cks-agent-reconcile.timer
+
+  What would be done:
+    cks-agent reconcile --dry-run";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -143,6 +154,29 @@ impl Bootstrap {
         }
         config
     }
+}
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document: the node's state where something was done, else the plan
+    #[arg(long)]
+    pub json: bool,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How long a source or containerd may keep us waiting; default: 5m
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub wait: Option<Duration>,
+    /// Say more: also that nothing was to do (twice: everything)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 /// Arguments of `status`.
@@ -237,6 +271,16 @@ impl From<RoleName> for Role {
             RoleName::ControlPlane => Self::ControlPlane,
             RoleName::Worker => Self::Worker,
             RoleName::Etcd => Self::Etcd,
+        }
+    }
+}
+
+impl From<Role> for RoleName {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::ControlPlane => Self::ControlPlane,
+            Role::Worker => Self::Worker,
+            Role::Etcd => Self::Etcd,
         }
     }
 }

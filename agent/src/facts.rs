@@ -8,7 +8,7 @@ use std::path::Path;
 use bootstrap::bundle::Arch;
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
-use bootstrap::plan::{Bundle, ContainerdFact, Facts, FileFact, VERSIONS_DIR, Wanted};
+use bootstrap::plan::{Bundle, CURRENT, ContainerdFact, Facts, FileFact, VERSIONS_DIR, Wanted};
 use bootstrap::render::containerd::{DROP_IN, MAIN};
 
 use crate::containerd::Containerd;
@@ -48,11 +48,7 @@ pub async fn gather(
     if let Some(text) = foreign_text(&host.path(MAIN))? {
         facts.texts.insert(MAIN.to_owned(), text);
     }
-    for path in wanted.links.keys() {
-        if let Ok(target) = fs::read_link(host.path(path)) {
-            facts.links.insert(path.clone(), target.to_string_lossy().into_owned());
-        }
-    }
+    look_at_links(host, bundle, wanted, &mut facts);
     facts.filesystem = host.filesystem(VERSIONS_DIR);
     let partials = fs::read_dir(host.path(&format!("{VERSIONS_DIR}/.partial"))).into_iter().flatten().flatten();
     facts.kept_bytes = partials.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
@@ -61,6 +57,36 @@ pub async fn gather(
         doubt(containerd, wanted, &Outcome::suspects(host), &mut facts).await?;
     }
     Ok(facts)
+}
+
+/// The directories that programs and plugins are linked into, and how their links begin.
+const LINKED: [(&str, &str); 2] = [("/opt/bin", "../cks/"), ("/opt/cni/bin", "../../cks/")];
+
+fn look_at_links(host: &Host, bundle: &Bundle, wanted: &Wanted, facts: &mut Facts) {
+    for path in wanted.links.keys().map(String::as_str).chain([CURRENT]) {
+        if let Ok(target) = fs::read_link(host.path(path)) {
+            facts.links.insert(path.to_owned(), target.to_string_lossy().into_owned());
+        }
+    }
+    for (path, target) in &wanted.links {
+        let full = host.path(path);
+        // `exists` follows links: what leads nowhere is no loss.
+        let works = facts.links.get(path) != Some(target) && full.exists();
+        if works && !full.with_file_name(target).exists() {
+            facts.until_switch.insert(path.clone());
+        }
+    }
+    for (directory, prefix) in LINKED {
+        for entry in fs::read_dir(host.path(directory)).into_iter().flatten().flatten() {
+            let path = format!("{directory}/{}", entry.file_name().to_string_lossy());
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let Some(below) = target.to_str().and_then(|target| target.strip_prefix(prefix)) else { continue };
+            let leads = below.strip_prefix("current/").map(|rest| host.path(&format!("{}/{rest}", bundle.directory())));
+            if !wanted.links.contains_key(&path) && !leads.is_some_and(|file| file.exists()) {
+                facts.stale_links.insert(path);
+            }
+        }
+    }
 }
 
 /// Whether a file is of the user that we are, root on a node: another one could change it again.
@@ -107,7 +133,8 @@ async fn doubt(
 
 async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mut Facts) -> Result<(), Failure> {
     facts.containerd = Some(ContainerdFact { version: containerd.version.clone() });
-    facts.containerd_filesystem = containerd.root.as_deref().and_then(filesystem);
+    facts.content_filesystem = containerd.content_root.as_deref().and_then(filesystem);
+    facts.snapshot_filesystem = containerd.root.as_deref().and_then(filesystem);
     let mut digests = BTreeSet::new();
     for image in &wanted.images {
         if let Some(fact) = containerd.image(image).await? {

@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all: write beside, fsync, rename, fsync the directory.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
@@ -67,7 +68,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let written = (|| {
         let mut file = create_anew(&beside)?;
         file.write_all(bytes)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        own(&file, mode)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
         sync_directory(path)
@@ -105,14 +106,37 @@ pub fn no_links() -> OpenOptions {
 /// # Errors
 /// `IO` names the file.
 pub fn publish(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
-    let published = (|| {
-        let file = File::open(from)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(from, to)?;
-        sync_directory(to)
-    })();
-    published.map_err(|e| io_failure("Installing", to, e))
+    publish_all(&[(from, to, mode)])
+}
+
+/// Makes whole files appear one after the other, each `(from, to, permission bits)`; their directories are
+/// synced once.
+///
+/// # Errors
+/// `IO` names the file; those before it are visible then.
+pub fn publish_all(files: &[(&Path, &Path, u32)]) -> Result<(), Failure> {
+    let failed = |to: &Path, e| io_failure("Installing", to, e);
+    for (from, to, mode) in files {
+        let ready = File::open(from).and_then(|file| own(&file, *mode).and_then(|()| file.sync_all()));
+        ready.map_err(|e| failed(to, e))?;
+    }
+    for (from, to, _) in files {
+        fs::rename(from, to).map_err(|e| failed(to, e))?;
+    }
+    let directories: BTreeSet<_> = files.iter().filter_map(|(_, to, _)| to.parent()).collect();
+    directories.into_iter().try_for_each(|directory| {
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|e| failed(directory, e))
+    })
+}
+
+/// Gives a file to root, whatever the directory's group rules say, and its permission bits, whatever the umask
+/// is. Where that is not allowed (`--root` of somebody else than root), the owner stays.
+fn own(file: &File, mode: u32) -> std::io::Result<()> {
+    match std::os::unix::fs::fchown(file, Some(0), Some(0)) {
+        Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => return Err(e),
+        _ => {}
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// Makes `path` a symbolic link to `target`, replacing a file or link that is there in one go.

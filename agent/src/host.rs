@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bootstrap::bundle::Arch;
@@ -75,7 +76,7 @@ impl Host {
             return Err(Failure::new(Code::ConfigInvalid, what)
                 .with_remedy("make the symbolic link relative, so that it stays below the root"));
         }
-        fs::create_dir_all(parent).map_err(failed)?;
+        make_directories(parent).map_err(failed)?;
         Ok(full)
     }
 
@@ -86,21 +87,20 @@ impl Host {
     /// `CONFIG_INVALID` names that directory.
     pub fn check_link(&self, path: &str, target: &str) -> Result<(), Failure> {
         let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory);
-        let mut meant: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
-        for part in target.split('/') {
-            match part {
-                ".." => drop(meant.pop()),
-                part => meant.push(part),
-            }
-        }
-        let meant = self.path(&meant.join("/"));
-        let leads = self.path(directory).join(target);
+        let up = target.split('/').take_while(|part| *part == "..").count();
+        let parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
+        let meant = self.path(&parts[..parts.len().saturating_sub(up)].join("/"));
+        // What lies below it may not be there yet.
+        let leads = self.path(directory).join("../".repeat(up));
         match (meant.canonicalize(), leads.canonicalize()) {
-            (Ok(meant), Ok(leads)) if meant == leads => Ok(()),
+            (Ok(real), Ok(leads)) if real == leads => Ok(()),
             _ => {
                 let real = self.path(directory).canonicalize().unwrap_or_default();
-                let what =
-                    format!("{path} would not lead to {}: its directory is really {}", meant.display(), real.display());
+                let what = format!(
+                    "{path} would not lead below {}: its directory is really {}",
+                    meant.display(),
+                    real.display()
+                );
                 Err(Failure::new(Code::ConfigInvalid, what)
                     .with_remedy(format!("make {directory} a directory instead of a symbolic link")))
             }
@@ -146,15 +146,34 @@ impl Host {
     }
 }
 
+/// Makes `directory` and what it lies in; what is made is for all to enter, whatever the umask is.
+fn make_directories(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        make_directories(parent)?;
+    }
+    match fs::create_dir(directory) {
+        Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755)),
+        // Another step of ours made it meanwhile.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 /// The room on the filesystem that `path` lies on, or will.
 #[must_use]
 pub fn filesystem(path: &Path) -> Option<Filesystem> {
-    use std::os::unix::fs::MetadataExt;
     let there = path.ancestors().find(|ancestor| ancestor.exists())?;
     let room = statvfs(there).ok()?;
+    let device = |path: &Path| fs::metadata(path).ok().map(|meta| meta.dev());
+    let real = there.canonicalize().ok()?;
+    let own = device(&real)?;
+    let mount = real.ancestors().take_while(|ancestor| device(ancestor) == Some(own)).last()?;
     Some(Filesystem {
-        path: there.display().to_string(),
-        device: fs::metadata(there).ok()?.dev(),
+        path: mount.display().to_string(),
+        device: own,
         free_bytes: room.blocks_available() * room.fragment_size(),
     })
 }
@@ -196,7 +215,8 @@ mod tests {
         std::fs::write(host.prepare("/opt/cks/v1/bin/etcd").unwrap(), "").unwrap();
         host.prepare("/usr/local/bin/x").unwrap();
         host.prepare("/opt/bin/etcd").unwrap();
-        host.check_link("/opt/bin/etcd", "../cks/v1/bin/etcd").unwrap();
+        host.check_link("/opt/bin/etcd", "../cks/current/bin/etcd").unwrap();
+        host.check_link("/opt/cks/current", "v1").unwrap();
         std::fs::remove_dir(root.path().join("opt/bin")).unwrap();
         std::os::unix::fs::symlink("../usr/local/bin", root.path().join("opt/bin")).unwrap();
         let failure = host.check_link("/opt/bin/etcd", "../cks/v1/bin/etcd").unwrap_err();

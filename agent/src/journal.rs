@@ -1,4 +1,5 @@
-//! What was done, kept over crashes: one JSON line per fact, appended and fsynced.
+//! What was done, kept over crashes: one JSON line per fact, appended, and fsynced where a lost line would cost
+//! more than a hash.
 //!
 //! The journal is never believed about the world: a file counts as installed when its fingerprint is
 //! the one that was written down with its digest, and is hashed again otherwise.
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use bootstrap::bundle::{Manifest, Member};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
+use bootstrap::plan::VERSIONS_DIR;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -44,9 +46,19 @@ struct Known {
     torn: bool,
 }
 
+/// When a line has to be on the disk. A process that is killed loses none; a power cut may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    /// Before anything goes on: it can't be found out again without fetching.
+    Now,
+    /// Whenever the next such line is: a lost one only costs a hash.
+    Later,
+}
+
 /// The journal of one node, held by one process at a time.
 #[derive(Debug)]
 pub struct Journal {
+    host: Host,
     path: PathBuf,
     known: Mutex<Known>,
     /// Released by the kernel when the process ends, however it ends; none where nothing is written.
@@ -71,7 +83,7 @@ impl Journal {
         })?;
         let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
         let known = read(&path)?;
-        let journal = Self { path, known: Mutex::new(known), lock: Some(lock) };
+        let journal = Self { host: host.clone(), path, known: Mutex::new(known), lock: Some(lock) };
         journal.compact()?;
         Ok(journal)
     }
@@ -83,7 +95,14 @@ impl Journal {
     pub fn peek(host: &Host) -> Result<Self, Failure> {
         let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
         let known = Mutex::new(read(&path)?);
-        Ok(Self { path, known, lock: None })
+        Ok(Self { host: host.clone(), path, known, lock: None })
+    }
+
+    /// The files below `directory` that were written down, as the node knows them.
+    #[must_use]
+    pub fn files_below(&self, directory: &str) -> Vec<String> {
+        let prefix = format!("{}/", directory.trim_end_matches('/'));
+        self.known().files.keys().filter(|path| path.starts_with(&prefix)).cloned().collect()
     }
 
     /// Whether a process holds the lock below `host` now.
@@ -108,7 +127,7 @@ impl Journal {
         }
         let digest = files::digest(at)?;
         // With the fingerprint from before: of a file that was replaced meanwhile, the next look sees it.
-        self.append(&Record::File { path: path.to_owned(), sha256: digest, fingerprint })?;
+        self.append(&Record::File { path: path.to_owned(), sha256: digest, fingerprint }, Lasting::Later)?;
         Ok(Some((digest, mode)))
     }
 
@@ -118,7 +137,7 @@ impl Journal {
     /// `IO` or `NO_SPACE` names the journal.
     pub fn saw_file(&self, path: &str, at: &Path, sha256: Digest) -> Result<(), Failure> {
         let Some((fingerprint, _)) = Fingerprint::of(at) else { return Ok(()) };
-        self.append(&Record::File { path: path.to_owned(), sha256, fingerprint })
+        self.append(&Record::File { path: path.to_owned(), sha256, fingerprint }, Lasting::Later)
     }
 
     /// Writes down what an entry of a stock ISO turned out to hold.
@@ -126,7 +145,7 @@ impl Journal {
     /// # Errors
     /// `IO` or `NO_SPACE` names the journal.
     pub fn learned(&self, bundle: Digest, entry: &str, sha256: Digest, members: Vec<Member>) -> Result<(), Failure> {
-        self.append(&Record::Learned { bundle, entry: entry.to_owned(), sha256, members })
+        self.append(&Record::Learned { bundle, entry: entry.to_owned(), sha256, members }, Lasting::Now)
     }
 
     /// Writes down how a run ended.
@@ -134,7 +153,7 @@ impl Journal {
     /// # Errors
     /// `IO` or `NO_SPACE` names the journal.
     pub fn ended(&self, at: String, bundle: Digest, outcome: &str) -> Result<(), Failure> {
-        self.append(&Record::Run { at, bundle, outcome: outcome.to_owned() })
+        self.append(&Record::Run { at, bundle, outcome: outcome.to_owned() }, Lasting::Now)
     }
 
     /// Fills in what earlier runs learned about a stock ISO.
@@ -153,7 +172,7 @@ impl Journal {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, record: &Record) -> Result<(), Failure> {
+    fn append(&self, record: &Record, lasting: Lasting) -> Result<(), Failure> {
         if self.lock.is_none() {
             return Ok(());
         }
@@ -166,7 +185,10 @@ impl Journal {
             line.insert(0, b'\n');
         }
         let mut file = files::no_links().append(true).create(true).mode(0o600).open(&self.path).map_err(failed)?;
-        file.write_all(&line).and_then(|()| file.sync_data()).map_err(failed)?;
+        file.write_all(&line).map_err(failed)?;
+        if lasting == Lasting::Now {
+            file.sync_data().map_err(failed)?;
+        }
         known.torn = false;
         known.take(record.clone());
         Ok(())
@@ -177,12 +199,19 @@ impl Journal {
         if known.lines <= COMPACT_AFTER {
             return Ok(());
         }
-        let files = known.files.iter().map(|(path, (sha256, fingerprint))| Record::File {
+        // What went away with an old version is not told any more.
+        let there = |path: &str| fs::symlink_metadata(self.host.path(path)).is_ok();
+        let bundles = fs::read_dir(self.host.path(VERSIONS_DIR)).into_iter().flatten().flatten();
+        let bundles: Vec<String> = bundles.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let kept = |bundle: &Digest| bundles.iter().any(|name| name.ends_with(&bundle.short()));
+        let files = known.files.iter().filter(|(path, _)| there(path));
+        let files = files.map(|(path, (sha256, fingerprint))| Record::File {
             path: path.clone(),
             sha256: *sha256,
             fingerprint: fingerprint.clone(),
         });
-        let learned = known.learned.iter().map(|((bundle, entry), (sha256, members))| Record::Learned {
+        let learned = known.learned.iter().filter(|((bundle, _), _)| kept(bundle));
+        let learned = learned.map(|((bundle, entry), (sha256, members))| Record::Learned {
             bundle: *bundle,
             entry: entry.clone(),
             sha256: *sha256,
@@ -272,6 +301,33 @@ mod tests {
         journal.learned(bundle, "etcd", Digest::of(b"e"), Vec::new()).unwrap();
         drop(journal);
         assert_eq!(read(&path).unwrap().learned.len(), 2);
+    }
+
+    #[test]
+    fn compaction_drops_what_went_away_with_an_old_version() {
+        let (_root, host) = host();
+        let (old, new) = (Digest::of(b"old"), Digest::of(b"new"));
+        let at = |bundle: Digest| format!("/opt/cks/v1-{}/bin/kubelet", bundle.short());
+        let journal = Journal::open(&host).unwrap();
+        for bundle in [old, new] {
+            let path = at(bundle);
+            let full = host.prepare(&path).unwrap();
+            files::write(&full, b"x", 0o755).unwrap();
+            for _ in 0..=COMPACT_AFTER / 2 {
+                journal.saw_file(&path, &full, bundle).unwrap();
+            }
+            journal.learned(bundle, "k8s/kubelet", bundle, Vec::new()).unwrap();
+        }
+        assert_eq!(journal.files_below("/opt/cks/").len(), 2);
+        fs::remove_file(host.path(&at(old))).unwrap();
+        fs::remove_dir(host.path(&at(old)).parent().unwrap()).unwrap();
+        fs::remove_dir(host.path(&format!("/opt/cks/v1-{}", old.short()))).unwrap();
+        let path = journal.path.clone();
+        drop(journal);
+        drop(Journal::open(&host).unwrap());
+        let known = read(&path).unwrap();
+        assert_eq!(known.files.keys().collect::<Vec<_>>(), [&at(new)]);
+        assert_eq!((known.learned.len(), known.lines), (1, 2));
     }
 
     #[test]

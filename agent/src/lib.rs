@@ -5,6 +5,7 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | the file of settings |
 //! | [`run`] | `bootstrap`: locate, plan, apply, prove |
+//! | [`reconcile`] | the last run again, where something was lost since |
 //! | [`host`] | the only holder of `/` |
 //! | [`files`] | files that appear whole or not at all |
 //! | [`tool`] | external programs, spawned in one place |
@@ -35,6 +36,7 @@ pub mod journal;
 pub mod media;
 pub mod metrics;
 pub mod progress;
+pub mod reconcile;
 pub mod record;
 pub mod report;
 pub mod run;

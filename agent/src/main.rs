@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use agent::cli::{Cli, Command};
-use agent::{metrics, report, run, status, verify, version};
+use agent::{metrics, reconcile, report, run, status, verify, version};
 use bootstrap::failure::Failure;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -13,6 +13,10 @@ async fn main() -> ExitCode {
         Command::Bootstrap(arguments) => {
             report::log(arguments.verbose);
             Ok(run::bootstrap(&arguments).await)
+        }
+        Command::Reconcile(arguments) => {
+            report::log(arguments.verbose);
+            Ok(reconcile::reconcile(&arguments).await)
         }
         Command::Verify(arguments) => {
             report::log(0);

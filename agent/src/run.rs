@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{self, Bundle, Plan, Wanted};
@@ -18,7 +19,7 @@ use crate::config::{Config, Http};
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
-use crate::install::Site;
+use crate::install::{Site, staging, versions};
 use crate::journal::Journal;
 use crate::media::locate::{Located, Search, locate};
 use crate::media::stream::IMPATIENCE;
@@ -42,10 +43,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs `bootstrap` and prints what came of it. Returns the exit code.
 pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
+    carry_out(arguments, begin(arguments)).await
+}
+
+/// Runs to the end what was begun, or failed to begin, and prints what came of it.
+pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, Failure>) -> u8 {
     let board = Board::new(arguments.role.into());
     let began = Instant::now();
     let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
-    let outcome = match begin(arguments) {
+    let outcome = match start {
         Ok(start) => run(arguments, start, &board).await,
         Err(failure) => Err(failure),
     };
@@ -72,30 +78,32 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
 
 /// What a run was about, for its last words.
 #[derive(Debug, Serialize)]
-struct Planned {
-    bundle: String,
-    directory: String,
+pub(crate) struct Planned {
+    pub(crate) bundle: String,
+    pub(crate) directory: String,
     #[serde(flatten)]
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 /// What a run begins with. A run that is refused here (a bad argument, another run at work) has changed
 /// nothing, not even the node's status.
-struct Start {
-    host: Host,
-    settings: Config,
-    spec: NodeSpec,
-    journal: Arc<Journal>,
+pub(crate) struct Start {
+    pub(crate) host: Host,
+    pub(crate) settings: Config,
+    pub(crate) spec: NodeSpec,
+    pub(crate) journal: Arc<Journal>,
+    /// The bundle that it has to be; any where none is named.
+    pub(crate) only: Option<Digest>,
 }
 
-fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
+pub(crate) fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
     let host = Host::new(&arguments.root)?;
     let settings = arguments.settings(Config::read(&host, arguments.config.as_deref())?);
     let name = arguments.node_name.clone().unwrap_or_else(|| host.name());
     let cluster = arguments.etcd_initial_cluster.as_deref();
     let spec = NodeSpec::new(arguments.role.into(), &name, arguments.node_ip, cluster)?;
     let journal = if arguments.dry_run { Journal::peek(&host)? } else { Journal::open(&host)? };
-    Ok(Start { host, settings, spec, journal: Arc::new(journal) })
+    Ok(Start { host, settings, spec, journal: Arc::new(journal), only: None })
 }
 
 /// Works with the status document kept up to date, and its last version on disk before the lock is free.
@@ -127,11 +135,11 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
 }
 
 async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Planned, Failure> {
-    let Start { host, settings, spec, journal } = start;
+    let Start { host, settings, spec, journal, only } = start;
     board.phase(Phase::Locate);
     let arch = host.arch()?;
     let rules = Arc::new(trust::rules(&host, &settings, arguments.allow_downgrade)?);
-    let located = wait_for_media(&settings, board, &spec, arch, rules).await?;
+    let located = locate_only(&settings, board, &spec, arch, &rules, only).await?;
     let Located { mut bundle, sources } = located;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
@@ -142,6 +150,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         ));
     }
     board.phase(Phase::Preflight);
+    staging::check(&host, &bundle.directory_name())?;
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
     if let (Some(containerd), false) = (&containerd, arguments.dry_run) {
         containerd.drop_broken(&Outcome::suspects(&host)).await?;
@@ -160,7 +169,8 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         if done {
             let planned = planned.clone();
             if !arguments.dry_run {
-                finish(&site, containerd.as_ref(), &record(arguments, &settings, &spec, &site.bundle)).await?;
+                let record = record(arguments, &settings, &spec, &site.bundle);
+                finish(&site, &settings, containerd.as_ref(), &record).await?;
             }
             let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
             return Ok(Planned { bundle, directory, plan: planned });
@@ -177,6 +187,31 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
+}
+
+/// Looks for the bundle `only`, or for any. Sources that hold another one are passed over.
+async fn locate_only(
+    settings: &Config,
+    board: &Board,
+    spec: &NodeSpec,
+    arch: bootstrap::bundle::Arch,
+    rules: &Arc<Rules>,
+    only: Option<Digest>,
+) -> Result<Located, Failure> {
+    let (mut settings, mut others) = (settings.clone(), Vec::new());
+    loop {
+        let located = wait_for_media(&settings, board, spec, arch, Arc::clone(rules)).await?;
+        let Some(id) = only.filter(|id| *id != located.bundle.id) else { return Ok(located) };
+        let used = located.sources.first().map(|source| source.name.clone()).unwrap_or_default();
+        others.push(format!("{used} holds {}", located.bundle.directory_name()));
+        let at = settings.sources.iter().position(|source| *source == used);
+        settings.sources.drain(..at.map_or(settings.sources.len(), |at| at + 1));
+        if settings.sources.is_empty() {
+            let what = format!("the bundle of this node, {id}, is nowhere: {}", others.join("; "));
+            return Err(Failure::new(Code::MediaNotFound, what)
+                .with_remedy("offer its ISO again; to change the version run cks-agent bootstrap"));
+        }
+    }
 }
 
 /// Looks for the bundle until a source has it, for as long as the operator wants to wait.
@@ -217,8 +252,23 @@ async fn wait_for_media(
     }
 }
 
-/// containerd, where the role has images to import. A dry run tells the plan without it, too.
+/// containerd under a lease, where the role has images to import. A dry run tells the plan without it, too.
 async fn connect(
+    arguments: &cli::Bootstrap,
+    settings: &Config,
+    board: &Board,
+    host: &Host,
+    spec: &NodeSpec,
+    bundle: &Bundle,
+) -> Result<Option<Containerd>, Failure> {
+    match reach(arguments, settings, board, host, spec, bundle).await? {
+        Some(containerd) if !arguments.dry_run => containerd.with_lease(&lease_name(bundle)).await.map(Some),
+        reached => Ok(reached),
+    }
+}
+
+/// containerd, where the role has images; nothing is changed.
+pub(crate) async fn reach(
     arguments: &cli::Bootstrap,
     settings: &Config,
     board: &Board,
@@ -231,8 +281,8 @@ async fn connect(
     }
     let address = settings.containerd.socket.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
     if !arguments.dry_run {
-        let containerd = Containerd::connect(&address, &settings.containerd.snapshotter, settings.wait, board).await?;
-        return containerd.with_lease(&lease_name(bundle)).await.map(Some);
+        let snapshotter = &settings.containerd.snapshotter;
+        return Containerd::connect(&address, snapshotter, settings.wait, board).await.map(Some);
     }
     match Containerd::try_connect(&address, &settings.containerd.snapshotter).await {
         Ok(containerd) => Ok(Some(containerd)),
@@ -282,13 +332,23 @@ fn absolute(source: &str) -> String {
     there.map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }
 
-async fn finish(site: &Site, containerd: Option<&Containerd>, record: &NodeRecord) -> Result<(), Failure> {
+async fn finish(
+    site: &Site,
+    settings: &Config,
+    containerd: Option<&Containerd>,
+    record: &NodeRecord,
+) -> Result<(), Failure> {
     if let Some(containerd) = containerd {
         containerd.end_lease().await?;
     }
     site.drop_partials_except(std::iter::empty())?;
     record.write(&site.host)?;
     Outcome::mended(&site.host)?;
+    // The node is whole; what can't be tidied up is the next run's.
+    let tidied = versions::prune(site, settings.keep).and_then(|()| staging::clear_stock(site, &record.sources));
+    if let Err(failure) = tidied {
+        site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
+    }
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
     site.board.phase(Phase::Installed);
     Ok(())
@@ -318,11 +378,11 @@ fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: &Planned, took:
 }
 
 /// A reader that went away (`| head`) is no failure of ours.
-fn print_text(text: &str) {
+pub(crate) fn print_text(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn print_json(value: &impl Serialize) {
+pub(crate) fn print_json(value: &impl Serialize) {
     if let Ok(text) = serde_json::to_string_pretty(value) {
         print_text(&(text + "\n"));
     }

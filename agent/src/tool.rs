@@ -1,5 +1,6 @@
 //! External programs: every one that the agent starts, started here.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub enum Tool {
     Containerd,
     /// The key-value store.
     Etcd,
+    /// Sets SELinux labels as the host's policy wants them.
+    Restorecon,
 }
 
 impl Tool {
@@ -30,6 +33,7 @@ impl Tool {
             Self::Kubeadm => &["/opt/bin/kubeadm", "/usr/bin/kubeadm"],
             Self::Containerd => &["/usr/bin/containerd", "/usr/local/bin/containerd", "/opt/bin/containerd"],
             Self::Etcd => &["/opt/bin/etcd", "/usr/bin/etcd"],
+            Self::Restorecon => &["/usr/sbin/restorecon", "/sbin/restorecon"],
         }
     }
 
@@ -37,7 +41,7 @@ impl Tool {
     fn version_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kubeadm => &["version", "-o", "short"],
-            Self::Kubelet | Self::Containerd | Self::Etcd => &["--version"],
+            Self::Kubelet | Self::Containerd | Self::Etcd | Self::Restorecon => &["--version"],
         }
     }
 
@@ -52,16 +56,25 @@ impl Tool {
     /// # Errors
     /// In words: it can't be started, fails, or does not answer in ten seconds.
     pub async fn ask_version(self, host: &Host) -> Option<Result<String, String>> {
+        let arguments = self.version_arguments().iter().map(OsStr::new).collect::<Vec<_>>();
+        self.run(host, &arguments, PATIENCE).await
+    }
+
+    /// What the program prints when it is run with `arguments`; none where it is not installed.
+    ///
+    /// # Errors
+    /// In words: it can't be started, fails, or has not ended after `patience`.
+    pub async fn run(self, host: &Host, arguments: &[&OsStr], patience: Duration) -> Option<Result<String, String>> {
         let path = self.find(host)?;
         #[expect(clippy::disallowed_methods, reason = "the one place where the agent starts programs")]
         let child = tokio::process::Command::new(&path)
-            .args(self.version_arguments())
+            .args(arguments)
             .env_clear()
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        Some(match tokio::time::timeout(PATIENCE, child).await {
-            Err(_) => Err(format!("{} did not answer in {} s", path.display(), PATIENCE.as_secs())),
+        Some(match tokio::time::timeout(patience, child).await {
+            Err(_) => Err(format!("{} did not answer in {} s", path.display(), patience.as_secs())),
             Ok(Err(e)) => Err(format!("{}: {e}", path.display())),
             Ok(Ok(output)) if !output.status.success() => {
                 let stderr = String::from_utf8_lossy(&output.stderr);

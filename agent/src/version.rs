@@ -5,7 +5,7 @@ use std::io::Write as _;
 use bootstrap::bundle::MANIFEST_PATH;
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
-use bootstrap::plan::LISTING_NAME;
+use bootstrap::plan::{CURRENT, LISTING_NAME, VERSIONS_DIR};
 use serde::Serialize;
 
 use crate::cli;
@@ -81,16 +81,15 @@ fn parse(tool: Tool, text: &str) -> Option<String> {
         Tool::Kubeadm => line,
         Tool::Containerd => line.split_whitespace().nth(2)?.trim_start_matches('v'),
         Tool::Etcd => line.strip_prefix("etcd Version: ")?,
+        Tool::Restorecon => return None,
     };
     version.contains('.').then(|| version.to_owned())
 }
 
-/// The version directory that a link of `/opt/bin` leads to, with the digest of what it keeps.
+/// The version directory that is current, with the digest of what it keeps.
 fn installed_bundle(host: &Host) -> Option<InstalledBundle> {
-    let programs = ["kubelet", "etcd", "crictl", "kubeadm"];
-    let target = programs.iter().find_map(|name| std::fs::read_link(host.path(&format!("/opt/bin/{name}"))).ok())?;
-    let target = target.to_str()?.strip_prefix("../cks/")?;
-    let directory = format!("{}/{}", bootstrap::plan::VERSIONS_DIR, target.split('/').next()?);
+    let target = std::fs::read_link(host.path(CURRENT)).ok()?;
+    let directory = format!("{VERSIONS_DIR}/{}", target.to_str().filter(|name| !name.contains('/'))?);
     let record = |name| crate::files::digest(&host.path(&format!("{directory}/{name}"))).ok();
     let digest = record(MANIFEST_PATH).or_else(|| record(LISTING_NAME))?;
     Some(InstalledBundle { digest, directory })

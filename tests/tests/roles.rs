@@ -110,7 +110,8 @@ fn an_etcd_node_takes_one_tarball_and_runs() {
 
     let id = digest_of(&vr.docroot.join("cks-iso/cks-bundle.json")).unwrap();
     let version = format!("v1.34.0-{}", id.short());
-    let link = |name: &str| (name.to_owned(), format!("../cks/{version}/bin/{name}"));
+    let link = |name: &str| (name.to_owned(), format!("../cks/current/bin/{name}"));
+    assert_eq!(fs::read_link(node.root.join("opt/cks/current")).unwrap(), Path::new(&version));
     assert_eq!(links(&node, "opt/bin"), [link("etcd"), link("etcdctl")]);
     let wants = links(&node, "etc/systemd/system/multi-user.target.wants");
     assert_eq!(wants, [("etcd.service".to_owned(), "../etcd.service".to_owned())]);
@@ -139,7 +140,7 @@ fn an_etcd_node_takes_one_tarball_and_runs() {
     assert_eq!((&state["phase"], &state["bundle"]["trust"]), (&"installed".into(), &"manifest".into()));
     assert_eq!(state["bundle"]["id"], id.to_string());
     assert_eq!(state["sources"][0]["bytes"].as_u64(), Some(tarball));
-    assert_eq!((state["bytes"]["done"].as_u64(), state["steps"]["done"].as_u64()), (Some(tarball), Some(6)));
+    assert_eq!((state["bytes"]["done"].as_u64(), state["steps"]["done"].as_u64()), (Some(tarball), Some(7)));
     nothing_to_do(&node, &vr);
 }
 

@@ -48,6 +48,8 @@ pub struct Containerd {
     pub snapshotter: String,
     /// Where the snapshotter keeps its files.
     pub root: Option<PathBuf>,
+    /// Where the content store keeps its blobs.
+    pub content_root: Option<PathBuf>,
     lease: Option<String>,
 }
 
@@ -112,9 +114,11 @@ impl Containerd {
             version,
             snapshotter: snapshotter.to_owned(),
             root: None,
+            content_root: None,
             lease: None,
         };
         containerd.root = containerd.snapshotter_root().await?;
+        containerd.content_root = containerd.content_root().await?;
         Ok(containerd)
     }
 
@@ -138,6 +142,14 @@ impl Containerd {
                     .with_remedy("name the one that its CRI plugin uses with --snapshotter"))
             }
         }
+    }
+
+    /// The content store's directory, where it tells it.
+    async fn content_root(&self) -> Result<Option<PathBuf>, Failure> {
+        let request = self.request(PluginsRequest { filters: vec!["type==io.containerd.content.v1".to_owned()] });
+        let plugins = IntrospectionClient::new(self.channel.clone()).plugins(request).await;
+        let plugins = plugins.map_err(|status| self.refused("listing plugins", &status))?.into_inner().plugins;
+        Ok(plugins.iter().find_map(|plugin| plugin.exports.get("root")).map(PathBuf::from))
     }
 
     /// The same connection under the lease called `name`, which is made or taken up again.

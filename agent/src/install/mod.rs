@@ -6,7 +6,11 @@
 
 pub mod file;
 pub mod intake;
+pub mod labels;
+mod removal;
+pub mod staging;
 pub mod unpack;
+pub mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};

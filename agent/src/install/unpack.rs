@@ -52,11 +52,16 @@ pub async fn unpack(site: &Arc<Site>, entry: &Entry, directory: &str, members: &
         drop_staged(site, entry);
         drop_file(&partial);
     })?;
+    let mut places = Vec::new();
+    for (_, path) in &wanted {
+        places.push(site.host.prepare(path)?);
+    }
+    let moves: Vec<_> =
+        wanted.iter().zip(&places).map(|((staged, _), full)| (staged.at.as_path(), full.as_path(), 0o755)).collect();
+    files::publish_all(&moves)?;
     let mut learned = Vec::new();
-    for (staged, path) in wanted {
-        let full = site.host.prepare(&path)?;
-        files::publish(&staged.at, &full, 0o755)?;
-        site.journal.saw_file(&path, &full, staged.member.sha256)?;
+    for ((staged, path), full) in wanted.into_iter().zip(&places) {
+        site.journal.saw_file(&path, full, staged.member.sha256)?;
         learned.push(staged.member);
     }
     if entry.sha256.is_none() {

@@ -95,6 +95,10 @@ impl Audit<'_> {
                 let remedy = "run cks-agent bootstrap: it is linked again";
                 self.find(path, what_is(&self.host.path(path)), format!("a link to {target}"), remedy);
             }
+            Step::Unlink { path } => {
+                let remedy = "run cks-agent bootstrap: it is removed";
+                self.find(path, what_is(&self.host.path(path)), "nothing: the bundle has no such file", remedy);
+            }
             _ => {
                 let object = step.object();
                 let at = self.host.path(object);

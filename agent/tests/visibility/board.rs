@@ -13,7 +13,7 @@ fn rates_and_etas_follow_the_bytes_and_the_clock() {
     let (kubelet, cni) = (file("k8s/kubelet", 100 * MIB), tarball("cni.tgz", 10 * MIB));
     // Looking for media takes its time and is no slow download.
     scene.pass(seconds(100));
-    scene.board.plan(&Plan { steps: vec![kubelet.clone(), cni.clone()], warnings: Vec::new() });
+    scene.board.plan(&Plan { steps: vec![kubelet.clone(), cni.clone()], warnings: Vec::new(), learns: false });
     scene.board.begin(&kubelet);
     scene.board.begin(&cni);
     for _ in 0..2 {

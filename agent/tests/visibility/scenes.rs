@@ -117,7 +117,7 @@ fn installing(steps: &[Step]) -> Scene {
     steps.push(file("k8s/kubeadm", 58 * MIB));
     let code = "CONTAINERD_CONFIG_NOT_IMPORTED".to_owned();
     let text = "/etc/containerd/config.toml does not import conf.d".to_owned();
-    scene.board.plan(&Plan { steps: steps.clone(), warnings: vec![Warning { code, text }] });
+    scene.board.plan(&Plan { steps: steps.clone(), warnings: vec![Warning { code, text }], learns: false });
     scene.board.phase(Phase::Install);
     for step in &steps {
         scene.board.begin(step);

@@ -14,6 +14,11 @@ pub struct Facts {
     pub files: BTreeMap<String, FileFact>,
     /// Symbolic links: path → target.
     pub links: BTreeMap<String, String>,
+    /// Paths of wanted links where something else stands that works, while the link would lead nowhere until
+    /// another version is current.
+    pub until_switch: BTreeSet<String>,
+    /// Links of ours that are not wanted and that would lead nowhere in the wanted version.
+    pub stale_links: BTreeSet<String>,
     /// Small text files: path → text.
     pub texts: BTreeMap<String, String>,
     /// The filesystem of the version directories.
@@ -22,8 +27,10 @@ pub struct Facts {
     pub kept_bytes: u64,
     /// containerd, where it answers.
     pub containerd: Option<ContainerdFact>,
-    /// The filesystem that containerd keeps its content and snapshots on.
-    pub containerd_filesystem: Option<Filesystem>,
+    /// The filesystem that containerd keeps its content on.
+    pub content_filesystem: Option<Filesystem>,
+    /// The filesystem that containerd's snapshotter keeps unpacked layers on.
+    pub snapshot_filesystem: Option<Filesystem>,
     /// Images of the namespace `k8s.io`: reference → what is there.
     pub images: BTreeMap<String, ImageFact>,
     /// Blobs of the bundle that the content store holds whole.
@@ -38,11 +45,14 @@ impl Facts {
             arch,
             files: BTreeMap::new(),
             links: BTreeMap::new(),
+            until_switch: BTreeSet::new(),
+            stale_links: BTreeSet::new(),
             texts: BTreeMap::new(),
             filesystem: None,
             kept_bytes: 0,
             containerd: None,
-            containerd_filesystem: None,
+            content_filesystem: None,
+            snapshot_filesystem: None,
             images: BTreeMap::new(),
             blobs: BTreeSet::new(),
         }
@@ -61,7 +71,7 @@ pub struct FileFact {
 /// A filesystem and the room on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
-    /// A directory on it, for messages.
+    /// Where it is mounted, for messages.
     pub path: String,
     /// `st_dev`: two directories with the same number share their room.
     pub device: u64,

@@ -4,15 +4,19 @@
 //! call on a finished node gives an empty plan; that is also how a run proves its own work.
 
 mod facts;
+mod space;
 mod step;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
 pub use facts::{ContainerdFact, Facts, FileFact, Filesystem, ImageFact};
-pub use step::{Plan, Step, UnpackMember, Warning};
-pub use wanted::{Bundle, LISTING_NAME, Signature, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name};
+pub use step::{Plan, Step, UnpackMember, Warning, Wave};
+pub use wanted::{
+    Bundle, CURRENT, LISTING_NAME, Signature, VERSIONS_DIR, Wanted, WantedFile, directory_of, install_name, paths_of,
+};
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bundle::{Image, Place};
@@ -25,12 +29,6 @@ pub const CRI_LABEL: (&str, &str) = ("io.cri-containerd.image", "managed");
 pub const PINNED_LABEL: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 /// Label that tells which bundle brought the image.
 pub const OWNER_LABEL: &str = "io.cks-node.bundle";
-
-/// Room that is left on every filesystem besides what is written.
-const SPARE_BYTES: u64 = 32 << 20;
-/// How much larger compressed layers become on disk, at most, in the images of a cluster: 1.79 GB of
-/// 0.60 GB for a whole CKS ISO, rounded up.
-const UNPACK_FACTOR: u64 = 4;
 
 /// The labels that an image of `bundle` carries.
 #[must_use]
@@ -50,30 +48,51 @@ pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Fai
         let what = format!("bundle {:?} is for {is}, this machine is {machine}", bundle.manifest.name);
         return Err(Failure::new(Code::ArchMismatch, what));
     }
-    let mut plan = Plan { warnings: wanted.warnings.clone(), ..Plan::default() };
-    plan.steps.extend(file_steps(wanted, bundle, facts));
-    plan.steps.extend(image_steps(wanted, bundle, facts));
-    check_space(&plan, bundle, facts)?;
+    let mut plan = Plan { warnings: wanted.warnings.clone(), learns: !wanted.unlisted.is_empty(), ..Plan::default() };
+    let (mut rest, mut first): (Vec<Step>, Vec<Step>) =
+        image_steps(wanted, bundle, facts).into_iter().partition(|step| step.wave() == Wave::Rest);
+    first.extend(file_steps(wanted, bundle, facts));
+    space::check(first.iter().chain(&rest), bundle, facts)?;
+    // The largest begins first: what is left for the end of a wave is small.
+    first.sort_by_key(|step| Reverse(step.bytes()));
+    rest.sort_by_key(|step| Reverse(step.bytes()));
+    plan.steps = first;
+    live_steps(wanted, bundle, facts, &mut plan);
+    plan.steps.extend(rest);
+    Ok(plan)
+}
+
+/// What makes the node live, in the order that leaves one whole version in use wherever it breaks off:
+/// what nobody looks at yet, units, links for names that nothing had, the switch, and then links for names
+/// where something stood that had to work until now.
+fn live_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts, plan: &mut Plan) {
     let signature = bundle.signature.as_ref().map(|signature| &signature.text);
     let signature_kept = signature.is_none() || facts.texts.get(&bundle.signature_path()) == signature;
     if facts.texts.get(&bundle.record_path()) != Some(&bundle.text) || !signature_kept {
         plan.steps.push(Step::RecordBundle { path: bundle.record_path() });
     }
-    text_steps(wanted, facts, &mut plan);
+    text_steps(wanted, facts, plan);
     for (destination, source) in &wanted.units {
         let made = facts.texts.get(source).map(|text| render::unit::to_opt_bin(text));
         if made.is_none() || made.as_ref() != facts.texts.get(destination) {
             plan.steps.push(Step::RenderUnit { source: source.clone(), path: destination.clone() });
         }
     }
+    let (current, version) = (CURRENT.to_owned(), bundle.directory_name());
     // A unit is enabled when the programs that it starts are there, not before.
     let (enabling, programs): (Vec<_>, Vec<_>) = wanted.links.iter().partition(|(path, _)| path.contains(".wants/"));
-    for (path, target) in programs.into_iter().chain(enabling) {
+    let (late, early): (Vec<_>, Vec<_>) =
+        programs.into_iter().partition(|(path, _)| facts.until_switch.contains(*path));
+    let links = early.into_iter().chain([(&current, &version)]).chain(late).chain(enabling);
+    for (path, target) in links {
         if facts.links.get(path) != Some(target) {
             plan.steps.push(Step::Link { path: path.clone(), target: target.clone() });
         }
     }
-    Ok(plan)
+    // While tarballs are unread, a name that nobody wants may only be one that nobody knows yet.
+    if !plan.learns {
+        plan.steps.extend(facts.stale_links.iter().map(|path| Step::Unlink { path: path.clone() }));
+    }
 }
 
 fn is_there(file: &WantedFile, facts: &Facts) -> bool {
@@ -140,6 +159,7 @@ fn image_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Vec<Step> {
             reference: image.reference.clone(),
             digest: image.digest,
             sandbox: wanted.sandbox_image.as_ref() == Some(&image.reference),
+            critical: image.critical || wanted.sandbox_image.as_ref() == Some(&image.reference),
             size: missing.iter().map(size).sum(),
             missing,
         });
@@ -183,55 +203,4 @@ fn text_steps(wanted: &Wanted, facts: &Facts, plan: &mut Plan) {
             plan.steps.push(Step::WriteFile { path, text });
         }
     }
-}
-
-fn check_space(plan: &Plan, bundle: &Bundle, facts: &Facts) -> Result<(), Failure> {
-    let mut needed: BTreeMap<u64, u64> = BTreeMap::new();
-    for step in &plan.steps {
-        let (filesystem, bytes) = match step {
-            Step::ImportImage { missing, .. } => {
-                (facts.containerd_filesystem.as_ref(), missing.iter().map(|digest| room_of_blob(bundle, digest)).sum())
-            }
-            Step::InstallFile { size, .. } => (facts.filesystem.as_ref(), *size),
-            // The tarball is kept until its last member is whole.
-            Step::Unpack { size, members, .. } => {
-                (facts.filesystem.as_ref(), size + members.iter().map(|member| member.size).sum::<u64>())
-            }
-            Step::RecordBundle { .. } | Step::WriteFile { .. } | Step::RenderUnit { .. } | Step::Link { .. } => {
-                continue;
-            }
-        };
-        if let Some(filesystem) = filesystem {
-            *needed.entry(filesystem.device).or_default() += bytes;
-        }
-    }
-    if let Some(bytes) = facts.filesystem.as_ref().and_then(|filesystem| needed.get_mut(&filesystem.device)) {
-        *bytes = bytes.saturating_sub(facts.kept_bytes);
-    }
-    for filesystem in [&facts.filesystem, &facts.containerd_filesystem].into_iter().flatten() {
-        let bytes = needed.get(&filesystem.device).copied().unwrap_or_default();
-        if bytes > 0 && bytes + SPARE_BYTES > filesystem.free_bytes {
-            let what = format!(
-                "{} has {} MiB free, this plan needs {} MiB",
-                filesystem.path,
-                filesystem.free_bytes >> 20,
-                (bytes + SPARE_BYTES).div_ceil(1 << 20)
-            );
-            return Err(Failure::new(Code::NoSpace, what));
-        }
-    }
-    Ok(())
-}
-
-/// A blob and what its layer becomes when it is unpacked.
-fn room_of_blob(bundle: &Bundle, digest: &crate::digest::Digest) -> u64 {
-    let Some(blob) = bundle.manifest.blob(digest) else { return 0 };
-    let compressed = ["gzip", "zstd"].iter().any(|suffix| blob.media_type.contains(suffix));
-    let layer = blob.media_type.contains("layer") || blob.media_type.contains("rootfs");
-    let unpacked = match (layer, compressed) {
-        (true, true) => blob.size * UNPACK_FACTOR,
-        (true, false) => blob.size,
-        (false, _) => 0,
-    };
-    blob.size + unpacked
 }

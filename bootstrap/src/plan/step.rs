@@ -7,13 +7,18 @@ use serde::Serialize;
 use crate::bundle::Kind;
 use crate::digest::Digest;
 
-/// What will be done, in this order; steps that fetch come first, and those that make things live last.
+/// What will be done, in this order: what is fetched first, what makes the node live, what may come later
+/// ([`Wave`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// The steps.
     pub steps: Vec<Step>,
     /// What the operator should know.
     pub warnings: Vec<Warning>,
+    /// Whether its first steps teach what a stock ISO's tarballs hold: what makes the node live has to wait
+    /// for a second plan, which knows all of it.
+    #[serde(skip)]
+    pub learns: bool,
 }
 
 /// Something that does not stop a run.
@@ -65,6 +70,8 @@ pub enum Step {
         digest: Digest,
         /// Whether pods can't start without it.
         sandbox: bool,
+        /// Whether the node waits for it: imported before the node goes live, the others after it.
+        critical: bool,
         /// Bytes to fetch.
         size: u64,
         /// Blobs that the content store lacks and no earlier step brings.
@@ -96,6 +103,22 @@ pub enum Step {
         /// What it points to.
         target: String,
     },
+    /// A link of ours to something that the bundle does not have goes away.
+    Unlink {
+        /// Where.
+        path: String,
+    },
+}
+
+/// When a step's turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wave {
+    /// Fetched side by side before anything goes live.
+    First,
+    /// What makes the node live, one after the other.
+    Live,
+    /// Fetched side by side when the node is live.
+    Rest,
 }
 
 /// One member to unpack.
@@ -117,7 +140,11 @@ impl Step {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::InstallFile { size, .. } | Self::Unpack { size, .. } | Self::ImportImage { size, .. } => *size,
-            Self::RecordBundle { .. } | Self::WriteFile { .. } | Self::RenderUnit { .. } | Self::Link { .. } => 0,
+            Self::RecordBundle { .. }
+            | Self::WriteFile { .. }
+            | Self::RenderUnit { .. }
+            | Self::Link { .. }
+            | Self::Unlink { .. } => 0,
         }
     }
 
@@ -125,6 +152,16 @@ impl Step {
     #[must_use]
     pub fn fetches(&self) -> bool {
         matches!(self, Self::InstallFile { .. } | Self::Unpack { .. } | Self::ImportImage { .. })
+    }
+
+    /// When its turn is.
+    #[must_use]
+    pub fn wave(&self) -> Wave {
+        match self {
+            Self::ImportImage { critical: false, .. } => Wave::Rest,
+            step if step.fetches() => Wave::First,
+            _ => Wave::Live,
+        }
     }
 
     /// The thing that it works on, for people: an entry, a reference or a path.
@@ -136,7 +173,8 @@ impl Step {
             Self::RecordBundle { path }
             | Self::WriteFile { path, .. }
             | Self::RenderUnit { path, .. }
-            | Self::Link { path, .. } => path,
+            | Self::Link { path, .. }
+            | Self::Unlink { path } => path,
         }
     }
 }
@@ -157,6 +195,7 @@ impl fmt::Display for Step {
             Self::RecordBundle { path } | Self::WriteFile { path, .. } => write!(f, "write {path}"),
             Self::RenderUnit { source, path } => write!(f, "write {path} from {source}"),
             Self::Link { path, target } => write!(f, "link {path} to {target}"),
+            Self::Unlink { path } => write!(f, "remove link {path}"),
         }
     }
 }

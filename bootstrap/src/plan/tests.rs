@@ -107,6 +107,7 @@ fn carried_out(role: Role) -> Facts {
         facts.texts.insert(path.clone(), "ExecStart=/opt/bin/kubelet\n".to_owned());
     }
     facts.links = wanted.links.clone();
+    facts.links.insert(CURRENT.to_owned(), bundle.directory_name());
     for image in &wanted.images {
         let there = ImageFact { digest: image.digest, labels: image_labels(&bundle), unpacked: true };
         facts.images.insert(image.reference.clone(), there);
@@ -128,11 +129,11 @@ fn an_etcd_node_takes_its_tarball_and_nothing_else() {
 }
 
 #[test]
-fn a_worker_leaves_control_plane_images_out_and_starts_with_the_sandbox_image() {
+fn a_worker_leaves_control_plane_images_out_and_links_lead_through_current() {
     let plan = planned(Role::Worker, &Facts::empty(Arch::Amd64));
     let images: Vec<_> =
         plan.steps.iter().filter(|step| matches!(step, Step::ImportImage { .. })).map(Step::object).collect();
-    assert_eq!(images, ["registry.k8s.io/pause:3.10", "registry.k8s.io/kube-proxy:v1.33.1"]);
+    assert_eq!(images, ["registry.k8s.io/kube-proxy:v1.33.1", "registry.k8s.io/pause:3.10"], "the largest first");
     let links: BTreeMap<_, _> = plan
         .steps
         .iter()
@@ -141,19 +142,101 @@ fn a_worker_leaves_control_plane_images_out_and_starts_with_the_sandbox_image() 
             _ => None,
         })
         .collect();
-    let version = bundle().directory_name();
-    assert_eq!(links["/opt/bin/kubelet"], format!("../cks/{version}/bin/kubelet"));
-    assert_eq!(links["/opt/cni/bin/bridge"], format!("../../cks/{version}/cni/bridge"));
+    assert_eq!(links[CURRENT], bundle().directory_name());
+    assert_eq!(links["/opt/bin/kubelet"], "../cks/current/bin/kubelet");
+    assert_eq!(links["/opt/cni/bin/bridge"], "../../cks/current/cni/bridge");
     assert!(!links.contains_key("/opt/cni/bin/LICENSE"));
 }
 
 #[test]
-fn nothing_goes_live_before_the_last_byte_is_there() {
-    let steps = planned(Role::ControlPlane, &Facts::empty(Arch::Amd64)).steps;
-    let last_fetch = steps.iter().rposition(Step::fetches).unwrap();
-    assert!(steps[..=last_fetch].iter().all(Step::fetches));
-    let last = steps.last().unwrap().object();
+fn nothing_goes_live_before_what_it_needs_and_the_rest_comes_later() {
+    let mut bundle = bundle();
+    for reference in ["quay.io/example/app:v1", "quay.io/example/large:v1"] {
+        bundle.manifest.images.push(image(reference, &["base", reference]));
+        let names = [format!("{reference} manifest"), format!("{reference} config"), reference.to_owned()];
+        bundle.manifest.blobs.extend(names.iter().map(|name| blob(name, 5000)));
+    }
+    bundle.manifest.blobs.sort_by_key(|blob| blob.digest);
+    let large = Digest::of(b"quay.io/example/large:v1");
+    bundle.manifest.blobs.iter_mut().filter(|blob| blob.digest == large).for_each(|blob| blob.size = 5000);
+    let wanted = Wanted::of(&spec(Role::ControlPlane), &bundle).unwrap();
+    let steps = plan(&wanted, &bundle, &Facts::empty(Arch::Amd64)).unwrap().steps;
+    assert!(steps.is_sorted_by_key(Step::wave), "{steps:?}");
+    let of = |wave| steps.iter().filter(move |step| step.wave() == wave);
+    for wave in [Wave::First, Wave::Rest] {
+        assert!(of(wave).is_sorted_by_key(|step| Reverse(step.bytes())), "the largest begins");
+    }
+    let rest: Vec<_> = of(Wave::Rest).map(Step::object).collect();
+    assert_eq!(rest, ["quay.io/example/large:v1", "quay.io/example/app:v1"]);
+    let last = of(Wave::Live).next_back().unwrap().object();
     assert_eq!(last, "/etc/systemd/system/multi-user.target.wants/kubelet.service");
+}
+
+/// What a name of `/opt/bin` leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Leads {
+    Version(String),
+    Copy,
+    Nowhere,
+}
+
+/// Wherever the steps break off, the programs that work are of one version: the one before the switch or
+/// the one after it. Only copies that no version made may stand beside the new one until they are replaced.
+#[test]
+fn wherever_it_breaks_off_one_version_is_in_use() {
+    let new = bundle().directory_name();
+    let has = |version: &str, name: &str| match version {
+        "old" => ["kubelet", "kubeadm-old"].contains(&name),
+        _ => ["kubelet", "crictl"].contains(&name),
+    };
+    for before in [Some("old"), None] {
+        let mut links = BTreeMap::new();
+        let mut facts = carried_out(Role::Worker);
+        facts.links.clear();
+        if let Some(before) = before {
+            for name in ["kubelet", "kubeadm-old"] {
+                links.insert(format!("/opt/bin/{name}"), format!("../cks/current/bin/{name}"));
+            }
+            links.insert(CURRENT.to_owned(), before.to_owned());
+            facts.links = links.clone();
+            facts.stale_links.insert("/opt/bin/kubeadm-old".to_owned());
+        } else {
+            // Copies of a stock script: they work until the version is there.
+            facts.until_switch = ["/opt/bin/kubelet", "/opt/bin/crictl"].map(str::to_owned).into();
+        }
+        let leads = |links: &BTreeMap<String, String>, name: &str| match links.get(&format!("/opt/bin/{name}")) {
+            None if before.is_none() => Leads::Copy,
+            None => Leads::Nowhere,
+            Some(_) => match links.get(CURRENT) {
+                Some(version) if has(version, name) => Leads::Version(version.clone()),
+                _ => Leads::Nowhere,
+            },
+        };
+        let plan = planned(Role::Worker, &facts);
+        for step in &plan.steps {
+            match step {
+                Step::Link { path, target } => drop(links.insert(path.clone(), target.clone())),
+                Step::Unlink { path } => drop(links.remove(path)),
+                step => panic!("{step}"),
+            }
+            let switched = links.get(CURRENT) == Some(&new);
+            let kubelet = leads(&links, "kubelet");
+            match (before, switched) {
+                (Some(old), false) => {
+                    assert_eq!(kubelet, Leads::Version(old.to_owned()), "{step}");
+                    assert_eq!(leads(&links, "kubeadm-old"), Leads::Version(old.to_owned()), "{step}");
+                }
+                (Some(_), true) => {
+                    let now = Leads::Version(new.clone());
+                    assert_eq!([kubelet, leads(&links, "crictl")], [now.clone(), now], "{step}");
+                }
+                (None, false) => assert_eq!([kubelet, leads(&links, "crictl")], [Leads::Copy, Leads::Copy], "{step}"),
+                (None, true) => assert_ne!(kubelet, Leads::Nowhere, "{step}"),
+            }
+        }
+        assert_eq!(leads(&links, "kubelet"), Leads::Version(new.clone()));
+        assert!(!links.contains_key("/opt/bin/kubeadm-old"));
+    }
 }
 
 #[test]
@@ -179,6 +262,11 @@ fn each_thing_that_is_lost_is_done_again_and_nothing_more() {
     let mut facts = whole;
     facts.links.insert("/opt/bin/kubelet".to_owned(), "../cks/v1.32.0-old/bin/kubelet".to_owned());
     assert_eq!(planned(Role::Worker, &facts).steps.len(), 1);
+    facts.links.insert(CURRENT.to_owned(), "v1.32.0-old".to_owned());
+    facts.stale_links.insert("/opt/bin/old".to_owned());
+    let steps: Vec<_> = planned(Role::Worker, &facts).steps.iter().map(ToString::to_string).collect();
+    let switch = format!("link {CURRENT} to {}", bundle().directory_name());
+    assert_eq!(steps, ["link /opt/bin/kubelet to ../cks/current/bin/kubelet", &switch, "remove link /opt/bin/old"]);
 }
 
 #[test]
@@ -197,10 +285,45 @@ fn machines_that_can_not_are_refused_before_anything_is_written() {
     let refused = |facts: &Facts| plan(&wanted, &bundle, facts).unwrap_err();
     assert_eq!(refused(&Facts::empty(Arch::Arm64)).code, Code::ArchMismatch);
     let mut facts = Facts::empty(Arch::Amd64);
-    facts.filesystem = Some(Filesystem { path: "/opt".to_owned(), device: 1, free_bytes: SPARE_BYTES });
+    facts.filesystem = Some(Filesystem { path: "/opt".to_owned(), device: 1, free_bytes: space::SPARE_BYTES });
     let failure = refused(&facts);
     assert_eq!(failure.code, Code::NoSpace);
-    assert!(failure.what.contains("/opt has 32 MiB free"), "{}", failure.what);
+    assert!(failure.what.contains("/opt has 32 MiB free, this plan needs 33 MiB"), "{}", failure.what);
+    assert!(failure.remedy().contains("free 1 MiB on /opt"), "{}", failure.remedy());
+}
+
+#[test]
+fn each_filesystem_is_counted_by_itself_and_shared_ones_together() {
+    let mut bundle = bundle();
+    // Blocks of 4 KiB: tarballs 2, members 2, files 3; blobs of two images 7, all of them called layers here.
+    for blob in bundle.manifest.blobs.iter_mut().filter(|blob| blob.digest == Digest::of(b"pause")) {
+        blob.unpacked = Some(64 << 10);
+    }
+    let wanted = Wanted::of(&spec(Role::Worker), &bundle).unwrap();
+    let (files, content, layers) = (7 * 4096, 7 * 4096, 68 * 1024 + 6 * 4096);
+    let on = |device, bytes: u64| {
+        Some(Filesystem { path: format!("/{device}"), device, free_bytes: space::SPARE_BYTES + bytes })
+    };
+    let fits = |facts: &Facts| plan(&wanted, &bundle, facts).map(drop).map_err(|failure| failure.what);
+    let mut facts = Facts::empty(Arch::Amd64);
+    (facts.filesystem, facts.content_filesystem, facts.snapshot_filesystem) =
+        (on(1, files), on(2, content), on(3, layers));
+    assert_eq!(fits(&facts), Ok(()));
+    for device in 1..=3 {
+        let mut facts = facts.clone();
+        let all = [&mut facts.filesystem, &mut facts.content_filesystem, &mut facts.snapshot_filesystem];
+        let of = all.into_iter().flatten().find(|filesystem| filesystem.device == device).unwrap();
+        of.free_bytes -= 1;
+        assert!(fits(&facts).unwrap_err().starts_with(&format!("/{device} has 32 MiB free")));
+    }
+    let all = files + content + layers;
+    for (free, fit) in [(all, true), (all - 1, false)] {
+        (facts.filesystem, facts.content_filesystem, facts.snapshot_filesystem) =
+            (on(1, free), on(1, free), on(1, free));
+        assert_eq!(fits(&facts).is_ok(), fit);
+    }
+    facts.kept_bytes = 1000;
+    assert_eq!(fits(&facts), Ok(()), "what was fetched already is not needed again");
 }
 
 #[test]

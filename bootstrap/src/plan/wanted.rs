@@ -14,6 +14,10 @@ use super::Warning;
 /// Where bundles are unpacked, a directory each.
 pub const VERSIONS_DIR: &str = "/opt/cks";
 
+/// The link that tells which version is in use. Everything else leads through it, so that one rename
+/// changes the version.
+pub const CURRENT: &str = "/opt/cks/current";
+
 /// Name of the file that stands for the manifest of a stock ISO in its version directory.
 pub const LISTING_NAME: &str = "listing.txt";
 
@@ -87,7 +91,7 @@ pub struct Wanted {
     pub texts: BTreeMap<String, String>,
     /// Units made from a unit of the bundle: destination → file of the version directory.
     pub units: BTreeMap<String, String>,
-    /// Symbolic links: path → target.
+    /// Symbolic links besides [`CURRENT`]: path → target.
     pub links: BTreeMap<String, String>,
     /// Images, the sandbox image first.
     pub images: Vec<Image>,
@@ -139,6 +143,16 @@ pub fn directory_of(kind: Kind) -> &'static str {
         Kind::Kubernetes | Kind::CriTools | Kind::Etcd => "bin",
         Kind::ImageArchive | Kind::Other => "other",
     }
+}
+
+/// Every path that any role installs of `bundle` in its version directory: what may be removed with it.
+#[must_use]
+pub fn paths_of(bundle: &Bundle) -> Vec<String> {
+    let mut all = Wanted::default();
+    for entry in &bundle.manifest.entries {
+        all.add_entry(entry, &bundle.directory());
+    }
+    all.files.into_iter().map(|file| file.path).collect()
 }
 
 impl Wanted {
@@ -247,15 +261,14 @@ impl Wanted {
         }
     }
 
-    /// `/opt/bin/kubelet → ../cks/<version>/bin/kubelet`: relative, so that they hold below any root.
+    /// `/opt/bin/kubelet → ../cks/current/bin/kubelet`: relative, so that they hold below any root.
     fn add_links(&mut self, directory: &str) {
-        let version = directory.rsplit('/').next().unwrap_or_default();
         for file in &self.files {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             if file.path == format!("{directory}/bin/{name}") {
-                self.links.insert(format!("/opt/bin/{name}"), format!("../cks/{version}/bin/{name}"));
+                self.links.insert(format!("/opt/bin/{name}"), format!("../cks/current/bin/{name}"));
             } else if file.path == format!("{directory}/cni/{name}") {
-                self.links.insert(format!("/opt/cni/bin/{name}"), format!("../../cks/{version}/cni/{name}"));
+                self.links.insert(format!("/opt/cni/bin/{name}"), format!("../../cks/current/cni/{name}"));
             }
         }
     }

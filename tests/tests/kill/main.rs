@@ -54,9 +54,11 @@ fn a_worker_ends_whole() {
         Sight::Path(format!("{directory}/cks-bundle.json")),
         Sight::Path("/etc/modules-load.d/cks.conf".to_owned()),
         Sight::Path("/etc/systemd/system/kubelet.service".to_owned()),
-        Sight::Path("/etc/systemd/system/multi-user.target.wants/kubelet.service".to_owned()),
         Sight::Path("/opt/bin/kubelet".to_owned()),
         Sight::Path(format!("/opt/cni/bin/{LAST_PLUGIN}")),
+        Sight::Path("/opt/cks/current".to_owned()),
+        Sight::Path("/etc/systemd/system/multi-user.target.wants/kubelet.service".to_owned()),
+        Sight::Image("example.org/one:1".to_owned()),
         Sight::Journal("\"record\":\"run\""),
     ];
     kill_at_sight(&world, &whole, &sights);
@@ -80,8 +82,9 @@ fn an_etcd_node_ends_whole() {
         Sight::Path(format!("{directory}/.cks-bundle.json.cks-new")),
         Sight::Path(format!("{directory}/cks-bundle.json")),
         Sight::Path("/etc/systemd/system/etcd.service".to_owned()),
-        Sight::Path("/etc/systemd/system/multi-user.target.wants/etcd.service".to_owned()),
         Sight::Path("/opt/bin/etcdctl".to_owned()),
+        Sight::Path("/opt/cks/current".to_owned()),
+        Sight::Path("/etc/systemd/system/multi-user.target.wants/etcd.service".to_owned()),
         Sight::Journal("\"record\":\"run\""),
     ];
     kill_at_sight(&world, &whole, &sights);
@@ -109,9 +112,10 @@ fn a_node_of_a_stock_iso_ends_whole() {
         Sight::Staged,
         Sight::Path(format!("{directory}/cni/{LAST_PLUGIN}")),
         Sight::Journal("\"record\":\"learned\""),
-        Sight::Image("example.org/one:1".to_owned()),
         Sight::Path(format!("{directory}/listing.txt")),
         Sight::Path("/opt/bin/crictl".to_owned()),
+        Sight::Path("/opt/cks/current".to_owned()),
+        Sight::Image("example.org/one:1".to_owned()),
     ];
     kill_at_sight(&world, &whole, &sights);
 }

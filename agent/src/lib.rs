@@ -13,6 +13,7 @@
 //! | [`install`] | bytes to files and unpacked tarballs |
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
 //! | [`apply`] | a plan, step by step |
+//! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
@@ -27,6 +28,7 @@ pub mod files;
 pub mod host;
 pub mod install;
 pub mod journal;
+pub mod layer;
 pub mod media;
 pub mod progress;
 pub mod report;

@@ -14,8 +14,8 @@ use super::path::{bare, clean, join, shown, split};
 
 /// Longer paths are left to containerd. It resolves them below its own directory, whose length counts there.
 const MAX_PATH: usize = 2000;
-/// Links on the way of one path that containerd follows.
-const MAX_LINKS: u32 = 255;
+/// Links on the way of one path that are followed, as many as the kernel does. containerd follows 255, and it may.
+const MAX_LINKS: u32 = 40;
 /// Directories inside each other that are removed.
 const MAX_DEPTH: u32 = 200;
 
@@ -111,7 +111,7 @@ impl Root {
     /// The text of the link at `path`; where there is none, the path.
     fn follow(&self, path: &[u8], links: &mut u32) -> Result<Result<Vec<u8>, Vec<u8>>, Refused> {
         let unknown = |why: Errno| Refused::Unknown(format!("{:?}: {why}", shown(path)));
-        if *links > MAX_LINKS {
+        if *links >= MAX_LINKS {
             return Err(unknown(Errno::LOOP));
         }
         let path = clean(&[b"/", path].concat());

@@ -1,0 +1,86 @@
+//! Random tars from a few names, so that entries meet each other in ways nobody thought of.
+
+use crate::cases::{Case, Expect};
+use crate::making::{Entry, dir, entry, file, hard, soft, tar};
+
+/// How many there are.
+pub(crate) const SEEDS: u64 = 100;
+
+const TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Steele and others' splitmix64: few lines, and the same numbers everywhere.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn path(&mut self, dots: bool) -> String {
+        let names = ["qa", "qb", "qc", "qa", "qb", "qd", ".", "..", ""];
+        let parts = 1 + self.below(4);
+        let part = |chance: &mut Self| names[chance.below(if dots { 9 } else { 6 }) as usize];
+        (0..parts).map(|_| part(self)).collect::<Vec<_>>().join("/")
+    }
+
+    fn entry(&mut self) -> Entry {
+        // Most paths have no dots: a tar that leads out ends at once.
+        let dots = self.below(40) == 0;
+        let name = self.path(dots);
+        let made = match self.below(20) {
+            0..=5 => dir(name),
+            6..=9 => file(name, "x".repeat(self.below(2000) as usize)),
+            10..=12 => {
+                let (absolute, target) = (self.below(3) == 0, self.path(true));
+                soft(name, if absolute { format!("/{target}") } else { target })
+            }
+            13 | 14 => {
+                let dots = self.below(10) == 0;
+                hard(name, self.path(dots))
+            }
+            15 => entry(b'6', name),
+            16 => entry(b'3', name).device(1, self.below(9) as u32),
+            17 | 18 => file(hidden(&name, ""), "").owner(self.below(3), 0),
+            _ => file(hidden(&name, ".wh..opq"), ""),
+        };
+        let made =
+            made.mode(self.below(0o10000)).owner(self.below(4), self.below(4)).mtime(1_000_000 + self.below(1000));
+        if self.below(8) == 0 { made.xattr("user.x", self.below(100).to_string()) } else { made }
+    }
+}
+
+/// The whiteout of `path`, or of all in it.
+fn hidden(path: &str, of: &str) -> String {
+    match (path.rsplit_once('/'), of) {
+        (_, ".wh..opq") => format!("{path}/.wh..wh..opq"),
+        (Some((directory, name)), _) => format!("{directory}/.wh.{name}"),
+        (None, _) => format!(".wh.{path}"),
+    }
+}
+
+fn layers(seed: u64) -> Vec<Vec<Entry>> {
+    let mut chance = Chance(seed);
+    let count = 1 + chance.below(3);
+    (0..count)
+        .map(|_| {
+            let entries = 1 + chance.below(9);
+            (0..entries).map(|_| chance.entry()).collect()
+        })
+        .collect()
+}
+
+/// The tars of `seed`.
+pub(crate) fn case(seed: u64) -> Case {
+    let layers = layers(seed).iter().map(|entries| (TYPE, tar(entries))).collect();
+    Case { name: format!("seed {seed}"), layers, expect: Expect::Same }
+}
+
+/// Whether a name of `seed` has `..`, so that it may be refused as hostile.
+pub(crate) fn leads_out(seed: u64) -> bool {
+    let out = |path: &[u8]| path.split(|&byte| byte == b'/').any(|part| part == b"..");
+    layers(seed).iter().flatten().any(|entry| out(&entry.name) || entry.kind == b'1' && out(&entry.link))
+}

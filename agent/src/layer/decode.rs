@@ -84,7 +84,7 @@ impl<R: Read> Decoder<R> {
         if let Err(error) = watched.by_ref().take(10).read_to_end(&mut head) {
             return Err(refuse(&lapse, error));
         }
-        let kind = (packing == Packing::Detected).then(|| magic(&head)).unwrap_or_default();
+        let kind = if packing == Packing::Detected { magic(&head) } else { Magic::None };
         let input = BufReader::with_capacity(COMPRESSED, Cursor::new(head).chain(watched));
         let inner = match kind {
             Magic::None => Packed::Plain(input),
@@ -121,9 +121,7 @@ impl<R: Read> Decoder<R> {
     }
 }
 
-#[derive(Default)]
 enum Magic {
-    #[default]
     None,
     Gzip,
     Zstd,

@@ -46,7 +46,7 @@ pub(super) fn leads_out(cleaned: &[u8]) -> bool {
 
 /// `path` as people read it.
 pub(super) fn shown(path: &[u8]) -> String {
-    bootstrap::text::plain(&String::from_utf8_lossy(path)).into()
+    bootstrap::text::plain(&String::from_utf8_lossy(path))
 }
 
 #[cfg(test)]

@@ -20,31 +20,38 @@ impl Chance {
         (mixed ^ (mixed >> 31)) % end
     }
 
-    fn path(&mut self, dots: bool) -> String {
-        let names = ["qa", "qb", "qc", "qa", "qb", "qd", ".", "..", ""];
-        let parts = 1 + self.below(4);
-        let part = |chance: &mut Self| names[chance.below(if dots { 9 } else { 6 }) as usize];
-        (0..parts).map(|_| part(self)).collect::<Vec<_>>().join("/")
+    /// Directories and what lies in them mostly have names of their own, or nearly every tar would end early by an
+    /// entry below a file.
+    fn path(&mut self, dots: bool, directory: bool) -> String {
+        let parts = self.below(4);
+        let any = dots || self.below(12) == 0;
+        let part = |chance: &mut Self, names: &[&str]| names[chance.below(names.len() as u64) as usize].to_owned();
+        let mut path: Vec<String> = (0..parts).map(|_| part(self, &["qa", "qb"])).collect();
+        path.push(part(self, if directory { &["qa", "qb"] } else { &["qc", "qd", "qe", "qf"] }));
+        if any {
+            let at = self.below(path.len() as u64) as usize;
+            path[at] = part(self, if dots { &[".", "..", "", "qc"] } else { &["qa", "qb", "qc", "qd"] });
+        }
+        path.join("/")
     }
 
     fn entry(&mut self) -> Entry {
         // Most paths have no dots: a tar that leads out ends at once.
         let dots = self.below(40) == 0;
-        let name = self.path(dots);
-        let made = match self.below(20) {
-            0..=5 => dir(name),
-            6..=9 => file(name, "x".repeat(self.below(2000) as usize)),
-            10..=12 => {
-                let (absolute, target) = (self.below(3) == 0, self.path(true));
+        let kind = self.below(24);
+        let name = self.path(dots, kind < 7 || kind == 23);
+        let made = match kind {
+            0..=6 => dir(name),
+            7..=12 => file(name, "x".repeat(self.below(2000) as usize)),
+            13..=16 => {
+                let (absolute, dots, directory) = (self.below(3) == 0, self.below(2) == 0, self.below(2) == 0);
+                let target = self.path(dots, directory);
                 soft(name, if absolute { format!("/{target}") } else { target })
             }
-            13 | 14 => {
-                let dots = self.below(10) == 0;
-                hard(name, self.path(dots))
-            }
-            15 => entry(b'6', name),
-            16 => entry(b'3', name).device(1, self.below(9) as u32),
-            17 | 18 => file(hidden(&name, ""), "").owner(self.below(3), 0),
+            17 => hard(name, self.path(dots, false)),
+            18 => entry(b'6', name),
+            19 => entry(b'3', name).device(1, self.below(9) as u32),
+            20..=22 => file(hidden(&name, ""), "").owner(self.below(3), 0),
             _ => file(hidden(&name, ".wh..opq"), ""),
         };
         let made =
@@ -67,7 +74,7 @@ fn layers(seed: u64) -> Vec<Vec<Entry>> {
     let count = 1 + chance.below(3);
     (0..count)
         .map(|_| {
-            let entries = 1 + chance.below(9);
+            let entries = 1 + chance.below(8);
             (0..entries).map(|_| chance.entry()).collect()
         })
         .collect()

@@ -68,7 +68,7 @@ pub(super) fn headers() -> Vec<Case> {
         ),
         raw(
             "a sparse file of old",
-            left,
+            Expect::Refused,
             PLAIN,
             named(&|tar| {
                 tar[156] = b'S';

@@ -15,6 +15,7 @@
 //! | [`apply`] | a plan, step by step |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`board`] | the node's state, written by one and read by all |
+//! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
 pub mod apply;
@@ -31,6 +32,7 @@ pub mod media;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod sources;
 pub mod status;
 pub mod tool;
 pub mod version;

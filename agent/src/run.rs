@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bootstrap::failure::{Code, Failure, Retry};
+use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
@@ -20,18 +20,17 @@ use crate::host::{Host, STATUS_PATH};
 use crate::install::Site;
 use crate::journal::Journal;
 use crate::media::Media;
-use crate::media::locate::{Located, Search, locate};
-use crate::media::stream::IMPATIENCE;
+use crate::media::locate::Search;
+use crate::media::prober::Probing;
+use crate::media::shown::SOURCES_PATH;
+use crate::media::teller::Teller;
 use crate::progress;
 use crate::report;
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
 const MAX_ROUNDS: usize = 3;
-/// What is waited for while no source has it.
-const BUNDLE: &str = "a source that holds a CKS ISO";
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const SHORTEST_INACTIVITY: Duration = Duration::from_secs(5);
 
 /// Runs `bootstrap` and prints what came of it. Returns the exit code.
 pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
@@ -121,19 +120,19 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     let Start { host, settings, spec, journal } = start;
     board.phase(Phase::Locate);
     let arch = host.arch()?;
-    let located = wait_for_media(&settings, board, &spec, arch).await?;
-    let Located { mut bundle, sources } = located;
+    let probing = look_for_sources(arguments, &settings, board, &host, &spec, arch)?;
+    let mut bundle = probing.bundle(board, settings.wait).await?;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
     if bundle.derived {
         board.warn(format!(
             "LEGACY_BUNDLE: {} has no cks-bundle.json: nothing vouches for what is installed; --policy require-manifest refuses it",
-            sources.first().map_or("the source", |source| source.name.as_str())
+            probing.set().names().first().map_or("the source", String::as_str)
         ));
     }
     board.phase(Phase::Preflight);
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
-    let media = Media::new(sources, settings.wait, board.clone());
+    let media = Media::new(probing, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
         site.drop_partials_except(site.bundle.manifest.entries.iter())?;
@@ -152,8 +151,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         }
         site.drop_partials_except(site.entries_of(&plan))?;
         let applied = apply(&site, &plan, containerd.as_ref()).await;
-        let bytes = site.media.sources.iter().map(|source| (source.name.clone(), source.bytes())).collect::<Vec<_>>();
-        board.source_bytes(&bytes);
+        board.source_bytes(&site.media.bytes_by_source());
         applied?;
         board.phase(Phase::Verify);
         site = learn(site)?;
@@ -164,35 +162,22 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         .with_remedy("find out what else changes these files"))
 }
 
-/// Looks for the bundle until a source has it, for as long as the operator wants to wait.
-async fn wait_for_media(
+/// Begins to look for sources, which goes on for as long as the run does.
+fn look_for_sources(
+    arguments: &cli::Bootstrap,
     settings: &Config,
     board: &Board,
+    host: &Host,
     spec: &NodeSpec,
     arch: bootstrap::bundle::Arch,
-) -> Result<Located, Failure> {
-    let since = Instant::now();
-    // With another source at hand nobody waits long for one that says nothing.
-    let stall = if settings.sources.len() > 1 { settings.wait.min(IMPATIENCE) } else { settings.wait };
-    let search = Search { role: spec.role, arch, policy: settings.trust.policy.unwrap_or(Policy::AcceptLegacy), stall };
-    let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
-    loop {
-        let located = locate(&settings.sources, search, &mut verdicts).await;
-        board.sources(&verdicts);
-        match located {
-            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < settings.wait => {
-                // The last try is at the deadline that was shown.
-                pause = pause.min(settings.wait.saturating_sub(since.elapsed()));
-                board.wait(BUNDLE, &failure.what, since, pause, settings.wait);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            outcome => {
-                board.stop_waiting(BUNDLE);
-                return outcome;
-            }
-        }
-    }
+) -> Result<Probing, Failure> {
+    let mut http = settings.http.clone();
+    // Who waits for nothing long waits for no server long.
+    http.inactivity = http.inactivity.min(settings.wait.max(SHORTEST_INACTIVITY));
+    let policy = settings.trust.policy.unwrap_or(Policy::AcceptLegacy);
+    let search = Search { role: Some(spec.role), arch, policy, http };
+    let told = if arguments.dry_run { None } else { Some(host.prepare(SOURCES_PATH)?) };
+    Ok(Probing::start(&settings.sources, search, host, Teller::new(Some(board.clone()), told)))
 }
 
 /// containerd, where the role has images to import. A dry run tells the plan without it, too.

@@ -12,6 +12,7 @@
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
 //! | [`render`] | values to the text of configuration files |
+//! | [`router`] | where the network's virtual router may be |
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
 //! | [`digest`] | the sha256 digest |
@@ -27,6 +28,7 @@ pub mod failure;
 pub mod node_spec;
 pub mod plan;
 pub mod render;
+pub mod router;
 pub mod signature;
 pub mod state;
 pub mod text;

@@ -1,109 +1,88 @@
-//! From the named sources to the bundle: which of them hold one, and which one it is.
+//! A look at a candidate: whether it holds a bundle, and which one.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstrap::archive;
 use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{Arch, Role};
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure, Retry};
+use bootstrap::disc;
+use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::Bundle;
-use bootstrap::state::SourceState;
-use bootstrap::text;
-use futures::StreamExt as _;
-use futures::stream::FuturesOrdered;
 
+use super::candidates::{Candidate, Kind};
+use super::discs;
 use super::seek::EntryReader;
 use super::{Opened, Source};
-use crate::config::Policy;
+use crate::config::{Http, Policy};
 
-/// The bundle, and the sources that hold it, best first.
-#[derive(Debug)]
-pub struct Located {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// The sources that hold exactly this bundle, in the order they were named.
-    pub sources: Vec<Arc<Source>>,
-}
-
-/// How long the others are waited for once a source has the bundle.
-const GRACE: Duration = Duration::from_millis(500);
-
-/// What is looked for.
-#[derive(Debug, Clone, Copy)]
+/// What is looked for, and how.
+#[derive(Debug, Clone)]
 pub struct Search {
-    /// The role that the bundle is for.
-    pub role: Role,
+    /// The role that the bundle is for; without one, no image archive of a stock ISO is looked into.
+    pub role: Option<Role>,
     /// The machine's architecture.
     pub arch: Arch,
     /// What has to vouch for the content.
     pub policy: Policy,
-    /// How long a connection may bring nothing.
-    pub stall: Duration,
+    /// How servers are spoken to.
+    pub http: Http,
 }
 
-/// Opens all sources side by side. The first in the given order that holds a bundle decides which
-/// bundle it is; others with the same one stand by.
-///
-/// # Errors
-/// The failures of all sources, under the code of one, when none holds a bundle; `MANIFEST_REQUIRED` by policy.
-pub async fn locate(names: &[String], search: Search, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
-    let mut opened: FuturesOrdered<_> = names.iter().map(|name| open(name, search)).collect();
-    let mut located: Option<Located> = None;
-    let mut failures = Vec::new();
-    verdicts.clear();
-    for name in names {
-        let patience = if located.is_some() { GRACE } else { Duration::MAX };
-        let Ok(Some(result)) = tokio::time::timeout(patience, opened.next()).await else {
-            verdicts.push(verdict(name, "slow", "did not answer in time to stand by"));
-            continue;
-        };
-        let (word, reason) = match result {
-            Ok((source, bundle)) => match &mut located {
-                None => {
-                    located = Some(Located { bundle, sources: vec![Arc::new(source)] });
-                    ("in-use".to_owned(), String::new())
-                }
-                Some(located) if located.bundle.id == bundle.id => {
-                    located.sources.push(Arc::new(source));
-                    ("standby".to_owned(), String::new())
-                }
-                Some(located) => {
-                    let (this, that) = (bundle.directory_name(), located.bundle.directory_name());
-                    ("other-bundle".to_owned(), format!("holds {this}, the first source {that}"))
-                }
-            },
-            Err(failure) => {
-                let refused = (failure.code.to_string(), failure.what.clone());
-                failures.push(failure);
-                refused
-            }
-        };
-        verdicts.push(verdict(name, &word, &reason));
-    }
-    located.ok_or_else(|| all_refused(failures))
+/// What came of a look at a candidate.
+#[derive(Debug)]
+pub struct Answer {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// What it holds.
+    pub result: Result<(Source, Bundle), Failure>,
+    /// Whether it is worth telling of: an own disk of the machine is not.
+    pub is_disc: bool,
+    /// The volume identifier, of a disc or image.
+    pub label: Option<String>,
+    /// When the look began.
+    pub began: Instant,
+    /// How long it took.
+    pub latency: Duration,
 }
 
-/// One failure for all: with a code that lets the caller wait when waiting can help with any of them.
-fn all_refused(failures: Vec<Failure>) -> Failure {
-    let whats: Vec<String> = failures.iter().map(|failure| failure.what.clone()).collect();
-    let transient = failures.iter().position(|failure| failure.code.retry() == Retry::Transient);
-    match failures.into_iter().nth(transient.unwrap_or(0)) {
-        None => Failure::new(Code::MediaNotFound, "no source was named"),
-        Some(mut failure) => {
-            failure.what = whats.join("; ");
-            failure
+/// Looks at a candidate.
+pub async fn ask(candidate: Candidate, search: Arc<Search>) -> Answer {
+    let began = Instant::now();
+    let (result, is_disc, label) = match candidate.kind {
+        Kind::Url | Kind::Router => {
+            (open(&candidate.name, candidate.kind == Kind::Router, &search).await, true, None)
         }
+        Kind::Device { .. } | Kind::Path | Kind::Nothing => {
+            let (name, kind, runtime) = (candidate.name.clone(), candidate.kind, tokio::runtime::Handle::current());
+            // A drive that has to start up, or a file server that is gone, keeps a thread waiting, not the runtime.
+            let asking = tokio::task::spawn_blocking(move || {
+                if let Kind::Device { optical } = kind
+                    && let Err(failure) = is_disc(&name)
+                {
+                    return (Err(failure), optical, None);
+                }
+                let label = discs::open(Path::new(&name)).ok().and_then(|file| disc::volume_id(&file).ok());
+                (runtime.block_on(open(&name, false, &search)), true, label)
+            });
+            asking.await.unwrap_or_else(|e| (Err(Failure::new(Code::Io, "Looking at it").with_source(e)), true, None))
+        }
+    };
+    Answer { candidate, result, is_disc, label, began, latency: began.elapsed() }
+}
+
+fn is_disc(name: &str) -> Result<(), Failure> {
+    match discs::is_iso(Path::new(name)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Code::MediaNotABundle, format!("{name}: holds no ISO 9660 volume"))),
+        Err(e) => Err(Failure::new(Code::MediaNotFound, format!("{name}: {e}"))),
     }
 }
 
-fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
-    SourceState { source: source.to_owned(), verdict: verdict.to_owned(), reason: text::plain(reason), bytes: 0 }
-}
-
-async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {
-    let (source, opened) = Source::open(name, search.stall).await?;
+async fn open(name: &str, direct: bool, search: &Search) -> Result<(Source, Bundle), Failure> {
+    let (source, opened) = Source::open(name, &search.http, direct).await?;
     match opened {
         Opened::Manifest { text, manifest } => {
             Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest: *manifest, text, derived: false }))
@@ -111,7 +90,13 @@ async fn open(name: &str, search: Search) -> Result<(Source, Bundle), Failure> {
         Opened::Listing(_) if search.policy != Policy::AcceptLegacy => {
             Err(Failure::new(Code::ManifestRequired, format!("{name} has no cks-bundle.json")))
         }
-        Opened::Listing(listing) => derive(source, listing, search.role, search.arch).await,
+        Opened::Listing(listing) => match search.role {
+            Some(role) => derive(source, listing, role, search.arch).await,
+            None => {
+                let (text, manifest) = (legacy::text(&listing), legacy::derive(&listing, Vec::new(), search.arch)?);
+                Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: true }))
+            }
+        },
     }
 }
 

@@ -2,21 +2,36 @@
 //! space) and [`tree`] (a directory).
 //!
 //! A [`Source`] does two things: it opens (manifest or listing), and it reads a byte range of an entry.
+//!
+//! Which sources there are is looked for all the time: [`candidates`] makes them of the settings' names,
+//! [`prober`] looks at each (when [`events`] tell, and from time to time), [`set`] knows what came of it, and
+//! [`stream`] reads from the best one that does well.
 
+pub mod candidates;
+pub mod discs;
+pub mod eject;
+pub mod events;
 pub mod iso;
 pub mod locate;
 pub mod pieces;
+pub mod prober;
+pub mod router;
 pub mod seek;
+pub mod set;
+pub mod shown;
 pub mod stream;
+pub mod teller;
 pub mod tree;
 pub mod vr;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::bundle::legacy::Listed;
 use bootstrap::failure::{Code, Failure};
+
+use crate::config::Http;
 
 pub use self::pieces::Pieces;
 pub use self::stream::{Media, Stream, Turn};
@@ -45,7 +60,7 @@ pub struct Source {
     /// As it was named by the operator.
     pub name: String,
     medium: Medium,
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -56,14 +71,16 @@ enum Medium {
 }
 
 impl Source {
-    /// Opens the source called `name`: `http://…/`, an .iso file, a block device, or a directory. An HTTP
-    /// connection that brings nothing for `stall` counts as broken.
+    /// Opens the source called `name`: `http://…/`, an .iso file, a block device, or a directory. Servers are
+    /// spoken to as `http` says, `direct` ones without its proxy.
     ///
     /// # Errors
     /// `MEDIA_NOT_FOUND`, `MEDIA_NOT_A_BUNDLE`, `SOURCE_…` and `MANIFEST_…`, each naming the source.
-    pub async fn open(name: &str, stall: Duration) -> Result<(Self, Opened), Failure> {
+    pub async fn open(name: &str, http: &Http, direct: bool) -> Result<(Self, Opened), Failure> {
+        // No proxy is spoken to so far, whatever is direct.
+        let _ = direct;
         let (medium, opened) = if name.starts_with("http://") || name.starts_with("https://") {
-            let (vr, opened) = vr::Vr::open(name, stall).await?;
+            let (vr, opened) = vr::Vr::open(name, http.inactivity).await?;
             (Medium::Vr(vr), opened)
         } else if name.contains("://") {
             let what = format!("source {name}: only http:// and https:// URLs are read");
@@ -75,7 +92,7 @@ impl Source {
             let (iso, opened) = iso::Iso::open(name)?;
             (Medium::Iso(iso), opened)
         };
-        Ok((Self { name: name.to_owned(), medium, bytes: AtomicU64::new(0) }, opened))
+        Ok((Self { name: name.to_owned(), medium, bytes: Arc::default() }, opened))
     }
 
     /// Reads `length` bytes of the entry `path` from `offset` on. `size` is the entry's size as the
@@ -83,13 +100,13 @@ impl Source {
     ///
     /// # Errors
     /// `SOURCE_…` names the source and the entry.
-    pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Pieces<'_>, Failure> {
+    pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Pieces, Failure> {
         let pieces = match &self.medium {
             Medium::Vr(vr) => Pieces::Http(vr.read(path, size, offset, length).await?),
             Medium::Iso(iso) => Pieces::File(iso.read(path, size, offset, length)?),
             Medium::Tree(tree) => Pieces::File(tree.read(path, size, offset, length)?),
         };
-        Ok(pieces.counted(&self.bytes))
+        Ok(pieces.counted(Arc::clone(&self.bytes)))
     }
 
     /// Bytes that came from it so far.

@@ -1,0 +1,108 @@
+//! `cks-agent sources`: every source, what it holds, what became of it, and which one is next.
+
+use std::fs;
+use std::io::Write as _;
+use std::time::Duration;
+
+use bootstrap::failure::Failure;
+use indicatif::HumanBytes;
+
+use crate::cli;
+use crate::config::{Config, Policy};
+use crate::host::Host;
+use crate::journal::Journal;
+use crate::media::locate::Search;
+use crate::media::prober::look_once;
+use crate::media::shown::{Document, SOURCES_PATH, Shown};
+
+/// Longer than this nobody waits for an answer here.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Prints the sources: as a running bootstrap sees them, else as they are found by looking now, which changes
+/// nothing. Returns the exit code: 0 when one can be used, else that of `MEDIA_NOT_FOUND`.
+///
+/// # Errors
+/// `ROOT_NOT_FOUND`, `CONFIG_INVALID`, `ARCH_MISMATCH`.
+pub async fn print(arguments: &cli::Sources) -> Result<u8, Failure> {
+    let host = Host::new(&arguments.root)?;
+    let mut config = Config::read(&host, arguments.config.as_deref())?;
+    let last = last(&host);
+    let document = match last {
+        Some(last) if arguments.sources.is_empty() && Journal::is_held(&host) => last,
+        last => {
+            if !arguments.sources.is_empty() {
+                config.sources.clone_from(&arguments.sources);
+            }
+            let mut document = look(&host, &config).await?;
+            for shown in &mut document.sources {
+                let before = last.iter().flat_map(|last| &last.sources).find(|before| before.source == shown.source);
+                shown.bytes = before.map_or(0, |before| before.bytes);
+            }
+            document
+        }
+    };
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&document).unwrap_or_default() + "\n",
+        false => lines(&document),
+    };
+    // A reader that went away is no failure of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(if document.next.is_some() { 0 } else { bootstrap::failure::Code::MediaNotFound.exit_code() })
+}
+
+async fn look(host: &Host, config: &Config) -> Result<Document, Failure> {
+    let mut http = config.http.clone();
+    http.inactivity = http.inactivity.min(PATIENCE);
+    let policy = config.trust.policy.unwrap_or(Policy::AcceptLegacy);
+    let search = Search { role: None, arch: host.arch()?, policy, http };
+    Ok(look_once(&config.sources, search, host, PATIENCE).await)
+}
+
+/// What the run at work tells, or told last.
+fn last(host: &Host) -> Option<Document> {
+    serde_json::from_slice(&fs::read(host.path(SOURCES_PATH)).ok()?).ok()
+}
+
+/// The document as lines for people.
+#[must_use]
+pub fn lines(document: &Document) -> String {
+    let mut text = String::new();
+    for (number, shown) in document.sources.iter().enumerate() {
+        text += &format!("{:>2}  {}\n", number + 1, line(shown));
+    }
+    text += &match (&document.next, &document.bundle) {
+        (Some(next), Some(bundle)) => {
+            let doing = if document.running { "next bytes come" } else { "a bootstrap would take its bytes" };
+            format!("{doing} from {next}: {}\n", bundle.name)
+        }
+        _ => "no source holds a CKS ISO that could be used\n".to_owned(),
+    };
+    text
+}
+
+fn line(shown: &Shown) -> String {
+    let mut text = shown.source.clone();
+    if shown.entry != shown.source {
+        text += &format!(" ({})", shown.entry);
+    }
+    text += &format!(" {}", shown.verdict);
+    if let Some(bundle) = &shown.bundle {
+        text += &format!(": {} ({})", bundle.name, bundle.kubernetes.as_deref().unwrap_or("no Kubernetes"));
+    }
+    if let Some(label) = &shown.label {
+        text += &format!(", labelled {label}");
+    }
+    if let Some(latency) = shown.latency_ms {
+        text += &format!(", {latency} ms");
+    }
+    if shown.bytes > 0 {
+        text += &format!(", {} fetched", HumanBytes(shown.bytes));
+    }
+    if !shown.reason.is_empty() {
+        text += &format!("\n      {}", shown.reason);
+    }
+    if let Some(next_try) = shown.next_try.as_ref().filter(|_| shown.verdict != "in-use") {
+        text += &format!("\n      next try {next_try}");
+    }
+    text
+}

@@ -145,6 +145,10 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         let planned = first.get_or_insert_with(|| plan.clone());
         if done {
             let planned = planned.clone();
+            if !arguments.dry_run {
+                let kept = site.media.release(settings.disc.eject);
+                kept.iter().for_each(|failure| board.warn(format!("{}: {}", failure.code, failure.what)));
+            }
             finish(&site, containerd.as_ref(), arguments.dry_run).await?;
             let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
             return Ok(Planned { bundle, directory, plan: planned });

@@ -20,6 +20,7 @@
 //! | [`small`] | the content of a small CKS ISO, for tests that install often |
 //! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
 //! | [`stock`] | a node that CloudStack's own scripts install |
+//! | [`drive`] | a drive that discs are put into and taken from |
 //! | [`disk`] | a small filesystem on a loop device |
 //! | [`gate`] | a web server that stops in the middle of a file |
 //! | [`programs`] | where this workspace's programs and the pinned tools lie |
@@ -31,6 +32,7 @@ pub mod bare;
 pub mod components;
 pub mod containerd;
 pub mod disk;
+pub mod drive;
 pub mod gate;
 pub mod images;
 pub mod leash;

@@ -52,6 +52,18 @@ pub enum Kind {
     Nothing,
 }
 
+impl Candidate {
+    /// Whether it is an optical drive: found as one, or named by its device.
+    #[must_use]
+    pub fn is_optical(&self) -> bool {
+        match self.kind {
+            Kind::Device { optical } => optical,
+            Kind::Path => Path::new(&self.name).file_name().is_some_and(|name| discs::is_optical(&name.to_string_lossy())),
+            _ => false,
+        }
+    }
+}
+
 /// The candidates of `names`, best first. What is named twice has its best place.
 #[must_use]
 pub fn expand(names: &[String], host: &Host) -> Vec<Candidate> {

@@ -88,7 +88,9 @@ pub fn print(host: &Host, path: &Path) -> Option<Print> {
     Some(Print { inode: (meta.dev(), meta.ino(), meta.rdev()), bytes: meta.len(), changed, medium })
 }
 
-fn is_optical(name: &str) -> bool {
+/// Whether a device is an optical drive, by its name.
+#[must_use]
+pub fn is_optical(name: &str) -> bool {
     is_numbered(name, "sr")
 }
 

@@ -242,6 +242,25 @@ impl Set {
         due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
     }
 
+    /// The optical drives that hold the bundle.
+    pub(super) fn drives(&self) -> Vec<String> {
+        let inner = self.lock();
+        let chosen = inner.chosen;
+        let holds = |row: &&Row| matches!(&row.state, State::Holds(holding) if Some(holding.bundle.id) == chosen);
+        let name = |row: &Row| row.candidate.name.clone();
+        inner.rows.iter().filter(holds).filter(|row| row.candidate.is_optical()).map(name).collect()
+    }
+
+    /// A drive was opened.
+    pub(super) fn ejected(&self, name: &str) {
+        let mut inner = self.lock();
+        if let Some(row) = inner.rows.iter_mut().find(|row| row.candidate.name == name) {
+            let what = format!("{name}: ejected: nothing more is needed from it");
+            row.become_(State::Refused(Failure::new(Code::MediaNotFound, what)));
+            self.tell(inner);
+        }
+    }
+
     pub(super) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }

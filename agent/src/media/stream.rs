@@ -2,6 +2,7 @@
 //! of no more use.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use rand::Rng as _;
 use tokio::sync::watch;
 
 use super::Pieces;
+use super::eject;
 use super::prober::Probing;
 use super::set::{Confirmed, Live, Set};
 use crate::board::Board;
@@ -118,6 +120,25 @@ impl Media {
     #[must_use]
     pub fn bytes_by_source(&self) -> Vec<(String, u64)> {
         self.set().bytes_by_source()
+    }
+
+    /// Nothing more is needed: where `eject` says so, the optical drives that held the bundle are opened. What
+    /// could not be is returned, for the operator.
+    #[must_use]
+    pub fn release(&self, eject: bool) -> Vec<Failure> {
+        if !eject {
+            return Vec::new();
+        }
+        // The agent's own view of the mounts: a drive is the machine's, whatever root is worked on.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut failures = Vec::new();
+        for drive in self.set().drives() {
+            match eject::eject(Path::new(&drive), &mounts) {
+                Ok(()) => self.set().ejected(&drive),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        failures
     }
 
     fn set(&self) -> &Arc<Set> {

@@ -106,3 +106,84 @@ fn line(shown: &Shown) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::shown::Held;
+    use serde_json::{Value, json};
+
+    const SCHEMA: &str = include_str!("../../docs/schema/sources.schema.json");
+
+    /// Every field that a document can have.
+    fn full() -> Document {
+        let bundle = Held {
+            id: format!("sha256:{}", "0".repeat(64)),
+            name: "v1.34.0-calico".to_owned(),
+            kubernetes: Some("v1.34.0".to_owned()),
+        };
+        let time = "2026-01-01T00:00:00Z".to_owned();
+        let shown = Shown {
+            entry: "disc".to_owned(),
+            source: "/dev/sr0".to_owned(),
+            verdict: "SOURCE_TRUNCATED".to_owned(),
+            reason: "ends after 5 bytes".to_owned(),
+            bundle: Some(bundle.clone()),
+            label: Some("ISOIMAGE".to_owned()),
+            latency_ms: Some(3),
+            tries: 1,
+            next_try: Some(time.clone()),
+            bytes: 7,
+        };
+        let next = Some("/dev/sr0".to_owned());
+        Document { schema: 1, running: true, bundle: Some(bundle), next, sources: vec![shown], updated: time }
+    }
+
+    #[test]
+    fn the_schema_says_what_is_told_and_nothing_else() {
+        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let whole = serde_json::to_value(full()).unwrap();
+        assert!(validator.is_valid(&whole), "{:?}", validator.validate(&whole));
+        for place in ["", "/sources/0", "/bundle"] {
+            let at = |value: &Value| value.pointer(place).unwrap().as_object().unwrap().clone();
+            let object = schema.pointer(match place {
+                "" => "",
+                "/bundle" => "/$defs/held",
+                _ => "/$defs/source",
+            });
+            let object = object.unwrap();
+            let mut told: Vec<String> = at(&whole).keys().cloned().collect();
+            let mut described: Vec<String> = object["properties"].as_object().unwrap().keys().cloned().collect();
+            (told.sort(), described.sort());
+            assert_eq!(told, described, "{place}: all fields are told here");
+            for field in &told {
+                let mut less = whole.clone();
+                less.pointer_mut(place).unwrap().as_object_mut().unwrap().remove(field);
+                let required = object["required"].as_array().unwrap().contains(&json!(field));
+                assert_eq!(validator.is_valid(&less), !required, "{place}/{field}");
+                let reads = serde_json::from_value::<Document>(less).is_ok();
+                assert_eq!(reads, !required, "{place}/{field}");
+            }
+            let mut more = whole.clone();
+            more.pointer_mut(place).unwrap()["unheard_of"] = json!(1);
+            assert!(!validator.is_valid(&more), "{place}");
+        }
+    }
+
+    #[tokio::test]
+    async fn looking_tells_why_nothing_can_be_used() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let named = root.path().join("none.iso").to_string_lossy().into_owned();
+        let sources = vec!["disc".to_owned(), named.clone(), "ftp://x/".to_owned()];
+        let document = look(&host, &Config { sources, ..Config::default() }).await.unwrap();
+        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+        let value = serde_json::to_value(&document).unwrap();
+        assert!(jsonschema::is_valid(&schema, &value), "{value}");
+        let verdicts: Vec<&str> = document.sources.iter().map(|shown| shown.verdict.as_str()).collect();
+        assert_eq!(verdicts, ["MEDIA_NOT_FOUND", "MEDIA_NOT_FOUND", "CONFIG_INVALID"]);
+        let text = lines(&document);
+        assert!(text.contains(&format!(" 2  {named} MEDIA_NOT_FOUND")) && text.contains("no source holds"), "{text}");
+    }
+}

@@ -135,7 +135,8 @@ mod tests {
         \x20 option dhcp-server-identifier 10.1.1.1;\n  renew 4 2026/01/01 00:00:00;\n}\n";
     const INITRAMFS: &str = "DEVICE='eth0'\nPROTO='dhcp'\nIPV4ADDR='10.1.1.23'\nIPV4GATEWAY='10.1.1.254'\n\
         ROOTSERVER='10.1.1.1'\nDNSDOMAIN='cs2cloud.internal'\n";
-    const MANAGER: &str = "[device]\nmanaged=managed\n\n[dhcp4]\ndhcp_server_identifier=10.1.1.1\nip_address=10.1.1.23\n";
+    const MANAGER: &str =
+        "[device]\nmanaged=managed\n\n[dhcp4]\ndhcp_server_identifier=10.1.1.1\nip_address=10.1.1.23\n";
 
     fn texts(addresses: Vec<IpAddr>) -> Vec<String> {
         addresses.iter().map(ToString::to_string).collect()

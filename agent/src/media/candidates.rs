@@ -58,7 +58,9 @@ impl Candidate {
     pub fn is_optical(&self) -> bool {
         match self.kind {
             Kind::Device { optical } => optical,
-            Kind::Path => Path::new(&self.name).file_name().is_some_and(|name| discs::is_optical(&name.to_string_lossy())),
+            Kind::Path => {
+                Path::new(&self.name).file_name().is_some_and(|name| discs::is_optical(&name.to_string_lossy()))
+            }
             _ => false,
         }
     }
@@ -120,7 +122,8 @@ fn paths(entry: &str, path: &Path, host: &Host) -> Vec<Candidate> {
     }
     let found = |path: PathBuf| Candidate {
         print: discs::print(host, &path),
-        ..candidate(entry, shown(&path), Kind::Path, false)
+        // This one is there to be copied into; of another path somebody said that the bundle is there.
+        ..candidate(entry, shown(&path), Kind::Path, entry == MEDIA_DIRECTORY)
     };
     images.into_iter().map(found).collect()
 }

@@ -114,9 +114,16 @@ mod tests {
     #[test]
     fn devices_are_told_by_name_and_size() {
         let root = tempfile::tempdir().unwrap();
-        for (name, size) in
-            [("vda", "100"), ("sr1", "0"), ("sr0", "0"), ("loop3", "0"), ("loop10", "8"), ("loop9", "8"), ("zram0", "9"), ("fd0", "9")]
-        {
+        for (name, size) in [
+            ("vda", "100"),
+            ("sr1", "0"),
+            ("sr0", "0"),
+            ("loop3", "0"),
+            ("loop10", "8"),
+            ("loop9", "8"),
+            ("zram0", "9"),
+            ("fd0", "9"),
+        ] {
             let device = root.path().join("sys/class/block").join(name);
             fs::create_dir_all(&device).unwrap();
             fs::write(device.join("size"), format!("{size}\n")).unwrap();
@@ -124,8 +131,8 @@ mod tests {
         let host = Host::new(root.path()).unwrap();
         let names: Vec<_> = list(&host).into_iter().map(|device| (device.node, device.optical)).collect();
         let dev = |name: &str| host.path("/dev").join(name);
-        let expected =
-            [("sr0", true), ("sr1", true), ("vda", false), ("loop9", false), ("loop10", false)].map(|(n, o)| (dev(n), o));
+        let expected = [("sr0", true), ("sr1", true), ("vda", false), ("loop9", false), ("loop10", false)]
+            .map(|(n, o)| (dev(n), o));
         assert_eq!(names, expected);
     }
 

@@ -63,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_mounted_disc_is_seen() {
-        let mounts = "36 35 98:0 / /mnt rw - ext3 /dev/root rw\n37 35 11:0 / /mnt/k8sdisk ro shared:5 - iso9660 /dev/sr0 ro\n";
+        let mounts =
+            "36 35 98:0 / /mnt rw - ext3 /dev/root rw\n37 35 11:0 / /mnt/k8sdisk ro shared:5 - iso9660 /dev/sr0 ro\n";
         assert_eq!(mounted_at(mounts, 11, 0), Some("/mnt/k8sdisk"));
         assert_eq!(mounted_at(mounts, 11, 1), None);
     }

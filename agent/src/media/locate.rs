@@ -52,9 +52,7 @@ pub struct Answer {
 pub async fn ask(candidate: Candidate, search: Arc<Search>) -> Answer {
     let began = Instant::now();
     let (result, is_disc, label) = match candidate.kind {
-        Kind::Url | Kind::Router => {
-            (open(&candidate.name, candidate.kind == Kind::Router, &search).await, true, None)
-        }
+        Kind::Url | Kind::Router => (open(&candidate.name, candidate.kind == Kind::Router, &search).await, true, None),
         Kind::Device { .. } | Kind::Path | Kind::Nothing => {
             let (name, kind, runtime) = (candidate.name.clone(), candidate.kind, tokio::runtime::Handle::current());
             // A drive that has to start up, or a file server that is gone, keeps a thread waiting, not the runtime.

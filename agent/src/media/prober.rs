@@ -236,7 +236,11 @@ impl Prober {
                 row.pause = Duration::ZERO;
                 let again = self.holds(row, source, bundle, &answer.candidate);
                 // Another bundle is looked at again: somebody may put the right one there.
-                again.or_else(|| matches!(&row.state, State::Holds(held) if chosen.is_some_and(|id| id != held.bundle.id)).then(|| backed_off(row, longest)).flatten())
+                again.or_else(|| {
+                    matches!(&row.state, State::Holds(held) if chosen.is_some_and(|id| id != held.bundle.id))
+                        .then(|| backed_off(row, longest))
+                        .flatten()
+                })
             }
             Err(failure) => {
                 row.hidden = !answer.is_disc;

@@ -298,7 +298,8 @@ impl Inner {
         for at in 0..self.rows.len() {
             if self.rows[at].candidate.kind == Kind::Nothing {
                 let entry = &self.rows[at].candidate.entry;
-                let other = |row: &Row| row.candidate.entry == *entry && row.candidate.kind != Kind::Nothing && !row.hidden;
+                let other =
+                    |row: &Row| row.candidate.entry == *entry && row.candidate.kind != Kind::Nothing && !row.hidden;
                 self.rows[at].hidden = self.rows.iter().any(other);
             }
         }
@@ -343,11 +344,8 @@ impl Row {
 impl Holding {
     pub(super) fn new(id: u64, source: Source, bundle: Bundle) -> Self {
         let manifest = &bundle.manifest;
-        let held = Held {
-            id: bundle.id.to_string(),
-            name: manifest.name.clone(),
-            kubernetes: manifest.kubernetes.clone(),
-        };
+        let held =
+            Held { id: bundle.id.to_string(), name: manifest.name.clone(), kubernetes: manifest.kubernetes.clone() };
         Self { id, source: Arc::new(source), bundle: Arc::new(bundle), held, ailing: None, strikes: 0 }
     }
 

@@ -278,9 +278,12 @@ impl Stream<'_> {
             };
             pieces.next().await
         };
-        let others = self.media.set().live().iter().any(|other| {
-            other.id != live.id && !other.ailing && (self.turn.blamed & bit(other.id)) == 0
-        });
+        let others = self
+            .media
+            .set()
+            .live()
+            .iter()
+            .any(|other| other.id != live.id && !other.ailing && (self.turn.blamed & bit(other.id)) == 0);
         let outcome = match others {
             // With another source at hand nobody waits long for this one.
             true => tokio::time::timeout(IMPATIENCE.min(self.media.patience.max(FIRST_PAUSE)), piece).await,

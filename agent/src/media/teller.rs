@@ -108,8 +108,10 @@ fn verdict(row: &Row, inner: &Inner, first: Option<&Holding>) -> (String, String
         State::Refused(failure) => (failure.code.to_string(), failure.what.clone()),
         State::Holds(holding) if inner.chosen.is_some_and(|chosen| chosen != holding.bundle.id) => {
             let this = holding.bundle.directory_name();
-            let that = inner.holding().next().map(|used| format!("{} of {}", used.bundle.directory_name(), used.source.name));
-            let that = that.unwrap_or_else(|| inner.chosen.map(|id| format!("the bundle {}", id.short())).unwrap_or_default());
+            let that =
+                inner.holding().next().map(|used| format!("{} of {}", used.bundle.directory_name(), used.source.name));
+            let that =
+                that.unwrap_or_else(|| inner.chosen.map(|id| format!("the bundle {}", id.short())).unwrap_or_default());
             told("other-bundle", format!("holds {this}, this run uses {that}"))
         }
         State::Holds(Holding { ailing: Some(ailing), .. }) => (ailing.code.to_string(), ailing.what.clone()),

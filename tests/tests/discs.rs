@@ -61,6 +61,23 @@ impl Bed {
     }
 }
 
+/// A loop device, gone when dropped.
+struct Attached(String);
+
+impl Attached {
+    fn new(image: &Path) -> Self {
+        let device = Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(image).ok().unwrap();
+        Self(device.trim().to_owned())
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // It fails only where it is gone already.
+        drop(Command::new("losetup").arg("--detach").arg(&self.0).ok());
+    }
+}
+
 struct Run {
     running: Running,
     log: PathBuf,
@@ -123,19 +140,25 @@ fn a_disc_that_is_attached_late_is_used() {
     assert_eq!(document["running"], false);
 }
 
+/// That it is the event that tells, and not the look every few seconds, is shown in `agent/src/media/events.rs`.
 #[test]
-fn the_kernel_tells_of_a_loop_device() {
+fn a_loop_device_is_a_disc() {
     let bed = Bed::new();
     let node = Node::new("etcd").unwrap();
     symlink("/dev", node.root.join("dev")).unwrap();
     symlink("/sys", node.root.join("sys")).unwrap();
+    let before = sources(&node, &["--source", "disc"]);
+    if !before["next"].is_null() {
+        eprintln!("NOT CHECKED: a loop device as a disc: this machine has another CKS ISO attached: {before}");
+        return;
+    }
     let mut run = bed.start(&node, &["disc"]);
     within("the wait shows", || waits_for(&node, BUNDLE));
-    let device = Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(&bed.iso).ok().unwrap();
+    let device = Attached::new(&bed.iso);
     run.ends_well();
-    let name = format!("{}{}", node.root.display(), device.trim());
+    let name = format!("{}{}", node.root.display(), device.0);
     let document = sources(&node, &["--source", "disc"]);
-    Command::new("losetup").arg("--detach").arg(device.trim()).ok().unwrap();
+    drop(device);
     assert_eq!(row(&document, &name)["verdict"], "in-use", "{document}");
     let detached = Command::new("losetup").arg("-j").arg(&bed.iso).ok().unwrap();
     assert_eq!(detached, "", "nobody holds it open");

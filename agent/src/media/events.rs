@@ -132,6 +132,17 @@ mod tests {
         }
     }
 
+    /// The kernel repeats an event for who asks it to, which takes root and a loop device.
+    #[tokio::test]
+    async fn the_kernel_s_events_are_told() {
+        let events = Events::subscribe();
+        if let Err(e) = std::fs::write("/sys/class/block/loop0/uevent", "change") {
+            eprintln!("NOT CHECKED: the kernel's events: /sys/class/block/loop0/uevent: {e}");
+            return;
+        }
+        events.next().await;
+    }
+
     #[tokio::test]
     async fn a_file_that_appears_is_told() {
         let directory = tempfile::tempdir().unwrap();

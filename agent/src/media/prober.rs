@@ -226,7 +226,9 @@ impl Prober {
         let chosen = inner.chosen;
         let Some(row) = inner.rows.iter_mut().find(|row| row.candidate.name == answer.candidate.name) else { return };
         row.probing = false;
-        (row.checked, row.latency, row.label) = (Some(answer.began), Some(answer.latency), answer.label);
+        (row.latency, row.label) = (Some(answer.latency), answer.label);
+        // A source that could not be asked is not proven to be as it was.
+        row.checked = if answer.result.is_ok() { Some(answer.began) } else { row.checked };
         if row.gone {
             return;
         }

@@ -182,6 +182,10 @@ impl Stream<'_> {
     /// The failure of a source, when nobody brought anything for as long as the run waits, or when all that are
     /// there give something wrong.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        if self.tries.is_empty() {
+            // What the taker of the last piece needed is nobody's silence.
+            self.quiet_since = Instant::now();
+        }
         loop {
             if self.position == self.end {
                 return Ok(None);
@@ -190,7 +194,6 @@ impl Stream<'_> {
             match self.read(&live).await {
                 Ok(piece) => {
                     self.position += piece.len() as u64;
-                    self.quiet_since = Instant::now();
                     self.tries.clear();
                     self.stop_waiting();
                     self.media.set().worked(live.id);

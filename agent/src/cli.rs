@@ -47,6 +47,9 @@ pub enum Command {
     Verify(Verify),
     /// Print what a monitoring system reads, as OpenMetrics text (docs/metrics.md).
     Metrics(Metrics),
+    /// Show which sources there are, what each holds, and why one is not used.
+    #[command(after_long_help = SOURCES_EXAMPLES)]
+    Sources(Sources),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Print the completions of a shell.
@@ -86,6 +89,12 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   cks-agent status --watch
   cks-agent status --json | jq -r .failure.code";
+
+const SOURCES_EXAMPLES: &str = "\
+Examples:
+  cks-agent sources
+  cks-agent sources --source disc --source http://10.1.1.1/cks-iso/
+  cks-agent sources --json | jq -r '.sources[] | .source + \" \" + .verdict'";
 
 /// Arguments of `bootstrap`.
 #[derive(Debug, Args)]
@@ -232,6 +241,23 @@ pub struct Metrics {
     /// The node's root directory
     #[arg(long, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
+}
+
+/// Arguments of `sources`.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Look at these and not at those of the settings, nor at what a running bootstrap sees
+    #[arg(long = "source", value_name = "SOURCE")]
+    pub sources: Vec<String>,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON document (docs/schema/sources.schema.json)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `version`.

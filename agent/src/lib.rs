@@ -22,6 +22,7 @@
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`view`] | the state as text: pure; [`terminal`] is what it is drawn on |
 //! | [`metrics`] | the state for a monitoring system |
+//! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
 pub mod apply;
@@ -42,6 +43,7 @@ pub mod reconcile;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod sources;
 pub mod status;
 pub mod terminal;
 pub mod tool;

@@ -3,16 +3,26 @@
 use std::process::ExitCode;
 
 use agent::cli::{Cli, Command};
-use agent::{metrics, reconcile, report, run, status, verify, version};
-use bootstrap::failure::Failure;
+use agent::{metrics, reconcile, report, sources, status, verify, version};
+use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&Failure::new(Code::Io, "Starting the runtime").with_source(e)),
+    };
+    let code = runtime.block_on(run());
+    // A thread that still waits for a drive or a name server keeps nobody here.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Bootstrap(arguments) => {
             report::log(arguments.verbose);
-            Ok(run::bootstrap(&arguments).await)
+            Ok(agent::run::bootstrap(&arguments).await)
         }
         Command::Reconcile(arguments) => {
             report::log(arguments.verbose);
@@ -24,6 +34,7 @@ async fn main() -> ExitCode {
         }
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Metrics(arguments) => metrics::print(&arguments),
+        Command::Sources(arguments) => sources::print(&arguments).await,
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cks-agent", &mut std::io::stdout());

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure, Retry};
+use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
-use bootstrap::trust::Rules;
 use serde::Serialize;
 
 use crate::apply::apply;
@@ -21,9 +20,11 @@ use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
 use crate::journal::Journal;
-use crate::media::locate::{Located, Search, locate};
-use crate::media::stream::IMPATIENCE;
-use crate::media::{self, Media};
+use crate::media::Media;
+use crate::media::locate::Search;
+use crate::media::prober::Probing;
+use crate::media::shown::SOURCES_PATH;
+use crate::media::teller::Teller;
 use crate::metrics;
 use crate::progress;
 use crate::record::{BundleRecord, NodeRecord};
@@ -34,12 +35,7 @@ use crate::verify::Outcome;
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
 const MAX_ROUNDS: usize = 3;
-/// What is waited for while no source has it.
-const BUNDLE: &str = "a source that holds a CKS ISO";
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// A connection may always bring nothing for so long.
-const SHORTEST_STALL: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const SHORTEST_INACTIVITY: Duration = Duration::from_secs(5);
 
 /// Runs `bootstrap` and prints what came of it. Returns the exit code.
 pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
@@ -139,14 +135,15 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     board.phase(Phase::Locate);
     let arch = host.arch()?;
     let rules = Arc::new(trust::rules(&host, &settings, arguments.allow_downgrade)?);
-    let located = locate_only(&settings, board, &spec, arch, &rules, only).await?;
-    let Located { mut bundle, sources } = located;
+    let search = Search { role: Some(spec.role), arch, rules, only, http: patient(&settings) };
+    let probing = look_for_sources(arguments, &settings, board, &host, search)?;
+    let mut bundle = probing.bundle(board, settings.wait).await?;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
     if bundle.derived {
         board.warn(format!(
             "LEGACY_BUNDLE: {} has no cks-bundle.json: nothing vouches for what is installed; --policy require-manifest refuses it",
-            sources.first().map_or("the source", |source| source.name.as_str())
+            probing.set().names().first().map_or("the source", String::as_str)
         ));
     }
     board.phase(Phase::Preflight);
@@ -155,7 +152,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     if let (Some(containerd), false) = (&containerd, arguments.dry_run) {
         containerd.drop_broken(&Outcome::suspects(&host)).await?;
     }
-    let media = Media::new(sources, settings.wait, board.clone());
+    let media = Media::new(probing, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
         site.drop_partials_except(site.bundle.manifest.entries.iter())?;
@@ -169,6 +166,8 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         if done {
             let planned = planned.clone();
             if !arguments.dry_run {
+                let kept = site.media.release(settings.disc.eject);
+                kept.iter().for_each(|failure| board.warn(format!("{}: {}", failure.code, failure.what)));
                 let record = record(arguments, &settings, &spec, &site.bundle);
                 finish(&site, &settings, containerd.as_ref(), &record).await?;
             }
@@ -177,8 +176,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         }
         site.drop_partials_except(site.entries_of(&plan))?;
         let applied = apply(&site, &plan, containerd.as_ref()).await;
-        let bytes = site.media.sources.iter().map(|source| (source.name.clone(), source.bytes())).collect::<Vec<_>>();
-        board.source_bytes(&bytes);
+        board.source_bytes(&site.media.bytes_by_source());
         applied?;
         board.phase(Phase::Verify);
         site = learn(site)?;
@@ -189,67 +187,22 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         .with_remedy("find out what else changes these files"))
 }
 
-/// Looks for the bundle `only`, or for any. Sources that hold another one are passed over.
-async fn locate_only(
+/// Begins to look for sources, which goes on for as long as the run does.
+fn look_for_sources(
+    arguments: &cli::Bootstrap,
     settings: &Config,
     board: &Board,
-    spec: &NodeSpec,
-    arch: bootstrap::bundle::Arch,
-    rules: &Arc<Rules>,
-    only: Option<Digest>,
-) -> Result<Located, Failure> {
-    let (mut settings, mut others) = (settings.clone(), Vec::new());
-    loop {
-        let located = wait_for_media(&settings, board, spec, arch, Arc::clone(rules)).await?;
-        let Some(id) = only.filter(|id| *id != located.bundle.id) else { return Ok(located) };
-        let used = located.sources.first().map(|source| source.name.clone()).unwrap_or_default();
-        others.push(format!("{used} holds {}", located.bundle.directory_name()));
-        let at = settings.sources.iter().position(|source| *source == used);
-        settings.sources.drain(..at.map_or(settings.sources.len(), |at| at + 1));
-        if settings.sources.is_empty() {
-            let what = format!("the bundle of this node, {id}, is nowhere: {}", others.join("; "));
-            return Err(Failure::new(Code::MediaNotFound, what)
-                .with_remedy("offer its ISO again; to change the version run cks-agent bootstrap"));
-        }
-    }
+    host: &Host,
+    search: Search,
+) -> Result<Probing, Failure> {
+    let told = if arguments.dry_run { None } else { Some(host.prepare(SOURCES_PATH)?) };
+    Ok(Probing::start(&settings.sources, search, host, Teller::new(Some(board.clone()), told)))
 }
 
-/// Looks for the bundle until a source has it, for as long as the operator wants to wait.
-async fn wait_for_media(
-    settings: &Config,
-    board: &Board,
-    spec: &NodeSpec,
-    arch: bootstrap::bundle::Arch,
-    rules: Arc<Rules>,
-) -> Result<Located, Failure> {
-    let since = Instant::now();
-    // With another source at hand nobody waits long for one that says nothing.
-    let stall = if settings.sources.len() > 1 { settings.wait.min(IMPATIENCE) } else { settings.wait };
-    let http = Http { inactivity: settings.http.inactivity.min(stall.max(SHORTEST_STALL)), ..settings.http.clone() };
-    let search = Search { role: spec.role, arch, rules, http };
-    let (mut pause, mut verdicts) = (FIRST_PAUSE, Vec::new());
-    loop {
-        let located = locate(&settings.sources, &search, &mut verdicts).await;
-        board.sources(&verdicts);
-        match located {
-            Err(failure) if failure.code.retry() == Retry::Transient && since.elapsed() < settings.wait => {
-                // A server that wants to be left alone is not asked before; another source may come meanwhile.
-                let held = media::http::held_off(&failure)
-                    .filter(|_| settings.sources.len() == 1)
-                    .map(|until| until.saturating_duration_since(Instant::now()));
-                pause = pause.max(held.unwrap_or_default());
-                // The last try is at the deadline that was shown.
-                pause = pause.min(settings.wait.saturating_sub(since.elapsed()));
-                board.wait(BUNDLE, &failure.what, since, pause, settings.wait);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            outcome => {
-                board.stop_waiting(BUNDLE);
-                return outcome;
-            }
-        }
-    }
+/// Who waits for nothing long waits for no server long.
+fn patient(settings: &Config) -> Http {
+    let inactivity = settings.http.inactivity.min(settings.wait.max(SHORTEST_INACTIVITY));
+    Http { inactivity, ..settings.http.clone() }
 }
 
 /// containerd under a lease, where the role has images to import. A dry run tells the plan without it, too.

@@ -13,6 +13,7 @@
 //! | [`plan`] | what is missing on a machine, step by step |
 //! | [`rate`] | how fast something goes, and when it will be done |
 //! | [`render`] | values to the text of configuration files |
+//! | [`router`] | where the network's virtual router may be |
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
 //! | [`digest`] | the sha256 digest |
@@ -30,6 +31,7 @@ pub mod node_spec;
 pub mod plan;
 pub mod rate;
 pub mod render;
+pub mod router;
 pub mod signature;
 pub mod state;
 pub mod text;

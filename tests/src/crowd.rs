@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use agent::board::Board;
 use agent::config::Http;
+use agent::host::Host;
 use agent::media::Media;
-use agent::media::locate::{Located, Search, locate};
+use agent::media::locate::Search;
+use agent::media::prober::Probing;
+use agent::media::teller::Teller;
 use anyhow::{Result, ensure};
 use bootstrap::bundle::{Arch, Manifest, Place, Role};
 use bootstrap::digest::{Digest, Hasher};
@@ -45,9 +48,12 @@ pub async fn crowd(url: &str, nodes: usize, arch: Arch) -> Result<Vec<Served>> {
 
 async fn node(url: String, arch: Arch, began: Instant) -> Result<Served> {
     let board = Board::new(Role::Worker);
-    let search = Search { role: Role::Worker, arch, rules: Arc::new(Rules::default()), http: Http::default() };
-    let Located { bundle, sources } = locate(&[url], &search, &mut Vec::new()).await?;
-    let media = Media::new(sources, PATIENCE, board);
+    let rules = Arc::new(Rules::default());
+    let search = Search { role: Some(Role::Worker), arch, rules, only: None, http: Http::default() };
+    let teller = Teller::new(Some(board.clone()), None);
+    let probing = Probing::start(&[url], search, &Host::new("/".as_ref())?, teller);
+    let bundle = probing.bundle(&board, PATIENCE).await?;
+    let media = Media::new(probing, PATIENCE, board);
     let ranges = ranges(&bundle.manifest);
     let bytes = ranges.iter().map(|range| range.3).sum();
     let fetches = futures::stream::iter(ranges).map(|range| fetch(&media, range));

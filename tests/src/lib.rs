@@ -21,6 +21,7 @@
 //! | [`small`] | the content of a small CKS ISO, for tests that install often |
 //! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
 //! | [`stock`] | a node that CloudStack's own scripts install |
+//! | [`drive`] | a drive that discs are put into and taken from |
 //! | [`disk`] | a small filesystem on a loop device |
 //! | [`faults`] | HTTP between a node and its server, with faults at told moments |
 //! | [`gate`] | a web server that stops in the middle of a file |
@@ -34,6 +35,7 @@ pub mod components;
 pub mod containerd;
 pub mod crowd;
 pub mod disk;
+pub mod drive;
 pub mod faults;
 pub mod gate;
 pub mod images;

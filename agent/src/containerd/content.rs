@@ -155,7 +155,7 @@ impl Containerd {
 }
 
 fn mismatch(site: &Site, blob: &Blob, object: &str, why: &str) -> Failure {
-    let names: Vec<&str> = site.media.sources.iter().map(|source| source.name.as_str()).collect();
+    let names = site.media.names();
     let place = match &blob.at {
         Place::Range { path, offset } => format!("{path} at byte {offset}"),
         Place::Inline { .. } => "the manifest".to_owned(),

@@ -147,7 +147,7 @@ impl Site {
 
     fn mismatch(&self, entry: &Entry, is: Digest) -> Failure {
         let should = entry.sha256.map(|digest| digest.to_string()).unwrap_or_default();
-        let names: Vec<&str> = self.media.sources.iter().map(|source| source.name.as_str()).collect();
+        let names = self.media.names();
         let what = format!("{} from {}: is {is}, the manifest says {should}", entry.path, names.join(", "));
         Failure::new(Code::DigestMismatch, what)
     }

@@ -1,118 +1,92 @@
-//! From the named sources to the bundle: which of them hold one, and which one it is.
+//! A look at a candidate: whether it holds a bundle, and which one.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstrap::archive;
 use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{Arch, Manifest, Role};
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure, Retry};
+use bootstrap::disc;
+use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::{Bundle, Signature};
-use bootstrap::state::SourceState;
-use bootstrap::text;
 use bootstrap::trust::Rules;
-use futures::StreamExt as _;
-use futures::stream::FuturesOrdered;
 
+use super::candidates::{Candidate, Kind};
+use super::discs;
 use super::seek::EntryReader;
-use super::{Opened, Source, without_password};
-use crate::config;
+use super::{Opened, Source};
+use crate::config::Http;
 
-/// The bundle, and the sources that hold it, best first.
-#[derive(Debug)]
-pub struct Located {
-    /// The bundle.
-    pub bundle: Bundle,
-    /// The sources that hold exactly this bundle, in the order they were named.
-    pub sources: Vec<Arc<Source>>,
-}
-
-/// How long the others are waited for once a source has the bundle.
-const GRACE: Duration = Duration::from_millis(500);
-
-/// What is looked for.
+/// What is looked for, and how.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// The role that the bundle is for.
-    pub role: Role,
+    /// The role that the bundle is for; without one, no image archive of a stock ISO is looked into.
+    pub role: Option<Role>,
     /// The machine's architecture.
     pub arch: Arch,
     /// Who has to vouch for the content, and how old it may be.
     pub rules: Arc<Rules>,
-    /// How web servers are spoken to.
-    pub http: config::Http,
+    /// The one bundle that is looked for, where no other will do.
+    pub only: Option<Digest>,
+    /// How servers are spoken to.
+    pub http: Http,
 }
 
-/// Opens all sources side by side. The first in the given order that holds a bundle decides which
-/// bundle it is; others with the same one stand by.
-///
-/// # Errors
-/// The failures of all sources, under the code of one, when none holds a bundle; `SIGNATURE_…`,
-/// `MANIFEST_REQUIRED` and `VERSION_TOO_OLD` by what the node trusts.
-pub async fn locate(names: &[String], search: &Search, verdicts: &mut Vec<SourceState>) -> Result<Located, Failure> {
-    let mut opened: FuturesOrdered<_> = names.iter().map(|name| open(name, search)).collect();
-    let mut located: Option<Located> = None;
-    let mut failures = Vec::new();
-    verdicts.clear();
-    for name in names {
-        let patience = if located.is_some() { GRACE } else { Duration::MAX };
-        let Ok(Some(result)) = tokio::time::timeout(patience, opened.next()).await else {
-            verdicts.push(verdict(name, "slow", "did not answer in time to stand by"));
-            continue;
-        };
-        let (word, reason) = match result {
-            Ok((source, bundle)) => match &mut located {
-                None => {
-                    located = Some(Located { bundle, sources: vec![Arc::new(source)] });
-                    ("in-use".to_owned(), String::new())
-                }
-                Some(located) if located.bundle.id == bundle.id => {
-                    located.sources.push(Arc::new(source));
-                    ("standby".to_owned(), String::new())
-                }
-                Some(located) => {
-                    let (this, that) = (bundle.directory_name(), located.bundle.directory_name());
-                    ("other-bundle".to_owned(), format!("holds {this}, the first source {that}"))
-                }
-            },
-            Err(failure) => {
-                let refused = (failure.code.to_string(), failure.what.clone());
-                failures.push(failure);
-                refused
-            }
-        };
-        verdicts.push(verdict(name, &word, &reason));
-    }
-    located.ok_or_else(|| all_refused(failures))
+/// What came of a look at a candidate.
+#[derive(Debug)]
+pub struct Answer {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// What it holds.
+    pub result: Result<(Source, Bundle), Failure>,
+    /// Whether it is worth telling of: an own disk of the machine is not.
+    pub is_disc: bool,
+    /// The volume identifier, of a disc or image.
+    pub label: Option<String>,
+    /// When the look began.
+    pub began: Instant,
+    /// How long it took.
+    pub latency: Duration,
 }
 
-/// One failure for all: with a code that lets the caller wait when waiting can help with any of them.
-fn all_refused(failures: Vec<Failure>) -> Failure {
-    let whats: Vec<String> = failures.iter().map(|failure| failure.what.clone()).collect();
-    let transient = failures.iter().position(|failure| failure.code.retry() == Retry::Transient);
-    match failures.into_iter().nth(transient.unwrap_or(0)) {
-        None => Failure::new(Code::MediaNotFound, "no source was named"),
-        Some(mut failure) => {
-            failure.what = whats.join("; ");
-            failure
+/// Looks at a candidate.
+pub async fn ask(candidate: Candidate, search: Arc<Search>) -> Answer {
+    let began = Instant::now();
+    let (result, is_disc, label) = match candidate.kind {
+        Kind::Url | Kind::Router => (open(&candidate.name, candidate.kind == Kind::Router, &search).await, true, None),
+        Kind::Device { .. } | Kind::Path | Kind::Nothing => {
+            let (name, kind, runtime) = (candidate.name.clone(), candidate.kind, tokio::runtime::Handle::current());
+            // A drive that has to start up, or a file server that is gone, keeps a thread waiting, not the runtime.
+            let asking = tokio::task::spawn_blocking(move || {
+                if let Kind::Device { optical } = kind
+                    && let Err(failure) = is_disc(&name)
+                {
+                    return (Err(failure), optical, None);
+                }
+                let label = discs::open(Path::new(&name)).ok().and_then(|file| disc::volume_id(&file).ok());
+                (runtime.block_on(open(&name, false, &search)), true, label)
+            });
+            asking.await.unwrap_or_else(|e| (Err(Failure::new(Code::Io, "Looking at it").with_source(e)), true, None))
         }
+    };
+    Answer { candidate, result, is_disc, label, began, latency: began.elapsed() }
+}
+
+fn is_disc(name: &str) -> Result<(), Failure> {
+    match discs::is_iso(Path::new(name)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Code::MediaNotABundle, format!("{name}: holds no ISO 9660 volume"))),
+        Err(e) => Err(Failure::new(Code::MediaNotFound, format!("{name}: {e}"))),
     }
 }
 
-fn verdict(source: &str, verdict: &str, reason: &str) -> SourceState {
-    SourceState {
-        source: without_password(source),
-        verdict: verdict.to_owned(),
-        reason: text::plain(reason),
-        ..SourceState::default()
-    }
-}
-
-async fn open(name: &str, search: &Search) -> Result<(Source, Bundle), Failure> {
-    let (source, opened) = Source::open(name, &search.http, false).await?;
+async fn open(name: &str, direct: bool, search: &Search) -> Result<(Source, Bundle), Failure> {
+    let (source, opened) = Source::open(name, &search.http, direct).await?;
+    let shown = source.name.clone();
     let named = |mut failure: Failure| {
-        failure.what = format!("{name}: {}", failure.what);
+        failure.what = format!("{shown}: {}", failure.what);
         failure
     };
     let (source, bundle) = match opened {
@@ -121,11 +95,21 @@ async fn open(name: &str, search: &Search) -> Result<(Source, Bundle), Failure> 
         }
         Opened::Listing(listing) => {
             search.rules.check_legacy().map_err(named)?;
-            derive(source, listing, search.role, search.arch).await?
+            match search.role {
+                Some(role) => derive(source, listing, role, search.arch).await?,
+                None => (source, listed(&listing, Vec::new(), search.arch)?),
+            }
         }
     };
     search.rules.check_version(bundle.manifest.kubernetes.as_deref()).map_err(named)?;
-    Ok((source, bundle))
+    match search.only {
+        Some(only) if only != bundle.id => {
+            let what = format!("holds {}, and this node was made from {only}", bundle.directory_name());
+            Err(named(Failure::new(Code::MediaNotFound, what))
+                .with_remedy("offer the ISO of this node again; to change the version run cks-agent bootstrap"))
+        }
+        _ => Ok((source, bundle)),
+    }
 }
 
 /// The bundle of a manifest, whose bytes are looked at only when their signature is good.
@@ -135,6 +119,12 @@ fn read_signed(rules: &Rules, bytes: &[u8], signature: Option<&[u8]>) -> Result<
     let text = String::from_utf8_lossy(bytes).into_owned();
     let kept = |signature| Signature { text: String::from_utf8_lossy(signature).into_owned(), signers };
     Ok(Bundle { id: Digest::of(bytes), manifest, text, derived: false, signature: signature.map(kept) })
+}
+
+/// The bundle of a stock ISO.
+fn listed(listing: &[Listed], archives: Vec<archive::Archive>, arch: Arch) -> Result<Bundle, Failure> {
+    let (text, manifest) = (legacy::text(listing), legacy::derive(listing, archives, arch)?);
+    Ok(Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: true, signature: None })
 }
 
 /// Looks into the image archives that the role needs, which takes a few small reads each, and makes a
@@ -151,9 +141,8 @@ async fn derive(source: Source, listing: Vec<Listed>, role: Role, arch: Arch) ->
                 Err(invalid) => return Err(reader.take_failure().unwrap_or(invalid)),
             }
         }
-        let manifest = legacy::derive(&listing, archives, arch)?;
-        let text = legacy::text(&listing);
-        Ok((source, Bundle { id: Digest::of(text.as_bytes()), manifest, text, derived: true, signature: None }))
+        let bundle = listed(&listing, archives, arch)?;
+        Ok((source, bundle))
     });
     looking.await.map_err(|e| Failure::new(Code::Io, "Looking into the image archives").with_source(e))?
 }

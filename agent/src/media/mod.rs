@@ -2,23 +2,37 @@
 //! or an .iso file, read in user space) and [`tree`] (a directory).
 //!
 //! A [`Source`] does two things: it opens (manifest or listing), and it reads a byte range of an entry.
+//!
+//! Which sources there are is looked for all the time: [`candidates`] makes them of the settings' names,
+//! [`prober`] looks at each (when [`events`] tell, and from time to time), [`set`] knows what came of it, and
+//! [`stream`] reads from the best one that does well.
 
+pub mod candidates;
+pub mod discs;
+pub mod eject;
+pub mod events;
 pub mod http;
 pub mod iso;
 pub mod locate;
 pub mod pieces;
+pub mod prober;
 pub mod remote;
+pub mod router;
 pub mod seek;
+pub mod set;
+pub mod shown;
 pub mod stream;
+pub mod teller;
 pub mod tree;
 pub mod vr;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bootstrap::bundle::legacy::Listed;
 use bootstrap::failure::{Code, Failure};
 
-use crate::config;
+use crate::config::Http;
 
 pub use self::http::place::without_password;
 pub use self::pieces::Pieces;
@@ -48,13 +62,13 @@ pub struct Source {
     /// As it was named by the operator, without a password.
     pub name: String,
     medium: Medium,
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 enum Medium {
     Vr(Box<vr::Vr>),
-    Remote(remote::Remote),
+    Remote(Arc<remote::Remote>),
     Iso(iso::Iso),
     Tree(tree::Tree),
 }
@@ -65,7 +79,7 @@ impl Source {
     ///
     /// # Errors
     /// `MEDIA_NOT_FOUND`, `MEDIA_NOT_A_BUNDLE`, `SOURCE_…` and `MANIFEST_…`, each naming the source.
-    pub async fn open(name: &str, http: &config::Http, direct: bool) -> Result<(Self, Opened), Failure> {
+    pub async fn open(name: &str, http: &Http, direct: bool) -> Result<(Self, Opened), Failure> {
         let (medium, opened) = if name.starts_with("http://") || name.starts_with("https://") {
             if remote::is_iso(name) {
                 let (remote, opened) = remote::Remote::open(name, http, direct).await?;
@@ -84,7 +98,7 @@ impl Source {
             let (iso, opened) = iso::Iso::open(name)?;
             (Medium::Iso(iso), opened)
         };
-        Ok((Self { name: without_password(name), medium, bytes: AtomicU64::new(0) }, opened))
+        Ok((Self { name: without_password(name), medium, bytes: Arc::default() }, opened))
     }
 
     /// Reads `length` bytes of the entry `path` from `offset` on. `size` is the entry's size as the
@@ -92,14 +106,14 @@ impl Source {
     ///
     /// # Errors
     /// `SOURCE_…` names the source and the entry.
-    pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Pieces<'_>, Failure> {
+    pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Pieces, Failure> {
         let pieces = match &self.medium {
             Medium::Vr(vr) => Pieces::Http(vr.read(path, size, offset, length).await?),
-            Medium::Remote(remote) => Pieces::Remote(remote.read(path, size, offset, length).await?),
+            Medium::Remote(remote) => Pieces::Remote(remote::Remote::read(remote, path, size, offset, length).await?),
             Medium::Iso(iso) => Pieces::File(iso.read(path, size, offset, length)?),
             Medium::Tree(tree) => Pieces::File(tree.read(path, size, offset, length)?),
         };
-        Ok(pieces.counted(&self.bytes))
+        Ok(pieces.counted(Arc::clone(&self.bytes)))
     }
 
     /// Which version of an entry this source has, in its own words, where it tells: what was fetched of an entry

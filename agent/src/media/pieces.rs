@@ -1,5 +1,6 @@
 //! A byte range on its way, piece by piece.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bootstrap::failure::{Code, Failure};
@@ -10,15 +11,15 @@ use super::remote::Parts;
 
 /// The pieces of one range, in order.
 #[derive(Debug)]
-pub enum Pieces<'a> {
+pub enum Pieces {
     /// From an HTTP answer.
     Http(Body),
     /// From several of them, one behind the other.
-    Remote(Parts<'a>),
+    Remote(Parts),
     /// From a file, read ahead by a thread of its own.
     File(FilePieces),
     /// Either of them, with its bytes counted.
-    Counted(Box<Self>, &'a AtomicU64),
+    Counted(Box<Self>, Arc<AtomicU64>),
 }
 
 /// Pieces that a blocking thread reads from a file.
@@ -32,9 +33,9 @@ pub struct FilePieces {
     pub what: String,
 }
 
-impl<'a> Pieces<'a> {
+impl Pieces {
     /// The same pieces, their bytes added to `counter`.
-    pub(super) fn counted(self, counter: &'a AtomicU64) -> Self {
+    pub(super) fn counted(self, counter: Arc<AtomicU64>) -> Self {
         Self::Counted(Box::new(self), counter)
     }
 

@@ -41,8 +41,8 @@ pub struct Remote {
 
 /// A range of an entry: mostly one range of the ISO.
 #[derive(Debug)]
-pub struct Parts<'a> {
-    remote: &'a Remote,
+pub struct Parts {
+    remote: Arc<Remote>,
     body: Body,
     rest: VecDeque<Extent>,
 }
@@ -54,7 +54,7 @@ impl Remote {
     /// `CONFIG_INVALID` for what is no URL; `MEDIA_NOT_FOUND` where there is none; `MEDIA_NOT_A_BUNDLE` names the
     /// label of a foreign disc; `SOURCE_INVALID` when the server answers no byte ranges or the ISO is damaged;
     /// `SOURCE_UNREACHABLE`, `SOURCE_TRUNCATED`, `MANIFEST_…`.
-    pub async fn open(name: &str, http: &config::Http, direct: bool) -> Result<(Self, Opened), Failure> {
+    pub async fn open(name: &str, http: &config::Http, direct: bool) -> Result<(Arc<Self>, Opened), Failure> {
         let server = Arc::new(Server::new(Place::file(name)?, http, direct)?);
         let url = shown(&server.place.url);
         let (mut body, size) = server.beginning(&server.place.url, BLOCK).await.map_err(not_found)?;
@@ -80,18 +80,18 @@ impl Remote {
         };
         let Disc { volume_id, files, .. } = disc.map_err(named)?;
         let files: BTreeMap<String, DiscFile> = files.into_iter().map(|file| (file.path.clone(), file)).collect();
-        let remote = Self { server, size, files };
+        let remote = Arc::new(Self { server, size, files });
         if let Some(manifest) = remote.files.get(MANIFEST_PATH) {
             if manifest.size > MANIFEST_MAX_BYTES {
                 let what = format!("{url}: {MANIFEST_PATH}: {} bytes are too many", manifest.size);
                 return Err(Failure::new(Code::ManifestInvalid, what));
             }
-            let bytes = remote.whole(MANIFEST_PATH, manifest.size).await?;
+            let bytes = Self::whole(&remote, MANIFEST_PATH, manifest.size).await?;
             let signature = match remote.files.get(SIGNATURE_PATH).map(|file| file.size) {
                 Some(size) if size > SIGNATURE_MAX_BYTES => {
                     return Err(named(signature_too_large(SIGNATURE_PATH, size)));
                 }
-                Some(size) => Some(remote.whole(SIGNATURE_PATH, size).await?),
+                Some(size) => Some(Self::whole(&remote, SIGNATURE_PATH, size).await?),
                 None => None,
             };
             return Ok((remote, Opened::Manifest { bytes, signature }));
@@ -109,19 +109,19 @@ impl Remote {
     ///
     /// # Errors
     /// `SOURCE_FILE_MISSING`, `SOURCE_TRUNCATED`, `SOURCE_INVALID`, `SOURCE_UNREACHABLE` name the URL and the entry.
-    pub async fn read(&self, path: &str, size: u64, offset: u64, length: u64) -> Result<Parts<'_>, Failure> {
-        let what = format!("{path} on {}", shown(&self.server.place.url));
+    pub async fn read(remote: &Arc<Self>, path: &str, size: u64, offset: u64, length: u64) -> Result<Parts, Failure> {
+        let what = format!("{path} on {}", shown(&remote.server.place.url));
         let missing = || Failure::new(Code::SourceFileMissing, format!("{what}: is not on the disc"));
-        let entry = self.files.get(path).ok_or_else(missing)?;
+        let entry = remote.files.get(path).ok_or_else(missing)?;
         check_size(&what, entry.size, size)?;
         let beyond = || Failure::new(Code::SourceTruncated, format!("{what}: ends before byte {}", offset + length));
         let mut rest = VecDeque::from(entry.ranges(offset, length).ok_or_else(beyond)?);
         let first = rest.pop_front().unwrap_or(Extent { offset: 0, length: 0 });
-        Ok(Parts { remote: self, body: self.extent(first).await?, rest })
+        Ok(Parts { body: remote.extent(first).await?, remote: Arc::clone(remote), rest })
     }
 
-    async fn whole(&self, path: &str, size: u64) -> Result<Vec<u8>, Failure> {
-        let mut parts = self.read(path, size, 0, size).await?;
+    async fn whole(remote: &Arc<Self>, path: &str, size: u64) -> Result<Vec<u8>, Failure> {
+        let mut parts = Self::read(remote, path, size, 0, size).await?;
         let mut bytes = Vec::new();
         while let Some(piece) = parts.next().await? {
             bytes.extend(piece);
@@ -144,7 +144,7 @@ impl Remote {
     }
 }
 
-impl Parts<'_> {
+impl Parts {
     /// The next piece; none at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         loop {

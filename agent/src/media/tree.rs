@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, layout};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::signature::{SIGNATURE_MAX_BYTES, SIGNATURE_PATH};
+use rustix::fs::{Advice, fadvise};
 use tokio::sync::mpsc;
 
 use super::pieces::FilePieces;
@@ -16,6 +18,8 @@ use super::{Opened, PIECE_BYTES};
 
 /// Directories below which nobody looks: the stock layout has one level.
 const MAX_DEPTH: usize = 4;
+
+type Read = Result<Vec<u8>, Failure>;
 
 /// A directory.
 #[derive(Debug)]
@@ -86,13 +90,21 @@ impl Tree {
         if let Err(reason) = layout::check_path(path) {
             return Err(refuse(Code::SourceInvalid, reason.to_owned()));
         }
-        let file = File::open(&full).map_err(|e| refuse(Code::SourceFileMissing, e.to_string()))?;
-        let meta = file.metadata().map_err(|e| failed(&full, e))?;
-        if !meta.is_file() {
-            return Err(refuse(Code::SourceInvalid, "is no regular file".to_owned()));
-        }
-        check_size(&full.display().to_string(), meta.len(), size)?;
-        Ok(read_ahead(file, vec![(offset, length)], full.display().to_string()))
+        let what = full.display().to_string();
+        let open = move || {
+            let refuse = |code, why: String| Failure::new(code, format!("{}: {why}", full.display()));
+            let file = File::open(&full).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => refuse(Code::SourceFileMissing, e.to_string()),
+                _ => refuse(Code::SourceUnreachable, e.to_string()),
+            })?;
+            let meta = file.metadata().map_err(|e| refuse(Code::SourceUnreachable, e.to_string()))?;
+            if !meta.is_file() {
+                return Err(refuse(Code::SourceInvalid, "is no regular file".to_owned()));
+            }
+            check_size(&full.display().to_string(), meta.len(), size)?;
+            Ok(file)
+        };
+        Ok(read_ahead(open, vec![(offset, length)], what))
     }
 }
 
@@ -111,33 +123,59 @@ pub(super) fn check_size(what: &str, is: u64, should: u64) -> Result<(), Failure
     Err(Failure::new(code, format!("{what}: has {is} bytes, should have {should}")))
 }
 
-/// Reads byte ranges of `file` on a thread of its own, a few pieces ahead.
-pub(super) fn read_ahead(file: File, ranges: Vec<(u64, u64)>, what: String) -> FilePieces {
+/// Reads byte ranges of the file that `open` gives, on a thread of its own and a few pieces ahead. The file is
+/// open for as long as that takes, and what was read does not stay in the page cache.
+pub(super) fn read_ahead(
+    open: impl FnOnce() -> Result<File, Failure> + Send + 'static,
+    ranges: Vec<(u64, u64)>,
+    what: String,
+) -> FilePieces {
     let (sender, receiver) = mpsc::channel(2);
     let left = ranges.iter().map(|(_, length)| length).sum();
     let pieces = FilePieces { receiver, left, what: what.clone() };
     tokio::task::spawn_blocking(move || {
-        for (mut offset, mut length) in ranges {
-            while length > 0 {
-                let mut piece = vec![0; length.min(PIECE_BYTES as u64) as usize];
-                let sent = match file.read_at(&mut piece, offset) {
-                    Ok(0) => return,
-                    Ok(count) => {
-                        piece.truncate(count);
-                        offset += count as u64;
-                        length -= count as u64;
-                        sender.blocking_send(Ok(piece))
-                    }
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                    Err(e) => sender.blocking_send(Err(failed(Path::new(&what), e))),
-                };
-                if sent.is_err() {
-                    return;
-                }
+        let file = match open() {
+            Ok(file) => file,
+            // A reader that went away needs no reason.
+            Err(failure) => return drop(sender.blocking_send(Err(failure))),
+        };
+        // Advice: where it is not taken, everything works the same.
+        let _ = fadvise(&file, 0, None, Advice::Sequential);
+        for (offset, length) in ranges {
+            if !read_range(&file, offset, length, &what, &sender) {
+                return;
             }
         }
     });
     pieces
+}
+
+/// Hands on a range; tells whether to go on behind it.
+fn read_range(file: &File, mut offset: u64, mut length: u64, what: &str, sender: &mpsc::Sender<Read>) -> bool {
+    while length > 0 {
+        let mut piece = vec![0; length.min(PIECE_BYTES as u64) as usize];
+        let sent = match file.read_at(&mut piece, offset) {
+            Ok(0) => return false,
+            Ok(count) => {
+                piece.truncate(count);
+                let _ = fadvise(file, offset, NonZeroU64::new(count as u64), Advice::DontNeed);
+                offset += count as u64;
+                length -= count as u64;
+                sender.blocking_send(Ok(piece))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            // A disc that was pulled out or is scratched here, a file server that is gone: another may do.
+            Err(e) => {
+                let why = format!("{what}: at byte {offset}: {e}");
+                drop(sender.blocking_send(Err(Failure::new(Code::SourceUnreachable, why))));
+                return false;
+            }
+        };
+        if sent.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 fn list(directory: &Path, prefix: &str, depth: usize, listing: &mut Vec<Listed>) -> Result<(), Failure> {

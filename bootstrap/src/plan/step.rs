@@ -65,6 +65,8 @@ pub enum Step {
         digest: Digest,
         /// Whether pods can't start without it.
         sandbox: bool,
+        /// Whether a node can't join without it, or is its sandbox image: such images come first.
+        critical: bool,
         /// Bytes to fetch.
         size: u64,
         /// Blobs that the content store lacks and no earlier step brings.

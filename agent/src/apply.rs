@@ -27,11 +27,18 @@ pub async fn apply(site: &Arc<Site>, plan: &Plan, containerd: Option<&Containerd
     let (fetching, activating): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| step.fetches());
     let shared = Shared::default();
     site.board.phase(Phase::Install);
-    futures::stream::iter(fetching)
+    let fetched = futures::stream::iter(fetching)
         .map(|step| fetch(site, step, containerd, &shared))
         .buffer_unordered(SIDE_BY_SIDE)
         .try_collect::<()>()
-        .await?;
+        .await;
+    if let Some(containerd) = containerd {
+        // What is whole is named even where something else failed.
+        let named = containerd.name_images(site, &shared).await;
+        fetched.and(named)?;
+    } else {
+        fetched?;
+    }
     site.board.phase(Phase::Activate);
     for step in activating {
         site.board.begin(step);

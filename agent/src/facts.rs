@@ -1,6 +1,5 @@
 //! Looks at the machine: as much of it as the plan depends on, and nothing else.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -80,14 +79,7 @@ fn foreign_text(path: &Path) -> Result<Option<String>, Failure> {
 async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mut Facts) -> Result<(), Failure> {
     facts.containerd = Some(ContainerdFact { version: containerd.version.clone() });
     facts.containerd_filesystem = containerd.root.as_deref().and_then(filesystem);
-    let mut digests = BTreeSet::new();
-    for image in &wanted.images {
-        if let Some(fact) = containerd.image(image).await? {
-            facts.images.insert(image.reference.clone(), fact);
-        }
-        digests.extend([image.digest, image.config]);
-        digests.extend(image.layers.iter().copied());
-    }
-    facts.blobs = containerd.held(digests).await?;
+    let found = containerd.find(&wanted.images).await?;
+    (facts.images, facts.blobs) = (found.images, found.blobs);
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::NodeSpec;
-use bootstrap::plan::{self, Bundle, Plan, Wanted};
+use bootstrap::plan::{self, Bundle, Plan, VERSIONS_DIR, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
 use crate::config::{Config, Policy};
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, LEASE_PREFIX};
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::Site;
@@ -210,10 +210,12 @@ async fn connect(
     let address = settings.containerd.socket.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
     if !arguments.dry_run {
         let containerd = Containerd::connect(&address, &settings.containerd.snapshotter, settings.wait, board).await?;
-        return containerd.with_lease(&lease_name(bundle)).await.map(Some);
+        let containerd = containerd.of_boot(host.boot_id()).with_lease(&lease_name(bundle)).await?;
+        containerd.remove_doubtful().await?;
+        return Ok(Some(containerd));
     }
     match Containerd::try_connect(&address, &settings.containerd.snapshotter).await {
-        Ok(containerd) => Ok(Some(containerd)),
+        Ok(containerd) => Ok(Some(containerd.of_boot(host.boot_id()))),
         Err(failure) if failure.code == Code::ContainerdUnavailable => {
             board.warn(format!("CONTAINERD_UNAVAILABLE: {}: the plan imports every image", failure.what));
             Ok(None)
@@ -223,7 +225,7 @@ async fn connect(
 }
 
 fn lease_name(bundle: &Bundle) -> String {
-    format!("cks-agent-{}", bundle.directory_name())
+    format!("{LEASE_PREFIX}{}", bundle.directory_name())
 }
 
 async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
@@ -245,6 +247,7 @@ async fn finish(site: &Site, containerd: Option<&Containerd>, dry_run: bool) -> 
         return Ok(());
     }
     if let Some(containerd) = containerd {
+        containerd.collect(&site.bundle, &site.host.names(VERSIONS_DIR)).await?;
         containerd.end_lease().await?;
     }
     site.drop_partials_except(std::iter::empty())?;

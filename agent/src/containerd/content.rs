@@ -126,7 +126,7 @@ impl Containerd {
         let refused = |status: Status| self.refused(&format!("writing blob {}", blob.digest), &status);
         match &blob.at {
             Place::Inline { text } => {
-                let rest = text.as_bytes().get(writer.offset as usize..).unwrap_or_default().to_vec();
+                let rest = text.as_bytes().get(writer.offset as usize..).unwrap_or_default();
                 writer.send(rest).await.map_err(refused)
             }
             Place::Range { path, offset } => {
@@ -136,11 +136,12 @@ impl Containerd {
                 let mut stream = site.media.stream(turn, path, size, offset + done, blob.size - done);
                 while let Some(piece) = stream.next().await? {
                     let count = piece.len() as u64;
-                    if let Some(pouring) = &mut pouring {
-                        pouring.take(&piece).await;
-                    }
-                    writer.send(piece).await.map_err(refused)?;
+                    // Into the store first: what waits for the thread that unpacks is not lost by a kill.
+                    writer.send(&piece).await.map_err(refused)?;
                     site.board.advance(object, count);
+                    if let Some(pouring) = &mut pouring {
+                        pouring.take(piece).await;
+                    }
                 }
                 Ok(())
             }

@@ -13,8 +13,11 @@ use crate::board::Board;
 
 /// What the names of all our ingests begin with.
 pub(super) const INGEST_PREFIX: &str = "cks-";
-/// Messages (of one piece each) that containerd may still be writing. A kill costs what it has not written.
-const WINDOW: usize = 3;
+/// Bytes of a message.
+const MESSAGE_BYTES: usize = 256 << 10;
+/// Messages that containerd may still be writing while the next is made: one that is written, and one on its way.
+/// What is in them when the agent is killed is fetched again.
+const WINDOW: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -88,18 +91,19 @@ impl<'c> Writer<'c> {
         Ok(Self { containerd, requests, responses, in_flight: 0, offset: offset as u64 })
     }
 
-    /// Sends `data`; how far containerd got with it is learned later.
-    pub(super) async fn send(&mut self, data: Vec<u8>) -> Result<(), Status> {
-        let count = data.len() as u64;
-        let request = WriteContentRequest {
-            action: WriteAction::Write.into(),
-            offset: self.offset as i64,
-            data,
-            ..WriteContentRequest::default()
-        };
-        self.drain(WINDOW - 1).await?;
-        self.queue(request).await?;
-        self.offset += count;
+    /// Sends `bytes`; how far containerd got with them is learned later.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        for data in bytes.chunks(MESSAGE_BYTES) {
+            let request = WriteContentRequest {
+                action: WriteAction::Write.into(),
+                offset: self.offset as i64,
+                data: data.to_vec(),
+                ..WriteContentRequest::default()
+            };
+            self.drain(WINDOW - 1).await?;
+            self.queue(request).await?;
+            self.offset += data.len() as u64;
+        }
         Ok(())
     }
 

@@ -72,9 +72,9 @@ impl Pouring {
     }
 
     /// Hands `piece` on. A thread that wants no more tells why in the end.
-    pub(super) async fn take(&mut self, piece: &[u8]) {
+    pub(super) async fn take(&mut self, piece: Vec<u8>) {
         if let Some(feed) = &self.feed
-            && feed.send(piece.to_vec()).await.is_err()
+            && feed.send(piece).await.is_err()
         {
             self.feed = None;
         }
@@ -172,7 +172,7 @@ impl Containerd {
         let read = async {
             let mut bytes = self.within(self.read(&blob.digest, 0, 0)).await?;
             while let Some(part) = self.within(bytes.message()).await? {
-                pouring.take(&part.data).await;
+                pouring.take(part.data).await;
             }
             Ok(())
         };

@@ -99,7 +99,8 @@ impl Containerd {
     /// A fresh snapshot for `layer` and where its files go; none where these directories are not to be seen from
     /// here, or are none.
     async fn place(&self, layer: &Layer<'_>) -> Result<Option<(Prepared, Target)>, Failure> {
-        if !SNAPSHOTTERS.contains(&self.snapshotter.as_str()) {
+        let seen = self.root.as_deref().is_none_or(Path::is_dir);
+        if !seen || !SNAPSHOTTERS.contains(&self.snapshotter.as_str()) {
             return Ok(None);
         }
         let prepared = self.prepare(layer.chain_id, layer.parent).await?;

@@ -49,17 +49,22 @@ pub async fn apply(site: &Arc<Site>, plan: &Plan, containerd: Option<&Containerd
     Ok(())
 }
 
+/// Carries the steps of a wave out, and gives its images their names.
 async fn fetch_all(
     site: &Arc<Site>,
     steps: impl Iterator<Item = &Step>,
     containerd: Option<&Containerd>,
     shared: &Shared,
 ) -> Result<(), Failure> {
-    futures::stream::iter(steps)
+    let fetched = futures::stream::iter(steps)
         .map(|step| fetch(site, step, containerd, shared))
         .buffer_unordered(SIDE_BY_SIDE)
-        .try_collect()
-        .await
+        .try_collect::<()>()
+        .await;
+    let Some(containerd) = containerd else { return fetched };
+    // What is whole is named even where something else failed.
+    let named = containerd.name_images(site, shared).await;
+    fetched.and(named)
 }
 
 async fn fetch(site: &Arc<Site>, step: &Step, containerd: Option<&Containerd>, shared: &Shared) -> Result<(), Failure> {

@@ -135,14 +135,7 @@ async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mu
     facts.containerd = Some(ContainerdFact { version: containerd.version.clone() });
     facts.content_filesystem = containerd.content_root.as_deref().and_then(filesystem);
     facts.snapshot_filesystem = containerd.root.as_deref().and_then(filesystem);
-    let mut digests = BTreeSet::new();
-    for image in &wanted.images {
-        if let Some(fact) = containerd.image(image).await? {
-            facts.images.insert(image.reference.clone(), fact);
-        }
-        digests.extend([image.digest, image.config]);
-        digests.extend(image.layers.iter().copied());
-    }
-    facts.blobs = containerd.held(digests).await?;
+    let found = containerd.find(&wanted.images).await?;
+    (facts.images, facts.blobs) = (found.images, found.blobs);
     Ok(())
 }

@@ -132,6 +132,13 @@ impl Host {
         })
     }
 
+    /// What lies in the directory `path`, by name; nothing where it is not there.
+    #[must_use]
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(path)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// Changes with every boot (`/proc/sys/kernel/random/boot_id`): what was in the page cache is gone.
     #[must_use]
     pub fn boot_id(&self) -> String {

@@ -15,7 +15,7 @@ use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
 use crate::config::{Config, Http};
-use crate::containerd::Containerd;
+use crate::containerd::{Containerd, LEASE_PREFIX};
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
@@ -215,7 +215,11 @@ async fn connect(
     bundle: &Bundle,
 ) -> Result<Option<Containerd>, Failure> {
     match reach(arguments, settings, board, host, spec, bundle).await? {
-        Some(containerd) if !arguments.dry_run => containerd.with_lease(&lease_name(bundle)).await.map(Some),
+        Some(containerd) if !arguments.dry_run => {
+            let containerd = containerd.with_lease(&lease_name(bundle)).await?;
+            containerd.remove_doubtful().await?;
+            Ok(Some(containerd))
+        }
         reached => Ok(reached),
     }
 }
@@ -235,10 +239,11 @@ pub(crate) async fn reach(
     let address = settings.containerd.socket.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
     if !arguments.dry_run {
         let snapshotter = &settings.containerd.snapshotter;
-        return Containerd::connect(&address, snapshotter, settings.wait, board).await.map(Some);
+        let containerd = Containerd::connect(&address, snapshotter, settings.wait, board).await?;
+        return Ok(Some(containerd.of_boot(host.boot_id())));
     }
     match Containerd::try_connect(&address, &settings.containerd.snapshotter).await {
-        Ok(containerd) => Ok(Some(containerd)),
+        Ok(containerd) => Ok(Some(containerd.of_boot(host.boot_id()))),
         Err(failure) if failure.code == Code::ContainerdUnavailable => {
             board.warn(format!("CONTAINERD_UNAVAILABLE: {}: the plan imports every image", failure.what));
             Ok(None)
@@ -248,7 +253,7 @@ pub(crate) async fn reach(
 }
 
 fn lease_name(bundle: &Bundle) -> String {
-    format!("cks-agent-{}", bundle.directory_name())
+    format!("{LEASE_PREFIX}{}", bundle.directory_name())
 }
 
 async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
@@ -292,6 +297,8 @@ async fn finish(
     record: &NodeRecord,
 ) -> Result<(), Failure> {
     if let Some(containerd) = containerd {
+        let kept = versions::kept(&site.host, &site.bundle.directory_name(), settings.keep);
+        containerd.collect(&site.bundle, &kept).await?;
         containerd.end_lease().await?;
     }
     site.drop_partials_except(std::iter::empty())?;

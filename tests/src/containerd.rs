@@ -27,8 +27,10 @@ pub struct Containerd {
     directory: TempDir,
 }
 
-/// Mounts the filesystem in a file, inside the daemon's own mount namespace, then runs the daemon.
-const ON_DISK: &str = r#"mount -o loop "$0" "$1" && shift && exec "$@""#;
+/// Mounts the filesystem in a file, inside the daemon's own mount namespace, then runs the daemon. Whoever enters
+/// that namespace sees another boot each time, since a machine that lost its power has one.
+const ON_DISK: &str = r#"mount -o loop "$0" "$1" && shift &&
+cat /proc/sys/kernel/random/uuid > "$0.boot" && mount --bind "$0.boot" /proc/sys/kernel/random/boot_id && exec "$@""#;
 
 impl Containerd {
     /// Starts the containerd whose programs lie in `programs` (see [`programs::containerd`]), inside

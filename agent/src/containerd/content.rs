@@ -1,27 +1,33 @@
-//! Blobs into the content store: a range of the bundle, resumed at the byte, visible by its digest only.
+//! Blobs into the content store: a range of the bundle, resumed at the byte, visible by its digest only. A layer
+//! goes into its snapshot on the same way.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
 
 use bootstrap::bundle::{Blob, Place};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::{
-    AbortRequest, DeleteContentRequest, Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction,
-    WriteContentRequest, WriteContentResponse,
+    AbortRequest, DeleteContentRequest, Info, InfoRequest, ReadContentRequest, ReadContentResponse, UpdateRequest,
 };
 use prost_types::FieldMask;
-use tokio::sync::mpsc;
 use tonic::{Code as Grpc, Status, Streaming};
 
 use super::Containerd;
+use super::ingest::{Writer, ingest_ref};
+use super::unpack::{Layer, Pouring, Unpacked};
 use crate::install::Site;
 use crate::media::Turn;
 
 /// How a try to bring a blob ended.
 enum Written {
     /// It is in the store.
-    Whole,
+    Whole {
+        /// Whether its layer is in its snapshot, too.
+        unpacked: Unpacked,
+    },
     /// The bytes are others; nothing of them is kept.
     Other {
         /// What containerd says of them.
@@ -34,44 +40,23 @@ enum Written {
 }
 
 impl Containerd {
-    /// Which of `digests` the store holds whole: to be read up to the last byte, and not only recorded. A
-    /// power cut can keep the record of a blob and lose its file (containerd issue 10457).
+    /// Brings `blob` into the store, from the first source that gives the right bytes; and `layer`, which it is,
+    /// into its snapshot, where that can be done on the way. `object` is whose progress it is.
     ///
     /// # Errors
-    /// `CONTAINERD_…`.
-    pub async fn held(&self, digests: impl IntoIterator<Item = Digest>) -> Result<BTreeSet<Digest>, Failure> {
-        let mut held = BTreeSet::new();
-        for digest in digests {
-            match self.last_byte(&digest).await {
-                Ok(true) => {
-                    held.insert(digest);
-                }
-                Ok(false) => {}
-                Err(status) if status.code() == Grpc::NotFound => {}
-                Err(status) => return Err(self.refused(&format!("looking for blob {digest}"), &status)),
-            }
-        }
-        Ok(held)
-    }
-
-    async fn last_byte(&self, digest: &Digest) -> Result<bool, Status> {
-        let mut client = ContentClient::new(self.channel.clone());
-        let info = client.info(self.request(InfoRequest { digest: digest.to_string() })).await?.into_inner().info;
-        let size = info.map_or(0, |info| info.size);
-        let request = ReadContentRequest { digest: digest.to_string(), offset: (size - 1).max(0), size: size.min(1) };
-        Ok(client.read(self.request(request)).await?.into_inner().message().await?.is_some() || size == 0)
-    }
-
-    /// Brings `blob` into the store, from the first source that gives the right bytes. `object` is
-    /// whose progress it is.
-    ///
-    /// # Errors
-    /// `DIGEST_MISMATCH` when no source has the right bytes; `SOURCE_…`; `CONTAINERD_…`; `NO_SPACE`.
-    pub async fn bring(&self, site: &Site, blob: &Blob, object: &str) -> Result<(), Failure> {
+    /// `DIGEST_MISMATCH` when no source has the right bytes; `ARCHIVE_UNSAFE`; `SOURCE_…`; `CONTAINERD_…`;
+    /// `NO_SPACE`.
+    pub(super) async fn bring(
+        &self,
+        site: &Site,
+        blob: &Blob,
+        object: &str,
+        layer: Option<&Layer<'_>>,
+    ) -> Result<Unpacked, Failure> {
         let (mut turn, mut lost) = (site.media.preferred(), false);
         loop {
-            match self.write(site, blob, object, turn).await? {
-                Written::Whole => return Ok(()),
+            match self.write(site, blob, object, turn, layer).await? {
+                Written::Whole { unpacked } => return Ok(unpacked),
                 Written::Lost if !lost => lost = true,
                 Written::Lost => {
                     let what = format!("containerd at {} can't read blob {}", self.address.display(), blob.digest);
@@ -85,71 +70,165 @@ impl Containerd {
         }
     }
 
-    async fn write(&self, site: &Site, blob: &Blob, object: &str, turn: Turn) -> Result<Written, Failure> {
+    async fn write(
+        &self,
+        site: &Site,
+        blob: &Blob,
+        object: &str,
+        turn: Turn,
+        layer: Option<&Layer<'_>>,
+    ) -> Result<Written, Failure> {
         let doing = format!("writing blob {}", blob.digest);
         let refused = |status: Status| self.refused(&doing, &status);
-        let mut writer = match Writer::open(self, blob).await {
+        let mut writer = match Writer::open(self, blob, &site.board, site.media.patience()).await {
             Ok(writer) => writer,
             Err(status) if status.code() == Grpc::AlreadyExists => return self.recorded(blob).await,
             Err(status) => return Err(refused(status)),
         };
         let resumed = writer.offset > 0;
+        // What an earlier run left can't be read back; such a layer is unpacked from the store.
+        let mut pouring = match layer {
+            Some(layer) if !resumed => self.pour(layer).await?,
+            _ => None,
+        };
+        let sent = self.send(site, blob, object, turn, &mut writer, pouring.as_mut()).await;
+        let committed = match sent {
+            Ok(()) => writer.commit(blob).await,
+            Err(failure) => {
+                self.drop_pouring(pouring).await;
+                return Err(failure);
+            }
+        };
+        match committed {
+            Err(status) if status.code() != Grpc::AlreadyExists => {
+                self.drop_pouring(pouring).await;
+                if !are_other_bytes(&status) {
+                    return Err(refused(status));
+                }
+                // Or the next try would go on behind the wrong bytes.
+                self.abort(blob).await?;
+                Ok(Written::Other { why: status.message().to_owned(), resumed })
+            }
+            _ => Ok(Written::Whole { unpacked: self.poured(pouring, layer).await? }),
+        }
+    }
+
+    /// The bytes of `blob` that the store lacks, to the store and to the layer's snapshot.
+    async fn send(
+        &self,
+        site: &Site,
+        blob: &Blob,
+        object: &str,
+        turn: Turn,
+        writer: &mut Writer<'_>,
+        mut pouring: Option<&mut Pouring>,
+    ) -> Result<(), Failure> {
+        let refused = |status: Status| self.refused(&format!("writing blob {}", blob.digest), &status);
         match &blob.at {
             Place::Inline { text } => {
-                let rest = text.as_bytes().get(writer.offset as usize..).unwrap_or_default().to_vec();
-                writer.send(rest).await.map_err(refused)?;
+                let rest = text.as_bytes().get(writer.offset as usize..).unwrap_or_default();
+                writer.send(rest).await.map_err(refused)
             }
             Place::Range { path, offset } => {
                 let size = site.bundle.manifest.entry(path).map_or(0, |entry| entry.size);
                 let done = writer.offset.min(blob.size);
-                site.board.advance(object, done);
+                site.board.resumed(object, done);
                 let mut stream = site.media.stream(turn, path, size, offset + done, blob.size - done);
                 while let Some(piece) = stream.next().await? {
                     let count = piece.len() as u64;
-                    writer.send(piece).await.map_err(refused)?;
+                    // Into the store first: what waits for the thread that unpacks is not lost by a kill.
+                    writer.send(&piece).await.map_err(refused)?;
                     site.board.advance(object, count);
+                    site.board.comes_from(object, stream.supplier());
+                    if let Some(pouring) = &mut pouring {
+                        pouring.take(piece).await;
+                    }
                 }
+                Ok(())
             }
         }
-        match writer.commit(blob).await {
-            Ok(()) => Ok(Written::Whole),
-            Err(status) if status.code() == Grpc::AlreadyExists => Ok(Written::Whole),
-            Err(status) if are_other_bytes(&status) => {
-                let mut client = ContentClient::new(self.channel.clone());
-                // Or the next try would go on behind the wrong bytes.
-                let aborted = client.abort(self.request(AbortRequest { r#ref: ingest_ref(blob) })).await;
-                match aborted {
-                    Err(status) if status.code() != Grpc::NotFound => Err(refused(status)),
-                    _ => Ok(Written::Other { why: status.message().to_owned(), resumed }),
-                }
+    }
+
+    async fn abort(&self, blob: &Blob) -> Result<(), Failure> {
+        let request = self.request(AbortRequest { r#ref: ingest_ref(blob) });
+        match self.within(ContentClient::new(self.channel.clone()).abort(request)).await {
+            Err(status) if status.code() != Grpc::NotFound => {
+                Err(self.refused(&format!("removing half of blob {}", blob.digest), &status))
             }
-            Err(status) => Err(refused(status)),
+            _ => Ok(()),
         }
     }
 
     /// What a blob is worth that containerd has a record of.
     async fn recorded(&self, blob: &Blob) -> Result<Written, Failure> {
-        if !self.held([blob.digest]).await?.is_empty() {
-            return Ok(Written::Whole);
+        let refused = |status| self.refused(&format!("looking for blob {}", blob.digest), &status);
+        let mut client = ContentClient::new(self.channel.clone());
+        let request = self.request(InfoRequest { digest: blob.digest.to_string() });
+        match self.within(client.info(request)).await {
+            Err(status) if status.code() == Grpc::NotFound => return Ok(Written::Lost),
+            Err(status) => return Err(refused(status)),
+            Ok(_) if self.is_readable(&blob.digest, blob.size).await? => {
+                return Ok(Written::Whole { unpacked: Unpacked::No });
+            }
+            Ok(_) => {}
         }
         let request = self.request(DeleteContentRequest { digest: blob.digest.to_string() });
-        match ContentClient::new(self.channel.clone()).delete(request).await {
-            Err(status) if status.code() != Grpc::NotFound => {
-                Err(self.refused(&format!("removing the record of blob {}", blob.digest), &status))
-            }
+        match self.within(client.delete(request)).await {
+            Err(status) if status.code() != Grpc::NotFound => Err(refused(status)),
             _ => Ok(Written::Lost),
         }
+    }
+
+    /// Whether the store has a blob of `size` bytes up to the last one: by its file where that is to be seen
+    /// from here, otherwise by reading it.
+    pub(super) async fn is_readable(&self, digest: &Digest, size: u64) -> Result<bool, Failure> {
+        if size == 0 || self.blob_file(digest, size).is_some() {
+            return Ok(true);
+        }
+        let last = async {
+            let mut bytes = self.read(digest, size - 1, 1).await?;
+            bytes.message().await
+        };
+        match self.within(last).await {
+            Ok(last) => Ok(last.is_some()),
+            Err(status) if status.code() == Grpc::NotFound => Ok(false),
+            Err(status) => Err(self.refused(&format!("reading blob {digest}"), &status)),
+        }
+    }
+
+    /// The file that the store keeps the blob in, where that is to be seen from here.
+    pub(super) fn blob_file(&self, digest: &Digest, size: u64) -> Option<PathBuf> {
+        let path = self.content_root.as_ref()?.join("blobs/sha256").join(digest.hex());
+        let meta = fs::symlink_metadata(&path).ok()?;
+        (meta.is_file() && meta.len() == size).then_some(path)
+    }
+
+    /// As [`Self::blob_file`], open.
+    pub(super) fn open_blob(&self, blob: &Blob) -> Option<File> {
+        File::open(self.blob_file(&blob.digest, blob.size)?).ok()
+    }
+
+    /// Bytes of a blob, by containerd.
+    pub(super) async fn read(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        size: u64,
+    ) -> Result<Streaming<ReadContentResponse>, Status> {
+        let (offset, size) = (offset as i64, size as i64);
+        let request = self.request(ReadContentRequest { digest: digest.to_string(), offset, size });
+        Ok(ContentClient::new(self.channel.clone()).read(request).await?.into_inner())
     }
 
     /// Adds labels to a blob; those that are there stay.
     ///
     /// # Errors
     /// `CONTAINERD_…`.
-    pub async fn label_blob(&self, digest: &Digest, labels: HashMap<String, String>) -> Result<(), Failure> {
+    pub(super) async fn label_blob(&self, digest: &str, labels: HashMap<String, String>) -> Result<(), Failure> {
         let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
-        let info = Info { digest: digest.to_string(), labels, ..Info::default() };
+        let info = Info { digest: digest.to_owned(), labels, ..Info::default() };
         let request = UpdateRequest { info: Some(info), update_mask: Some(FieldMask { paths }) };
-        let updated = ContentClient::new(self.channel.clone()).update(self.request(request)).await;
+        let updated = self.within(ContentClient::new(self.channel.clone()).update(self.request(request))).await;
         updated.map(drop).map_err(|status| self.refused(&format!("labelling blob {digest}"), &status))
     }
 }
@@ -168,96 +247,4 @@ fn mismatch(site: &Site, blob: &Blob, object: &str, why: &str) -> Failure {
 fn are_other_bytes(status: &Status) -> bool {
     let says = |part| status.message().contains(part);
     status.code() == Grpc::FailedPrecondition && (says("unexpected commit") || says("failed size validation"))
-}
-
-/// The name under which a blob's bytes gather; the same in every run, so that the next goes on.
-fn ingest_ref(blob: &Blob) -> String {
-    format!("cks-{}", blob.digest.hex())
-}
-
-/// An open ingest.
-struct Writer {
-    requests: mpsc::Sender<WriteContentRequest>,
-    responses: Streaming<WriteContentResponse>,
-    offset: u64,
-}
-
-impl Writer {
-    /// Opens the ingest of `blob` and learns how far an earlier one got. One that a killed client left
-    /// locked is free as soon as containerd notices; it is waited for shortly.
-    async fn open(containerd: &Containerd, blob: &Blob) -> Result<Self, Status> {
-        let mut tries = 0;
-        loop {
-            match Self::try_open(containerd, blob).await {
-                Err(status)
-                    if status.code() == Grpc::Unavailable && status.message().contains("locked") && tries < 50 =>
-                {
-                    tries += 1;
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn try_open(containerd: &Containerd, blob: &Blob) -> Result<Self, Status> {
-        let (requests, receiver) = mpsc::channel(1);
-        let stream = futures::stream::unfold(receiver, async |mut receiver| {
-            let request = receiver.recv().await?;
-            Some((request, receiver))
-        });
-        let first = WriteContentRequest {
-            action: WriteAction::Stat.into(),
-            r#ref: ingest_ref(blob),
-            total: blob.size as i64,
-            expected: blob.digest.to_string(),
-            ..WriteContentRequest::default()
-        };
-        // Queued before the call: containerd answers the call only with its answer to the first message.
-        let queued = requests.send(first).await;
-        queued.map_err(|_| Status::unavailable("the request stream is closed"))?;
-        let request = containerd.request(Box::pin(stream));
-        let mut responses = ContentClient::new(containerd.channel.clone()).write(request).await?.into_inner();
-        let offset = answer(&mut responses).await?.offset;
-        Ok(Self { requests, responses, offset: offset as u64 })
-    }
-
-    async fn send(&mut self, data: Vec<u8>) -> Result<(), Status> {
-        let count = data.len() as u64;
-        let request = WriteContentRequest {
-            action: WriteAction::Write.into(),
-            offset: self.offset as i64,
-            data,
-            ..WriteContentRequest::default()
-        };
-        self.call(request).await?;
-        self.offset += count;
-        Ok(())
-    }
-
-    async fn commit(&mut self, blob: &Blob) -> Result<(), Status> {
-        let request = WriteContentRequest {
-            action: WriteAction::Commit.into(),
-            total: blob.size as i64,
-            expected: blob.digest.to_string(),
-            offset: self.offset as i64,
-            ..WriteContentRequest::default()
-        };
-        self.call(request).await
-    }
-
-    async fn call(&mut self, request: WriteContentRequest) -> Result<(), Status> {
-        if self.requests.send(request).await.is_err() {
-            // The call is over; its last answer says why.
-            return Err(match answer(&mut self.responses).await {
-                Ok(_) => Status::unavailable("containerd closed the stream"),
-                Err(status) => status,
-            });
-        }
-        answer(&mut self.responses).await.map(drop)
-    }
-}
-
-async fn answer(responses: &mut Streaming<WriteContentResponse>) -> Result<WriteContentResponse, Status> {
-    responses.message().await?.ok_or_else(|| Status::unavailable("containerd closed the stream"))
 }

@@ -1,5 +1,5 @@
 //! Images into a running containerd, by its gRPC API (1.6 and later): blobs from the bundle's ranges
-//! straight into the content store, layers unpacked by containerd, image records last.
+//! straight into the content store and on the same way into their snapshots, image records last.
 //!
 //! ```text
 //! lease ─► content (resumed by offset, committed by digest) ─► snapshots ─► image records ─► lease off
@@ -8,21 +8,28 @@
 //! left is taken up again by the next.
 
 pub mod audit;
-pub mod content;
+mod collect;
+mod content;
+mod deadline;
 pub mod images;
+mod ingest;
+mod leases;
 pub mod snapshots;
+pub mod survey;
+mod unpack;
 
-use std::collections::HashMap;
-use std::fs::File;
+pub use leases::LEASE_PREFIX;
+
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use containerd_client::services::v1::introspection_client::IntrospectionClient;
-use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::version_client::VersionClient;
-use containerd_client::services::v1::{CreateRequest, DeleteRequest, PluginsRequest};
+use containerd_client::services::v1::{Plugin, PluginsRequest};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -32,8 +39,6 @@ use crate::host::io_failure;
 
 /// The namespace that the CRI plugin, and so kubelet, looks in.
 const NAMESPACE: &str = "k8s.io";
-/// A lease that nobody takes up again ends after a day.
-const LEASE_LIFE: Duration = Duration::from_secs(24 * 3600);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -50,6 +55,8 @@ pub struct Containerd {
     pub root: Option<PathBuf>,
     /// Where the content store keeps its blobs.
     pub content_root: Option<PathBuf>,
+    /// Tells this boot from all others; see [`Self::of_boot`].
+    boot: String,
     lease: Option<String>,
 }
 
@@ -115,19 +122,24 @@ impl Containerd {
             snapshotter: snapshotter.to_owned(),
             root: None,
             content_root: None,
+            boot: String::new(),
             lease: None,
         };
-        containerd.root = containerd.snapshotter_root().await?;
-        containerd.content_root = containerd.content_root().await?;
+        let filters = ["type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1"].map(str::to_owned);
+        let request = containerd.request(PluginsRequest { filters: filters.to_vec() });
+        let mut client = IntrospectionClient::new(containerd.channel.clone());
+        let plugins = containerd.within(client.plugins(request)).await;
+        let plugins = plugins.map_err(|status| containerd.refused("listing plugins", &status))?.into_inner().plugins;
+        let (content, snapshotters): (Vec<_>, Vec<_>) =
+            plugins.into_iter().partition(|plugin| plugin.r#type == "io.containerd.content.v1");
+        containerd.root = containerd.snapshotter_root(&snapshotters)?;
+        containerd.content_root = content.first().and_then(|plugin| plugin.exports.get("root")).map(PathBuf::from);
         Ok(containerd)
     }
 
     /// The snapshotter's directory; it has to be there and in order.
-    async fn snapshotter_root(&self) -> Result<Option<PathBuf>, Failure> {
-        let request = self.request(PluginsRequest { filters: vec!["type==io.containerd.snapshotter.v1".to_owned()] });
-        let plugins = IntrospectionClient::new(self.channel.clone()).plugins(request).await;
-        let plugins = plugins.map_err(|status| self.refused("listing plugins", &status))?.into_inner().plugins;
-        let usable = |plugin: &&containerd_client::services::v1::Plugin| plugin.init_err.is_none();
+    fn snapshotter_root(&self, plugins: &[Plugin]) -> Result<Option<PathBuf>, Failure> {
+        let usable = |plugin: &&Plugin| plugin.init_err.is_none();
         match plugins.iter().filter(usable).find(|plugin| plugin.id == self.snapshotter) {
             Some(plugin) => Ok(plugin.exports.get("root").map(PathBuf::from)),
             None => {
@@ -144,56 +156,32 @@ impl Containerd {
         }
     }
 
-    /// The content store's directory, where it tells it.
-    async fn content_root(&self) -> Result<Option<PathBuf>, Failure> {
-        let request = self.request(PluginsRequest { filters: vec!["type==io.containerd.content.v1".to_owned()] });
-        let plugins = IntrospectionClient::new(self.channel.clone()).plugins(request).await;
-        let plugins = plugins.map_err(|status| self.refused("listing plugins", &status))?.into_inner().plugins;
-        Ok(plugins.iter().find_map(|plugin| plugin.exports.get("root")).map(PathBuf::from))
-    }
-
-    /// The same connection under the lease called `name`, which is made or taken up again.
-    ///
-    /// # Errors
-    /// `CONTAINERD_…`.
-    pub async fn with_lease(&self, name: &str) -> Result<Self, Failure> {
-        let expire = humantime::format_rfc3339_seconds(SystemTime::now() + LEASE_LIFE).to_string();
-        let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
-        let request = self.request(CreateRequest { id: name.to_owned(), labels });
-        match LeasesClient::new(self.channel.clone()).create(request).await {
-            Err(status) if status.code() != tonic::Code::AlreadyExists => Err(self.refused("making a lease", &status)),
-            _ => Ok(Self { lease: Some(name.to_owned()), ..self.clone() }),
-        }
-    }
-
-    /// Ends the lease and waits until what it alone kept is collected.
-    ///
-    /// # Errors
-    /// `CONTAINERD_…`.
-    pub async fn end_lease(&self) -> Result<(), Failure> {
-        let Some(id) = self.lease.clone() else { return Ok(()) };
-        let request = self.request(DeleteRequest { id, sync: true });
-        match LeasesClient::new(self.channel.clone()).delete(request).await {
-            Err(status) if status.code() != tonic::Code::NotFound => Err(self.refused("ending a lease", &status)),
-            _ => Ok(()),
-        }
+    /// The same connection for this boot of the machine ([`crate::host::Host::boot_id`]).
+    #[must_use]
+    pub fn of_boot(&self, boot: String) -> Self {
+        Self { boot, ..self.clone() }
     }
 
     /// Brings to the disk what was written to the snapshotter's filesystem. containerd syncs its records, but
     /// neither the files of a layer (only 2.0 and later do, when asked) nor the names of blobs: without this a
     /// power cut leaves images that count as whole and are empty (containerd issues 5854 and 10457).
     async fn sync(&self) -> Result<(), Failure> {
-        let Some(root) = self.root.clone() else { return Ok(()) };
-        let synced = tokio::task::spawn_blocking(move || match File::open(&root) {
-            Ok(root) => Ok(nix::unistd::syncfs(root)?),
-            // A containerd whose files are not to be seen from here.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-        });
-        synced.await.map_err(io::Error::from).flatten().map_err(|e| {
-            let root = self.root.as_deref().unwrap_or(Path::new("/"));
-            io_failure("Syncing the filesystem of", root, e)
-        })
+        let mut synced = None;
+        for root in [&self.root, &self.content_root].into_iter().flatten() {
+            let root = root.clone();
+            let device = fs::metadata(&root).ok().map(|meta| meta.dev());
+            // Of two directories on one filesystem, one is enough; a containerd whose files are not to be seen from
+            // here has none.
+            if device.is_none() || device == synced {
+                continue;
+            }
+            synced = device;
+            let syncing = root.clone();
+            let sync = tokio::task::spawn_blocking(move || Ok(nix::unistd::syncfs(File::open(&syncing)?)?));
+            let done = sync.await.map_err(io::Error::from).flatten();
+            done.map_err(|e| io_failure("Syncing the filesystem of", &root, e))?;
+        }
+        Ok(())
     }
 
     /// A request in our namespace, under our lease.

@@ -1,18 +1,23 @@
-//! Layers unpacked into snapshots, by containerd's own diff service.
+//! Snapshots: prepared and committed by containerd, and how they are called.
 
-use bootstrap::bundle::Blob;
+use std::collections::HashMap;
+
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use containerd_client::services::v1::ApplyRequest;
-use containerd_client::services::v1::diff_client::DiffClient;
+use containerd_client::services::v1::Resource;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
-use containerd_client::types::Descriptor;
+use containerd_client::types::Mount;
 use tonic::Code as Grpc;
 
 use super::Containerd;
+
+/// Label of a snapshot: the boot in which it was unpacked.
+pub(super) const BOOT_LABEL: &str = "io.cks-node.boot";
+/// What the names of snapshots that are being unpacked begin with.
+pub(super) const EXTRACT: &str = "cks-extract ";
 
 /// The chain ids of layers, from the bottom up (OCI image spec, "Layer ChainID").
 #[must_use]
@@ -27,39 +32,31 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
     chain
 }
 
+/// A snapshot that a layer is unpacked into.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its name until it is committed.
+    pub(super) key: String,
+    /// Where its files go.
+    pub(super) mounts: Vec<Mount>,
+}
+
 impl Containerd {
-    /// Whether the snapshot called `name` is there.
-    ///
-    /// # Errors
-    /// `CONTAINERD_…`.
-    pub async fn has_snapshot(&self, name: &Digest) -> Result<bool, Failure> {
+    /// Takes the snapshot called `name` under our lease; false where it is not there.
+    pub(super) async fn keep_snapshot(&self, name: &Digest) -> Result<bool, Failure> {
+        let kind = format!("snapshots/{}", self.snapshotter);
+        self.hold(Resource { id: name.to_string(), r#type: kind }).await?;
         let request = StatSnapshotRequest { snapshotter: self.snapshotter.clone(), key: name.to_string() };
-        match SnapshotsClient::new(self.channel.clone()).stat(self.request(request)).await {
+        match self.within(SnapshotsClient::new(self.channel.clone()).stat(self.request(request))).await {
             Ok(_) => Ok(true),
             Err(status) if status.code() == Grpc::NotFound => Ok(false),
             Err(status) => Err(self.refused(&format!("looking for snapshot {name}"), &status)),
         }
     }
 
-    /// Unpacks `layer` on top of the snapshot `parent`, as the snapshot `chain_id`; its uncompressed
-    /// bytes must have the digest `diff_id`.
-    ///
-    /// # Errors
-    /// `DIGEST_MISMATCH` names the layer; `CONTAINERD_…`; `NO_SPACE`.
-    pub async fn unpack(
-        &self,
-        layer: &Blob,
-        diff_id: &Digest,
-        chain_id: &Digest,
-        parent: Option<&Digest>,
-    ) -> Result<(), Failure> {
-        if self.has_snapshot(chain_id).await? {
-            return Ok(());
-        }
-        let doing = format!("unpacking layer {}", layer.digest);
-        let refused = |status| self.refused(&doing, &status);
-        let mut snapshots = SnapshotsClient::new(self.channel.clone());
-        let key = format!("cks-extract {chain_id}");
+    /// A fresh snapshot on `parent`, for what will be called `chain_id`.
+    pub(super) async fn prepare(&self, chain_id: &Digest, parent: Option<&Digest>) -> Result<Prepared, Failure> {
+        let key = format!("{EXTRACT}{chain_id}");
         // Half of a layer that a killed run left.
         self.remove_snapshot(&key).await?;
         let prepare = PrepareSnapshotRequest {
@@ -68,54 +65,65 @@ impl Containerd {
             parent: parent.map(ToString::to_string).unwrap_or_default(),
             ..PrepareSnapshotRequest::default()
         };
-        let prepared = match snapshots.prepare(self.request(prepare.clone())).await {
+        let mut client = SnapshotsClient::new(self.channel.clone());
+        let prepared = match self.within(client.prepare(self.request(prepare.clone()))).await {
             // A containerd that was killed in the middle left a directory that it has no record of. It
             // removes that while it refuses.
-            Err(status) if status.message().contains("file exists") => snapshots.prepare(self.request(prepare)).await,
+            Err(status) if status.message().contains("file exists") => {
+                self.within(client.prepare(self.request(prepare))).await
+            }
             prepared => prepared,
         };
-        let mounts = prepared.map_err(refused)?.into_inner().mounts;
-        let diff = Descriptor {
-            media_type: layer.media_type.clone(),
-            digest: layer.digest.to_string(),
-            size: layer.size as i64,
-            ..Descriptor::default()
-        };
-        let apply = ApplyRequest { diff: Some(diff), mounts, sync_fs: true, ..ApplyRequest::default() };
-        let applied = DiffClient::new(self.channel.clone()).apply(self.request(apply)).await;
-        let applied = match applied {
-            Ok(applied) => applied.into_inner().applied.unwrap_or_default().digest,
-            Err(status) => {
-                self.remove_snapshot(&key).await?;
-                return Err(refused(status));
-            }
-        };
-        if applied != diff_id.to_string() {
-            self.remove_snapshot(&key).await?;
-            let what = format!("layer {}: unpacks to {applied}, its image says {diff_id}", layer.digest);
-            return Err(Failure::new(Code::DigestMismatch, what));
-        }
-        self.sync().await?;
+        let prepared = prepared.map_err(|status| self.refused(&format!("preparing snapshot {chain_id}"), &status))?;
+        Ok(Prepared { key, mounts: prepared.into_inner().mounts })
+    }
+
+    /// Gives the prepared snapshot its name; a label tells in which boot it was unpacked, since its files
+    /// may not have reached the disk yet.
+    pub(super) async fn commit(&self, prepared: &Prepared, chain_id: &Digest) -> Result<(), Failure> {
         let commit = CommitSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
             name: chain_id.to_string(),
-            key: key.clone(),
-            ..CommitSnapshotRequest::default()
+            key: prepared.key.clone(),
+            labels: HashMap::from([(BOOT_LABEL.to_owned(), self.boot.clone())]),
         };
-        match snapshots.commit(self.request(commit)).await {
-            Err(status) if status.code() == Grpc::AlreadyExists => self.remove_snapshot(&key).await,
-            committed => committed.map(drop).map_err(refused),
+        match self.within(SnapshotsClient::new(self.channel.clone()).commit(self.request(commit))).await {
+            // Another client was faster.
+            Err(status) if status.code() == Grpc::AlreadyExists => self.remove_snapshot(&prepared.key).await,
+            Err(status) => Err(self.refused(&format!("committing snapshot {chain_id}"), &status)),
+            Ok(_) => Ok(()),
         }
     }
 
-    async fn remove_snapshot(&self, key: &str) -> Result<(), Failure> {
+    pub(super) async fn remove_snapshot(&self, key: &str) -> Result<(), Failure> {
         let request = RemoveSnapshotRequest { snapshotter: self.snapshotter.clone(), key: key.to_owned() };
-        match SnapshotsClient::new(self.channel.clone()).remove(self.request(request)).await {
+        match self.within(SnapshotsClient::new(self.channel.clone()).remove(self.request(request))).await {
             Err(status) if status.code() != Grpc::NotFound => {
-                Err(self.refused("removing a half-made snapshot", &status))
+                Err(self.refused(&format!("removing snapshot {key}"), &status))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes layers that an earlier boot may not have brought to the disk: they are unpacked again, from the
+    /// blobs that are there.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`; a snapshot that is in use can't be removed.
+    pub async fn remove_doubtful(&self) -> Result<(), Failure> {
+        let survey = self.survey().await?;
+        for (digest, key) in survey.dangling(&self.snapshotter) {
+            // An empty label is removed.
+            self.label_blob(digest, HashMap::from([(key, String::new())])).await?;
+        }
+        for name in survey.doubtful() {
+            tracing::info!(snapshot = name, "removing a layer that may not have reached the disk before a power cut");
+            self.remove_snapshot(name).await.map_err(|failure| match failure.code {
+                Code::ContainerdRefused => failure.with_remedy("remove the containers that use it, then run again"),
+                _ => failure,
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -117,6 +117,10 @@ impl Site {
         });
         let mut position = resumed;
         let mut stream = self.media.stream(turn, &entry.path, entry.size, resumed, entry.size - resumed);
+        if resumed > *shown {
+            self.board.resumed(&entry.path, resumed - *shown);
+            *shown = resumed;
+        }
         let broken = loop {
             if position > *shown {
                 self.board.advance(&entry.path, position - *shown);
@@ -126,6 +130,7 @@ impl Site {
                 Ok(None) => break None,
                 Ok(Some(piece)) => {
                     position += piece.len() as u64;
+                    self.board.comes_from(&entry.path, stream.supplier());
                     match feed.give(piece).await {
                         Ok(true) => {}
                         // A taker that stopped tells why below.

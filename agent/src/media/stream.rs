@@ -153,6 +153,12 @@ impl Media {
         failures
     }
 
+    /// How long nothing may come before a range is given up.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     fn set(&self) -> &Arc<Set> {
         self.probing.set()
     }

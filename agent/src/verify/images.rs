@@ -10,6 +10,7 @@ use bootstrap::plan::{Wanted, image_labels};
 use super::Audit;
 use crate::containerd::Containerd;
 use crate::containerd::snapshots::chain_ids;
+use crate::containerd::survey::Found;
 
 const AGAIN: &str = "run cks-agent bootstrap: it is imported again";
 
@@ -24,10 +25,12 @@ impl Audit<'_> {
     pub(super) async fn images(&mut self, containerd: &Containerd) -> Result<(), Failure> {
         // A blob or snapshot that two images share is told of the first.
         let mut seen = BTreeSet::new();
-        for image in std::mem::take(&mut self.wanted.images) {
+        let (wanted, survey) = (std::mem::take(&mut self.wanted.images), containerd.survey().await?);
+        let found = containerd.find(&wanted).await?;
+        for image in wanted {
             self.checked += 1;
             let object = format!("image {}", image.reference);
-            let Some(fact) = containerd.image(&image).await? else {
+            let Some(fact) = found.images.get(&image.reference) else {
                 self.find(object, "missing", image.digest.to_string(), AGAIN);
                 continue;
             };
@@ -45,12 +48,12 @@ impl Audit<'_> {
             for chain_id in chain_ids(&image.diff_ids) {
                 if seen.insert(chain_id) {
                     self.checked += 1;
-                    if !containerd.has_snapshot(&chain_id).await? {
+                    if !survey.has_snapshot(&chain_id) {
                         self.find(format!("snapshot {chain_id} of {object}"), "missing", "unpacked", AGAIN);
                     }
                 }
             }
-            self.blobs(containerd, &image, &object, &mut seen).await?;
+            self.blobs(containerd, &image, &found, &mut seen).await?;
         }
         Ok(())
     }
@@ -59,9 +62,10 @@ impl Audit<'_> {
         &mut self,
         containerd: &Containerd,
         image: &Image,
-        object: &str,
+        found: &Found,
         seen: &mut BTreeSet<Digest>,
     ) -> Result<(), Failure> {
+        let object = format!("image {}", image.reference);
         // Layers may be gone: containerd needs them no more once they are unpacked.
         let (needed, quick) = ([image.digest, image.config], self.quick);
         for blob in needed.iter().chain(&image.layers).filter(|blob| !quick || needed.contains(blob)) {
@@ -70,8 +74,8 @@ impl Audit<'_> {
             }
             self.checked += 1;
             let is = match quick {
-                true => containerd.held([*blob]).await?.first().copied(),
-                false => containerd.blob_digest(blob, |count| self.meter.advance(object, count)).await?,
+                true => found.blobs.get(blob).copied(),
+                false => containerd.blob_digest(blob, |count| self.meter.advance(&object, count)).await?,
             };
             let name = format!("blob {blob} of {object}");
             match is {

@@ -228,7 +228,7 @@ impl Audit<'_> {
         let socket = socket.unwrap_or_else(|| self.host.path("/run/containerd/containerd.sock"));
         let snapshotter = arguments.snapshotter.as_ref().unwrap_or(&record.snapshotter);
         match Containerd::try_connect(&socket, snapshotter).await {
-            Ok(containerd) => Some(containerd),
+            Ok(containerd) => Some(containerd.of_boot(self.host.boot_id())),
             Err(failure) => {
                 self.unchecked.push(failure);
                 None

@@ -33,7 +33,8 @@ pub struct Facts {
     pub snapshot_filesystem: Option<Filesystem>,
     /// Images of the namespace `k8s.io`: reference → what is there.
     pub images: BTreeMap<String, ImageFact>,
-    /// Blobs of the bundle that the content store holds whole.
+    /// Blobs of the bundle that the content store holds whole; of an image that is unpacked, its manifest and
+    /// its config only.
     pub blobs: BTreeSet<Digest>,
 }
 

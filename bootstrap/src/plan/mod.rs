@@ -20,6 +20,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bundle::{Image, Place};
+use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 use crate::render::{self, containerd::Format};
 
@@ -145,21 +146,36 @@ fn image_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Vec<Step> {
             there.digest == image.digest && there.unpacked && labelled
         })
     };
+    let size = |digest: &Digest| match bundle.manifest.blob(digest) {
+        Some(blob) if matches!(blob.at, Place::Range { .. }) => blob.size,
+        _ => 0,
+    };
+    let lacks = |image: &Image| {
+        let there = facts.images.get(&image.reference);
+        let unpacked = there.is_some_and(|there| there.digest == image.digest && there.unpacked);
+        // A layer that is unpacked needs no blob.
+        let layers = if unpacked { &[] } else { image.layers.as_slice() };
+        let all = [image.digest, image.config].into_iter().chain(layers.iter().copied());
+        all.filter(|digest| !facts.blobs.contains(digest)).collect::<Vec<_>>()
+    };
+    let is_sandbox = |image: &Image| wanted.sandbox_image.as_ref() == Some(&image.reference);
+    let mut images: Vec<(&Image, Vec<Digest>)> =
+        wanted.images.iter().filter(|image| !is_there(image)).map(|image| (image, lacks(image))).collect();
+    // No pod starts without the sandbox image, and no node joins without the critical ones. Of what may come
+    // side by side the largest begins, so that none is left over at the end.
+    images.sort_by_key(|(image, missing)| {
+        (!is_sandbox(image), !image.critical, Reverse(missing.iter().map(size).sum::<u64>()))
+    });
     // A blob that two images share is fetched by the first of them.
     let mut coming = BTreeSet::new();
     let mut steps = Vec::new();
-    for image in wanted.images.iter().filter(|image| !is_there(image)) {
-        let all = [image.digest, image.config].into_iter().chain(image.layers.iter().copied());
-        let missing = all.filter(|digest| !facts.blobs.contains(digest) && coming.insert(*digest)).collect::<Vec<_>>();
-        let size = |digest| match bundle.manifest.blob(digest) {
-            Some(blob) if matches!(blob.at, Place::Range { .. }) => blob.size,
-            _ => 0,
-        };
+    for (image, missing) in images {
+        let missing: Vec<Digest> = missing.into_iter().filter(|digest| coming.insert(*digest)).collect();
         steps.push(Step::ImportImage {
             reference: image.reference.clone(),
             digest: image.digest,
-            sandbox: wanted.sandbox_image.as_ref() == Some(&image.reference),
-            critical: image.critical || wanted.sandbox_image.as_ref() == Some(&image.reference),
+            sandbox: is_sandbox(image),
+            critical: is_sandbox(image) || image.critical,
             size: missing.iter().map(size).sum(),
             missing,
         });

@@ -149,6 +149,31 @@ fn a_worker_leaves_control_plane_images_out_and_links_lead_through_current() {
 }
 
 #[test]
+fn images_come_by_who_waits_for_them_then_the_largest_first() {
+    let (mut bundle, mut facts) = (bundle(), Facts::empty(Arch::Amd64));
+    bundle.manifest.images.push(image("quay.io/example/large:1", &["base", "api", "proxy"]));
+    bundle.manifest.images.push(image("quay.io/example/small:1", &["api"]));
+    let order = |facts: &Facts| -> Vec<(String, bool, usize)> {
+        let plan = plan(&Wanted::of(&spec(Role::ControlPlane), &bundle).unwrap(), &bundle, facts).unwrap();
+        let steps = plan.steps.into_iter().filter_map(|step| match step {
+            Step::ImportImage { reference, critical, missing, .. } => Some((reference, critical, missing.len())),
+            _ => None,
+        });
+        steps.collect()
+    };
+    let all = order(&facts);
+    let names: Vec<&str> = all.iter().map(|(name, _, _)| name.rsplit('/').next().unwrap()).collect();
+    assert_eq!((names[0], &names[3..]), ("pause:3.10", ["large:1", "small:1"].as_slice()), "{names:?}");
+    assert_eq!(all.iter().map(|(_, critical, _)| *critical).collect::<Vec<_>>(), [true, true, true, false, false]);
+    // One that is unpacked needs its records only.
+    let large = bundle.manifest.images.iter().find(|image| image.reference.contains("large")).unwrap();
+    let fact = ImageFact { digest: large.digest, labels: BTreeMap::new(), unpacked: true };
+    facts.images.insert(large.reference.clone(), fact);
+    let missing = order(&facts).into_iter().find(|(name, ..)| name.contains("large")).unwrap().2;
+    assert_eq!(missing, 2);
+}
+
+#[test]
 fn nothing_goes_live_before_what_it_needs_and_the_rest_comes_later() {
     let mut bundle = bundle();
     for reference in ["quay.io/example/app:v1", "quay.io/example/large:v1"] {

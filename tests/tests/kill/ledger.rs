@@ -9,12 +9,14 @@ use cks_tests::vr::Request;
 
 /// What the agent takes off a connection at once: `agent::media::PIECE_BYTES`.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// What containerd may not have written yet of what it was sent: two messages, `agent::containerd::ingest::WINDOW`.
+const UNANSWERED_BYTES: u64 = 512 << 10;
 /// What hyper reads ahead on a connection (its `DEFAULT_MAX_BUFFER_SIZE`, 8 KiB + 100 pages).
 const CLIENT_BYTES: u64 = (8 << 10) + 100 * (4 << 10);
 /// Apache's log counts the answer's header lines, too.
 const HEADER_BYTES: u64 = 512;
 /// What one kill may cost of one file in flight.
-pub(crate) const LOST_BYTES: u64 = CHUNK_BYTES + CLIENT_BYTES + SOCKET_BYTES + HEADER_BYTES;
+pub(crate) const LOST_BYTES: u64 = CHUNK_BYTES + UNANSWERED_BYTES + CLIENT_BYTES + SOCKET_BYTES + HEADER_BYTES;
 
 /// Entries and blobs that the agent fetches side by side: `SIDE_BY_SIDE` of `agent::apply`.
 const IN_FLIGHT: usize = 4;

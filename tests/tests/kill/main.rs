@@ -3,7 +3,7 @@
 //!
 //! Apache's access log tells how many bytes of each range the kernel took from it. When a client dies, some
 //! of them were never read, and some were read and not yet kept. So the network is bounded (`throttle`): of
-//! each file in flight a kill may cost one chunk of the agent, what the HTTP client reads ahead and what two
+//! each file in flight a kill may cost one chunk of the agent, what containerd has not written yet, what the HTTP client reads ahead and what two
 //! socket buffers hold, [`ledger::LOST_BYTES`] together, and `ledger` refuses anything beyond. It also
 //! refuses every byte of a file or blob that was whole on the node when the run began.
 //!

@@ -1,0 +1,105 @@
+//! What keeps containerd's garbage collector away while a run is on, and what runs leave behind.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bootstrap::failure::Failure;
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::{
+    AbortRequest, AddResourceRequest, CreateRequest, DeleteRequest, ListRequest, ListResourcesRequest,
+    ListStatusesRequest, Resource,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tonic::Code as Grpc;
+
+use super::Containerd;
+use super::ingest::INGEST_PREFIX;
+
+/// What the names of all our leases begin with.
+pub const LEASE_PREFIX: &str = "cks-agent-";
+/// A lease that nobody takes up again ends after a day.
+const LEASE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Calls side by side: containerd writes its records one after the other anyway.
+const SIDE_BY_SIDE: usize = 8;
+
+impl Containerd {
+    /// The same connection under a lease called `name` and a number, which lasts a day from now. What killed
+    /// runs of this name hold goes over to it, since containerd can't extend a lease; leases of other
+    /// names that are ours are ended. Only one run is on at a time (the journal's lock), so nobody else
+    /// holds any of them.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn with_lease(&self, name: &str) -> Result<Self, Failure> {
+        let refused = |status| self.refused("making a lease", &status);
+        let mut client = LeasesClient::new(self.channel.clone());
+        let listed = self.within(client.list(self.request(ListRequest::default()))).await.map_err(refused)?;
+        let earlier = listed.into_inner().leases.into_iter().map(|lease| lease.id);
+        let (same, other): (Vec<_>, Vec<_>) = earlier
+            .filter(|id| id.starts_with(LEASE_PREFIX))
+            .partition(|id| id.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+        let number = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let id = format!("{name}.{number}");
+        let expire = humantime::format_rfc3339_seconds(SystemTime::now() + LEASE_LIFE).to_string();
+        let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
+        let request = self.request(CreateRequest { id: id.clone(), labels });
+        self.within(client.create(request)).await.map_err(refused)?;
+        let leased = Self { lease: Some(id), ..self.clone() };
+        for earlier in &same {
+            let request = self.request(ListResourcesRequest { id: earlier.clone() });
+            let held = self.within(client.list_resources(request)).await.map_err(refused)?.into_inner().resources;
+            let over = futures::stream::iter(held).map(|resource| leased.hold(resource));
+            over.buffer_unordered(SIDE_BY_SIDE).try_collect::<()>().await?;
+        }
+        for id in same.iter().chain(&other) {
+            self.delete_lease(id, false).await?;
+        }
+        Ok(leased)
+    }
+
+    /// Adds something to our lease.
+    pub(super) async fn hold(&self, resource: Resource) -> Result<(), Failure> {
+        let Some(id) = self.lease.clone() else { return Ok(()) };
+        let request = self.request(AddResourceRequest { id, resource: Some(resource) });
+        let added = self.within(LeasesClient::new(self.channel.clone()).add_resource(request)).await;
+        match added {
+            Err(status) if status.code() != Grpc::AlreadyExists => Err(self.refused("adding to a lease", &status)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the lease and waits until what it alone kept is collected; half-written blobs of ours, whichever
+    /// bundle they were for, go before.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn end_lease(&self) -> Result<(), Failure> {
+        let Some(id) = self.lease.clone() else { return Ok(()) };
+        self.abort_ingests().await?;
+        self.delete_lease(&id, true).await
+    }
+
+    async fn delete_lease(&self, id: &str, sync: bool) -> Result<(), Failure> {
+        let request = self.request(DeleteRequest { id: id.to_owned(), sync });
+        match self.within(LeasesClient::new(self.channel.clone()).delete(request)).await {
+            Err(status) if status.code() != Grpc::NotFound => Err(self.refused("ending a lease", &status)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn abort_ingests(&self) -> Result<(), Failure> {
+        let refused = |status| self.refused("removing half-written blobs", &status);
+        let mut client = ContentClient::new(self.channel.clone());
+        let request = self.request(ListStatusesRequest::default());
+        let statuses = self.within(client.list_statuses(request)).await.map_err(refused)?.into_inner().statuses;
+        for status in statuses.into_iter().filter(|status| status.r#ref.starts_with(INGEST_PREFIX)) {
+            let aborted = self.within(client.abort(self.request(AbortRequest { r#ref: status.r#ref }))).await;
+            match aborted {
+                Err(status) if status.code() != Grpc::NotFound => return Err(refused(status)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -61,7 +61,8 @@ impl Content {
             match Ours::make(work, &stock, layers) {
                 Ok(one) => ours.push(one),
                 Err(error) if layers != Layers::Upstream => {
-                    eprintln!("bench-install: NOT CHECKED: layers = {:?}: {error:#}", layers.as_str());
+                    let why = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+                    eprintln!("bench-install: NOT CHECKED: layers = {:?}: {why:.300}", layers.as_str());
                 }
                 Err(error) => return Err(error),
             }

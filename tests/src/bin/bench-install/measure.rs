@@ -1,8 +1,8 @@
 //! What a run takes: of the tools that do it, of the containerd that it works with, of the disk.
 //!
 //! The same for both ways. Of the tools the kernel tells CPU time and peak memory of all children that were
-//! waited for (`getrusage`), and the bytes that they made the page cache hold for the disk
-//! (`write_bytes` of `/proc/self/io`, into which those of ended children are added). Of containerd, which
+//! waited for (`getrusage`), and the bytes that they made the page cache hold for the disk (`write_bytes`
+//! without `cancelled_write_bytes` of `/proc/self/io`, into which those of ended children are added). Of containerd, which
 //! was there before and lives on, it is what these counters gained (`/proc/PID/{stat,io,status}`).
 
 use std::fs;
@@ -163,10 +163,13 @@ fn ticks(stat: &str) -> Option<u64> {
     (fields.len() == 4).then(|| fields.iter().sum())
 }
 
+/// What was given to the page cache for the disk, without what was deleted before it was on its way there.
 fn written(process: &str) -> Result<u64> {
     let path = format!("/proc/{process}/io");
     let text = fs::read_to_string(&path).with_context(|| format!("Reading {path}"))?;
-    value(&text, "write_bytes:").with_context(|| format!("{path} has no write_bytes"))
+    let (given, taken_back) = (value(&text, "write_bytes:"), value(&text, "cancelled_write_bytes:"));
+    let given = given.with_context(|| format!("{path} has no write_bytes"))?;
+    Ok(given.saturating_sub(taken_back.unwrap_or_default()))
 }
 
 /// The number behind a key at the start of a line.

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use bootstrap::bundle::Role;
 use clap::{Parser, Subcommand, ValueEnum};
+use tempfile::TempDir;
 
 use self::content::{Content, Layers};
 use self::rounds::Results;
@@ -100,20 +101,26 @@ fn run(cli: &Cli) -> Result<()> {
     let work = cks_tests::scratch("bench-install")?;
     let content = Content::make(work.path(), &cli.layers)?;
     let mut results = Results::default();
+    let measured = everything(cli, &content, work, &mut results);
+    if let Some(path) = &cli.json {
+        std::fs::write(path, format!("{:#}\n", results.json()))
+            .with_context(|| format!("Writing {}", path.display()))?;
+    }
+    // What was measured before something failed may have taken an hour.
+    table::print(&results);
+    measured
+}
+
+fn everything(cli: &Cli, content: &Content, work: TempDir, results: &mut Results) -> Result<()> {
     for case in rounds::cases(cli)? {
-        rounds::measure(&case, &content, cli.rounds, &mut results)?;
+        rounds::measure(&case, content, cli.rounds, results)?;
     }
     // Its disk is wanted next; the stock tree stays in the cache.
     drop(work);
     if cli.large
         && let Some(version) = cli.containerd.first()
     {
-        large::measure(&content.stock, version, &mut results)?;
+        large::measure(&content.stock, version, results)?;
     }
-    if let Some(path) = &cli.json {
-        std::fs::write(path, format!("{:#}\n", results.json()))
-            .with_context(|| format!("Writing {}", path.display()))?;
-    }
-    table::print(&results);
     Ok(())
 }

@@ -71,8 +71,8 @@ impl Measured {
 /// Runs a command to its end, nothing left to be written by others before it.
 pub(crate) fn run(command: &Command, containerd: Option<&Containerd>, disk: &Path) -> Result<Measured> {
     Command::new("sync").limit(LIMIT).ok()?;
-    let own = std::env::current_exe().context("Finding this program")?;
-    let own = own.to_string_lossy().into_owned();
+    // Not by its path, where a new build may have put another program meanwhile.
+    let own = format!("/proc/{}/exe", std::process::id());
     let process = containerd.map(Process::of).transpose()?;
     let counters = || process.as_ref().map_or_else(|| Ok(Counters::default()), Process::counters);
     let (before, sectors) = (counters()?, sectors_written(disk)?);

@@ -7,6 +7,7 @@
 //! | [`crowd`] | many nodes at that router, as clients
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
 //! | [`throttle`] | that network, slow |
+//! | [`link`] | a wire from it to a node's own network, as fast as told |
 //! | [`containerd`] | a private containerd |
 //! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
 //! | [`upstream`] | the web sites that releases come from |
@@ -40,6 +41,7 @@ pub mod faults;
 pub mod gate;
 pub mod images;
 pub mod leash;
+pub mod link;
 pub mod netns;
 pub mod node;
 pub mod process;

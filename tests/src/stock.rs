@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use crate::containerd::Containerd;
-use crate::netns::ADDRESS;
+use crate::netns::{ADDRESS, Netns};
 use crate::process::{Command, Output};
 use crate::programs::fixture;
 use crate::scratch;
@@ -77,7 +77,14 @@ impl StockNode {
     /// # Errors
     /// When it can't be run.
     pub fn install_over(&self, vr: &Vr, containerd: &Containerd) -> Result<Output> {
-        vr.netns.enter(self.script("worker", "", Some(containerd)).env("ROUTER_IP", ADDRESS)).output()
+        self.installing("worker", &vr.netns, Some(containerd)).output()
+    }
+
+    /// The installation of a `control`, `worker` or `etcd` node over the virtual router at the other end of
+    /// `network`, ready to be run.
+    #[must_use]
+    pub fn installing(&self, role: &str, network: &Netns, containerd: Option<&Containerd>) -> Command {
+        network.enter(self.script(role, "", containerd).env("ROUTER_IP", ADDRESS))
     }
 
     /// The names in a directory of the node, sorted; none where there is no such directory.

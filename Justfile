@@ -66,6 +66,7 @@ bench-iso *args:
 bench-crowd *args:
     cargo build --release --package iso-builder --package cks-tests
     target/release/bench-crowd "$@"
+
 # The stock way of installing a node against cks-agent, as root: bench-install [--rounds N] …; docs/performance.md
 [group('check')]
 bench-install *args:

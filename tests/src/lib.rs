@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`process`], [`leash`] | every program that is run, and the leash that daemons are kept on |
 //! | [`netns`] | a private network namespace with the virtual router's address |
-//! | [`crowd`] | many nodes at that router, as clients
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
 //! | [`throttle`] | that network, slow |
 //! | [`link`] | a wire from it to a node's own network, as fast as told |
@@ -34,7 +33,6 @@ pub mod authority;
 pub mod bare;
 pub mod components;
 pub mod containerd;
-pub mod crowd;
 pub mod disk;
 pub mod drive;
 pub mod faults;

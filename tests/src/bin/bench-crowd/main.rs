@@ -1,16 +1,19 @@
 //! Hundreds of nodes at one virtual router at once: is anybody starved, and is the link used?
 
+mod nodes;
+
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use bootstrap::bundle::{Arch, MANIFEST_PATH, Manifest, Role};
 use cks_tests::components::Components;
-use cks_tests::crowd::{self, Served};
 use cks_tests::images::{self, Format};
 use cks_tests::process::Command;
 use cks_tests::vr::Vr;
 use cks_tests::{programs, scratch, small, spec, throttle};
 use clap::{Parser, Subcommand};
+
+use self::nodes::Served;
 
 /// Lets many nodes fetch a bundle from one Apache over one bounded link.
 ///
@@ -65,7 +68,7 @@ fn arch() -> Result<Arch> {
 
 fn inside(url: &str, nodes: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let served = runtime.block_on(crowd::crowd(url, nodes, arch()?))?;
+    let served = runtime.block_on(nodes::crowd(url, nodes, arch()?))?;
     println!("{}", serde_json::to_string(&served)?);
     Ok(())
 }
@@ -109,7 +112,7 @@ fn report(cli: &Cli, manifest: &Manifest, served: &[Served], requests: &[cks_tes
     let sent: u64 = requests.iter().map(|request| request.bytes).sum();
     let wanted: u64 = served.iter().map(|node| node.bytes).sum();
     let link = cli.link as f64 * 1e6 / 8.0;
-    let (ideal, blobs) = (wanted as f64 / link, crowd::ranges(manifest).len());
+    let (ideal, blobs) = (wanted as f64 / link, nodes::ranges(manifest).len());
     let per_node = requests.len() as f64 / served.len().max(1) as f64;
     let refused = requests.iter().filter(|request| request.status >= 400).count();
     println!(

@@ -25,21 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What became of one node.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Served {
+pub(crate) struct Served {
     /// Seconds until its last byte.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Bytes of files and blobs.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A range that a node fetches: path, size of the entry, offset, length, digest.
-type Range = (String, u64, u64, u64, Digest);
+pub(crate) type Range = (String, u64, u64, u64, Digest);
 
 /// Lets `nodes` workers fetch everything from `url` at once.
 ///
 /// # Errors
 /// The first failure of any node, and bytes that have the wrong digest.
-pub async fn crowd(url: &str, nodes: usize, arch: Arch) -> Result<Vec<Served>> {
+pub(crate) async fn crowd(url: &str, nodes: usize, arch: Arch) -> Result<Vec<Served>> {
     let began = Instant::now();
     let all = (0..nodes).map(|_| tokio::spawn(node(url.to_owned(), arch, began)));
     let served = futures::future::join_all(all).await;
@@ -73,7 +73,7 @@ async fn fetch(media: &Media, (path, size, offset, length, digest): Range) -> Re
 
 /// What a worker fetches, each blob once.
 #[must_use]
-pub fn ranges(manifest: &Manifest) -> Vec<Range> {
+pub(crate) fn ranges(manifest: &Manifest) -> Vec<Range> {
     let wanted = manifest.entries_for(Role::Worker).filter(|entry| !entry.path.starts_with("docker/"));
     let mut ranges: Vec<Range> =
         wanted.filter_map(|entry| Some((entry.path.clone(), entry.size, 0, entry.size, entry.sha256?))).collect();

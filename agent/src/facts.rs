@@ -136,6 +136,6 @@ async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mu
     facts.content_filesystem = containerd.content_root.as_deref().and_then(filesystem);
     facts.snapshot_filesystem = containerd.root.as_deref().and_then(filesystem);
     let found = containerd.find(&wanted.images).await?;
-    (facts.images, facts.blobs) = (found.images, found.blobs);
+    (facts.images, facts.blobs, facts.begun_bytes) = (found.images, found.blobs, found.begun_bytes);
     Ok(())
 }

@@ -15,6 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tonic::{Request, Status, Streaming};
 
 use super::Containerd;
+use super::ingest::ingest_ref;
 use super::snapshots::{BOOT_LABEL, EXTRACT, chain_ids};
 
 /// An answer of containerd's may be as large as it sends one.
@@ -41,6 +42,8 @@ pub struct Found {
     pub images: BTreeMap<String, ImageFact>,
     /// Blobs of those that are not whole.
     pub blobs: BTreeSet<Digest>,
+    /// Bytes of blobs of theirs that earlier runs began with, and that need no more room.
+    pub begun_bytes: u64,
 }
 
 impl Containerd {
@@ -64,8 +67,10 @@ impl Containerd {
                 self.request(ListSnapshotsRequest { snapshotter: self.snapshotter.clone(), ..Default::default() });
             all(client.list(request).await?.into_inner(), |part| part.info).await
         };
-        let listed = self.within(async { futures::try_join!(images, content, snapshots) }).await;
-        let (images, content, snapshots) = listed.map_err(refused)?;
+        // Snapshots after the labels that name them: one that another client makes meanwhile must not look lost.
+        let named = async { Ok((content.await?, snapshots.await?)) };
+        let listed = self.within(async { futures::try_join!(images, named) }).await;
+        let (images, (content, snapshots)) = listed.map_err(refused)?;
         let mut survey = Survey {
             images: images.into_iter().map(|record| (record.name.clone(), record)).collect(),
             content: content.into_iter().map(|info| (info.digest.clone(), info)).collect(),
@@ -101,6 +106,10 @@ impl Containerd {
         }
         held.extend(self.held(&survey, looked_for).await?);
         found.blobs = held;
+        let all = wanted.iter().flat_map(|image| [image.digest, image.config].into_iter().chain(image.layers.clone()));
+        let refs: BTreeSet<String> = all.map(|digest| ingest_ref(&digest)).collect();
+        let begun = self.ingests().await?.into_iter().filter(|status| refs.contains(&status.r#ref));
+        found.begun_bytes = begun.map(|status| u64::try_from(status.offset).unwrap_or_default()).sum();
         Ok(found)
     }
 
@@ -127,6 +136,11 @@ impl Survey {
     pub fn has_snapshot(&self, name: &Digest) -> bool {
         let name = name.to_string();
         self.snapshots.contains_key(&name) && !self.doubtful.contains(&name)
+    }
+
+    /// Snapshots that layers were being unpacked into.
+    pub(super) fn halves(&self) -> impl Iterator<Item = &str> {
+        self.snapshots.keys().map(String::as_str).filter(|name| name.starts_with(EXTRACT))
     }
 
     /// Snapshots that may lack their files, those that stand on others first.

@@ -104,7 +104,12 @@ impl Containerd {
         let committed = match sent {
             Ok(()) => writer.commit(blob).await,
             Err(failure) => {
+                drop(writer);
                 self.drop_pouring(pouring).await;
+                if failure.code == Code::NoSpace {
+                    // A disk with room is worth more than half of a blob.
+                    self.abort(blob).await.unwrap_or_else(|failure| tracing::debug!("{failure}"));
+                }
                 return Err(failure);
             }
         };

@@ -81,11 +81,12 @@ impl Containerd {
         Ok(survey)
     }
 
-    /// What of the images `wanted` is there. Of an image that is whole, no layer's blob is looked at.
+    /// What of the images `wanted` is there, where the blobs `broken` are not. Of an image that is whole, no layer's
+    /// blob is looked at.
     ///
     /// # Errors
     /// `CONTAINERD_…`.
-    pub async fn find(&self, wanted: &[Image]) -> Result<Found, Failure> {
+    pub async fn find(&self, wanted: &[Image], broken: &BTreeSet<Digest>) -> Result<Found, Failure> {
         let survey = self.survey().await?;
         let small = wanted.iter().flat_map(|image| [image.digest, image.config]);
         let mut held = self.held(&survey, small).await?;
@@ -93,7 +94,8 @@ impl Containerd {
         for image in wanted {
             let small = held.contains(&image.digest) && held.contains(&image.config);
             let top = chain_ids(&image.diff_ids).last().copied();
-            let unpacked = small && top.is_none_or(|top| survey.has_snapshot(&top));
+            let damaged = blobs_of(image).any(|blob| broken.contains(&blob));
+            let unpacked = small && !damaged && top.is_none_or(|top| survey.has_snapshot(&top));
             let record = survey.images.get(&image.reference);
             let digest = record.and_then(|record| record.target.as_ref()?.digest.parse().ok());
             if let (Some(record), Some(digest)) = (record, digest) {
@@ -105,9 +107,8 @@ impl Containerd {
             }
         }
         held.extend(self.held(&survey, looked_for).await?);
-        found.blobs = held;
-        let all = wanted.iter().flat_map(|image| [image.digest, image.config].into_iter().chain(image.layers.clone()));
-        let refs: BTreeSet<String> = all.map(|digest| ingest_ref(&digest)).collect();
+        found.blobs = &held - broken;
+        let refs: BTreeSet<String> = wanted.iter().flat_map(blobs_of).map(|digest| ingest_ref(&digest)).collect();
         let begun = self.ingests().await?.into_iter().filter(|status| refs.contains(&status.r#ref));
         found.begun_bytes = begun.map(|status| u64::try_from(status.offset).unwrap_or_default()).sum();
         Ok(found)
@@ -199,6 +200,11 @@ impl Survey {
     pub(super) fn owned(&self) -> impl Iterator<Item = (&Record, &str)> {
         self.images.values().filter_map(|record| Some((record, record.labels.get(OWNER_LABEL)?.as_str())))
     }
+}
+
+/// Manifest, config and layers.
+fn blobs_of(image: &Image) -> impl Iterator<Item = Digest> {
+    [image.digest, image.config].into_iter().chain(image.layers.iter().copied())
 }
 
 async fn all<P, T>(mut parts: Streaming<P>, take: impl Fn(P) -> Vec<T>) -> Result<Vec<T>, Status> {

@@ -37,7 +37,7 @@ fn a_layer_without_room_is_undone_and_fills_no_disk() {
     let mut running = run(&bad).start(&log).unwrap();
     let mut least = u64::MAX;
     while running.ended().unwrap().is_none() {
-        let room = statvfs(&containerd.data()).unwrap();
+        let room = statvfs(containerd.data()).unwrap();
         least = least.min(room.f_bavail * room.f_frsize);
     }
     let said = fs::read_to_string(&log).unwrap();

@@ -198,6 +198,25 @@ fn remove_old_versions(node: &Node) {
 }
 
 #[test]
+fn bytes_that_come_twice_are_progress_once() {
+    let (world, containerd) = (World::new(), stock());
+    let damaged = world.work.path().join("damaged.iso");
+    let mut bytes = fs::read(&world.iso).unwrap();
+    // The large layer is most of the ISO.
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let node = Node::new("worker").unwrap().using(&containerd);
+    let output = node.run(&[&damaged.to_string_lossy(), &world.iso]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    let state = node.status().unwrap();
+    let (done, total, fetched) =
+        (&state["bytes"]["done"], &state["bytes"]["total"], &state["counters"]["bytes_fetched"]);
+    assert!(done == total && fetched.as_u64() > total.as_u64(), "{state}");
+    assert_whole(&containerd, "overlayfs");
+}
+
+#[test]
 fn a_containerd_that_hangs_is_seen() {
     let (world, containerd) = (World::new(), stock());
     let node = Node::new("worker").unwrap().using(&containerd);

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use bootstrap::failure::{Code, Failure};
-use bootstrap::plan::{Plan, Step, Wave};
+use bootstrap::plan::{CURRENT, Plan, Step, Wave};
 use bootstrap::render;
 use bootstrap::state::Phase;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -14,7 +14,8 @@ use crate::containerd::Containerd;
 use crate::containerd::images::Shared;
 use crate::files;
 use crate::host::io_failure;
-use crate::install::{Site, file, labels, remove, unpack};
+use crate::install::{Site, file, labels, remove, unpack, versions};
+use crate::verify::Outcome;
 
 /// Artefacts in flight: enough to keep two cores and a link busy, few enough for 48 MiB of memory and
 /// for a small router that serves many nodes.
@@ -26,7 +27,7 @@ const SIDE_BY_SIDE: usize = 4;
 /// # Errors
 /// The failure of the step, which names its object.
 pub async fn apply(site: &Arc<Site>, plan: &Plan, containerd: Option<&Containerd>) -> Result<(), Failure> {
-    let shared = Shared::default();
+    let shared = Shared::with_dropped(Outcome::suspects(&site.host));
     let of = |wave| plan.steps.iter().filter(move |step| step.wave() == wave);
     site.board.phase(Phase::Install);
     fetch_all(site, of(Wave::First), containerd, &shared).await?;
@@ -116,6 +117,9 @@ fn live(site: &Site, step: &Step) -> Result<(), Failure> {
         Step::Link { path, target } => {
             let full = site.host.prepare(path)?;
             site.host.check_link(path, target)?;
+            if path == CURRENT {
+                versions::retire(&site.host);
+            }
             files::link(&full, target)?;
         }
         Step::Unlink { path } => remove(&site.host.path(path))?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bootstrap::bundle::Arch;
 use bootstrap::digest::Digest;
@@ -53,8 +53,7 @@ pub async fn gather(
     let partials = fs::read_dir(host.path(&format!("{VERSIONS_DIR}/.partial"))).into_iter().flatten().flatten();
     facts.kept_bytes = partials.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     if let Some(containerd) = containerd {
-        look_at_containerd(containerd, wanted, &mut facts).await?;
-        doubt(containerd, wanted, &Outcome::suspects(host), &mut facts).await?;
+        look_at_containerd(containerd, wanted, &Outcome::suspects(host), &mut facts).await?;
     }
     Ok(facts)
 }
@@ -113,29 +112,19 @@ fn foreign_text(path: &Path) -> Result<Option<String>, Failure> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// What `verify` found damaged is read again before it counts as held.
-async fn doubt(
+async fn look_at_containerd(
     containerd: &Containerd,
     wanted: &Wanted,
     suspects: &BTreeSet<Digest>,
     facts: &mut Facts,
 ) -> Result<(), Failure> {
-    let broken = containerd.broken(suspects).await?;
-    facts.blobs.retain(|digest| !broken.contains(digest));
-    for image in &wanted.images {
-        let mut blobs = [image.digest, image.config].into_iter().chain(image.layers.iter().copied());
-        if let (true, Some(fact)) = (blobs.any(|blob| broken.contains(&blob)), facts.images.get_mut(&image.reference)) {
-            fact.unpacked = false;
-        }
-    }
-    Ok(())
-}
-
-async fn look_at_containerd(containerd: &Containerd, wanted: &Wanted, facts: &mut Facts) -> Result<(), Failure> {
     facts.containerd = Some(ContainerdFact { version: containerd.version.clone() });
-    facts.content_filesystem = containerd.content_root.as_deref().and_then(filesystem);
-    facts.snapshot_filesystem = containerd.root.as_deref().and_then(filesystem);
-    let found = containerd.find(&wanted.images).await?;
-    (facts.images, facts.blobs) = (found.images, found.blobs);
+    // Directories that are not to be seen from here lie on a filesystem that nothing is known of.
+    let seen = |root: &Option<PathBuf>| root.as_deref().filter(|root| root.is_dir()).and_then(filesystem);
+    facts.content_filesystem = seen(&containerd.content_root);
+    facts.snapshot_filesystem = seen(&containerd.root);
+    // What `verify` found damaged is read again before it counts as held.
+    let found = containerd.find(&wanted.images, &containerd.broken(suspects).await?).await?;
+    (facts.images, facts.blobs, facts.begun_bytes) = (found.images, found.blobs, found.begun_bytes);
     Ok(())
 }

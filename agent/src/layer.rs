@@ -12,6 +12,7 @@ mod header;
 mod parents;
 mod path;
 mod pax;
+mod room;
 mod rooted;
 mod stream;
 mod unpack;
@@ -27,6 +28,7 @@ use bootstrap::failure::{Code, Failure};
 
 use decode::{Decoder, PIECE, packing};
 use entries::Entries;
+use room::{Roomy, leave};
 use stream::{Piped, Stream, Supply, Whole};
 use unpack::Unpacker;
 
@@ -135,13 +137,14 @@ pub fn apply(compressed: impl Read, media_type: &str, target: &Target, limit: Op
     let mut first = Vec::new();
     decoder.next(&mut first)?;
     if first.len() < PIECE {
-        return unpack(Stream::new(Whole(Some(first)), limit), target);
+        return unpack(Whole(Some(first)), limit, target);
     }
     let (full, to_write) = sync_channel(WAITING);
     let (used, empty) = channel();
     thread::scope(|scope| {
-        let stream = Stream::new(Piped { full: to_write, empty: used }, limit);
-        let writing = thread::Builder::new().name("layer".to_owned()).spawn_scoped(scope, || unpack(stream, target));
+        let pieces = Piped { full: to_write, empty: used };
+        let unpack = || unpack(pieces, limit, target);
+        let writing = thread::Builder::new().name("layer".to_owned()).spawn_scoped(scope, unpack);
         let writing = writing.map_err(|error| {
             Refused::Failed(Failure::new(Code::Io, "starting a thread for a layer").with_source(error))
         })?;
@@ -172,10 +175,18 @@ fn feed<R: Read>(
     }
 }
 
-fn unpack<S: Supply>(stream: Stream<S>, target: &Target) -> Result<Applied, Refused> {
-    let mut tar = Entries::new(stream);
-    Unpacker::new(target)?.run(&mut tar)?;
-    tar.stream.finish()
+fn unpack<S: Supply>(pieces: S, limit: Option<u64>, target: &Target) -> Result<Applied, Refused> {
+    let mut tar = Entries::new(Stream::new(Roomy::new(pieces, &target.directory), limit));
+    match Unpacker::new(target)?.run(&mut tar) {
+        Ok(()) => tar.stream.finish(),
+        Err(Refused::Unknown(what)) if !tar.stream.broken => {
+            // containerd's diff service has no limit, so that what is left to it is measured before.
+            let all = tar.stream.finish()?;
+            leave(&target.directory, all.bytes)?;
+            Err(Refused::Unknown(what))
+        }
+        Err(refused) => Err(refused),
+    }
 }
 
 fn hostile(what: String) -> Refused {

@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::Failure;
+use containerd_client::services::v1::DeleteContentRequest;
 use containerd_client::services::v1::content_client::ContentClient;
-use containerd_client::services::v1::{DeleteContentRequest, ReadContentRequest};
 use tonic::{Code as Grpc, Status};
 
 use super::Containerd;
-
-/// A lease that keeps nothing: its end makes containerd collect at once.
-const SWEEP: &str = "cks-agent-sweep";
 
 impl Containerd {
     /// The digest of the bytes that are stored as `digest`; none where there are none. `advance` is told of
@@ -28,10 +25,9 @@ impl Containerd {
     }
 
     async fn hash(&self, digest: &Digest, mut advance: impl FnMut(u64)) -> Result<Digest, Status> {
-        let request = ReadContentRequest { digest: digest.to_string(), ..ReadContentRequest::default() };
-        let mut answers = ContentClient::new(self.channel.clone()).read(self.request(request)).await?.into_inner();
+        let mut answers = self.within(self.read(digest, 0, 0)).await?;
         let mut hasher = Hasher::default();
-        while let Some(answer) = answers.message().await? {
+        while let Some(answer) = self.within(answers.message()).await? {
             hasher.update(&answer.data);
             advance(answer.data.len() as u64);
         }
@@ -61,7 +57,7 @@ impl Containerd {
         let broken = self.broken(suspects).await?;
         for digest in &broken {
             let request = self.request(DeleteContentRequest { digest: digest.to_string() });
-            match ContentClient::new(self.channel.clone()).delete(request).await {
+            match self.within(ContentClient::new(self.channel.clone()).delete(request)).await {
                 Err(status) if status.code() != Grpc::NotFound => {
                     return Err(self.refused(&format!("removing the damaged blob {digest}"), &status));
                 }
@@ -72,6 +68,6 @@ impl Containerd {
             return Ok(());
         }
         // The bytes stay until they are collected, and would be taken for the new ones.
-        self.with_lease(SWEEP).await?.end_lease().await
+        self.sweep().await
     }
 }

@@ -21,6 +21,14 @@ use super::unpack::{Layer, Pouring, Unpacked};
 use crate::install::Site;
 use crate::media::Turn;
 
+/// How far a blob is.
+struct Progress {
+    /// Who brings it now.
+    turn: Turn,
+    /// Bytes that the board counts already: what has to come twice is progress once.
+    shown: u64,
+}
+
 /// How a try to bring a blob ended.
 enum Written {
     /// It is in the store.
@@ -53,9 +61,9 @@ impl Containerd {
         object: &str,
         layer: Option<&Layer<'_>>,
     ) -> Result<Unpacked, Failure> {
-        let (mut turn, mut lost) = (site.media.preferred(), false);
+        let (mut progress, mut lost) = (Progress { turn: site.media.preferred(), shown: 0 }, false);
         loop {
-            match self.write(site, blob, object, turn, layer).await? {
+            match self.write(site, blob, object, &mut progress, layer).await? {
                 Written::Whole { unpacked } => return Ok(unpacked),
                 Written::Lost if !lost => lost = true,
                 Written::Lost => {
@@ -64,7 +72,8 @@ impl Containerd {
                 }
                 Written::Other { resumed: true, .. } => {}
                 Written::Other { why, resumed: false } => {
-                    turn = turn.next(&site.media).ok_or_else(|| mismatch(site, blob, object, &why))?;
+                    let next = progress.turn.next(&site.media);
+                    progress.turn = next.ok_or_else(|| mismatch(site, blob, object, &why))?;
                 }
             }
         }
@@ -75,7 +84,7 @@ impl Containerd {
         site: &Site,
         blob: &Blob,
         object: &str,
-        turn: Turn,
+        progress: &mut Progress,
         layer: Option<&Layer<'_>>,
     ) -> Result<Written, Failure> {
         let doing = format!("writing blob {}", blob.digest);
@@ -91,11 +100,16 @@ impl Containerd {
             Some(layer) if !resumed => self.pour(layer).await?,
             _ => None,
         };
-        let sent = self.send(site, blob, object, turn, &mut writer, pouring.as_mut()).await;
+        let sent = self.send(site, blob, object, progress, &mut writer, pouring.as_mut()).await;
         let committed = match sent {
             Ok(()) => writer.commit(blob).await,
             Err(failure) => {
+                drop(writer);
                 self.drop_pouring(pouring).await;
+                if failure.code == Code::NoSpace {
+                    // A disk with room is worth more than half of a blob.
+                    self.abort(blob).await.unwrap_or_else(|failure| tracing::debug!("{failure}"));
+                }
                 return Err(failure);
             }
         };
@@ -119,7 +133,7 @@ impl Containerd {
         site: &Site,
         blob: &Blob,
         object: &str,
-        turn: Turn,
+        progress: &mut Progress,
         writer: &mut Writer<'_>,
         mut pouring: Option<&mut Pouring>,
     ) -> Result<(), Failure> {
@@ -131,14 +145,20 @@ impl Containerd {
             }
             Place::Range { path, offset } => {
                 let size = site.bundle.manifest.entry(path).map_or(0, |entry| entry.size);
-                let done = writer.offset.min(blob.size);
-                site.board.resumed(object, done);
-                let mut stream = site.media.stream(turn, path, size, offset + done, blob.size - done);
+                let mut done = writer.offset.min(blob.size);
+                if let Some(more @ 1..) = done.checked_sub(progress.shown) {
+                    site.board.resumed(object, more);
+                    progress.shown = done;
+                }
+                let mut stream = site.media.stream(progress.turn, path, size, offset + done, blob.size - done);
                 while let Some(piece) = stream.next().await? {
-                    let count = piece.len() as u64;
+                    done += piece.len() as u64;
                     // Into the store first: what waits for the thread that unpacks is not lost by a kill.
                     writer.send(&piece).await.map_err(refused)?;
-                    site.board.advance(object, count);
+                    if let Some(more @ 1..) = done.checked_sub(progress.shown) {
+                        site.board.advance(object, more);
+                        progress.shown = done;
+                    }
                     site.board.comes_from(object, stream.supplier());
                     if let Some(pouring) = &mut pouring {
                         pouring.take(piece).await;
@@ -150,7 +170,7 @@ impl Containerd {
     }
 
     async fn abort(&self, blob: &Blob) -> Result<(), Failure> {
-        let request = self.request(AbortRequest { r#ref: ingest_ref(blob) });
+        let request = self.request(AbortRequest { r#ref: ingest_ref(&blob.digest) });
         match self.within(ContentClient::new(self.channel.clone()).abort(request)).await {
             Err(status) if status.code() != Grpc::NotFound => {
                 Err(self.refused(&format!("removing half of blob {}", blob.digest), &status))
@@ -225,11 +245,29 @@ impl Containerd {
     /// # Errors
     /// `CONTAINERD_…`.
     pub(super) async fn label_blob(&self, digest: &str, labels: HashMap<String, String>) -> Result<(), Failure> {
+        let updated = self.update_labels(digest, labels).await;
+        updated.map_err(|status| self.refused(&format!("labelling blob {digest}"), &status))
+    }
+
+    async fn update_labels(&self, digest: &str, labels: HashMap<String, String>) -> Result<(), Status> {
         let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
         let info = Info { digest: digest.to_owned(), labels, ..Info::default() };
         let request = UpdateRequest { info: Some(info), update_mask: Some(FieldMask { paths }) };
-        let updated = self.within(ContentClient::new(self.channel.clone()).update(self.request(request))).await;
-        updated.map(drop).map_err(|status| self.refused(&format!("labelling blob {digest}"), &status))
+        self.within(ContentClient::new(self.channel.clone()).update(self.request(request))).await.map(drop)
+    }
+
+    /// Removes the label `key` of a blob; one that is gone has none.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub(super) async fn unlabel_blob(&self, digest: &str, key: String) -> Result<(), Failure> {
+        // An empty label is removed.
+        match self.update_labels(digest, HashMap::from([(key, String::new())])).await {
+            Err(status) if status.code() != Grpc::NotFound => {
+                Err(self.refused(&format!("removing a label of blob {digest}"), &status))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Images: all their blobs, their snapshots, and at the very end their names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bootstrap::bundle::{Blob, Image};
@@ -28,6 +28,8 @@ const SIDE_BY_SIDE: usize = 4;
 /// while the others wait for it.
 #[derive(Debug, Default)]
 pub struct Shared {
+    /// Blobs that `verify` found damaged: they were dropped, and come again even where no layer needs them.
+    dropped: BTreeSet<Digest>,
     cells: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
     survey: OnceCell<Survey>,
     /// References of the images that are whole and have no name yet.
@@ -35,6 +37,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// With the blobs that were dropped because they are damaged.
+    #[must_use]
+    pub fn with_dropped(dropped: BTreeSet<Digest>) -> Self {
+        Self { dropped, ..Self::default() }
+    }
+
     fn cell(&self, key: String) -> Arc<OnceCell<()>> {
         // The map is whole whatever panicked while it was locked.
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +70,9 @@ impl Containerd {
         };
         if !there {
             self.bring_layers(site, image, &chain, shared, survey).await?;
+        }
+        for layer in image.layers.iter().filter(|layer| shared.dropped.contains(layer)) {
+            self.bring_once(site, image, layer, shared).await?;
         }
         self.bring_once(site, image, &image.digest, shared).await?;
         shared.unnamed().push(image.reference.clone());

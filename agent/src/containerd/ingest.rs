@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bootstrap::bundle::Blob;
+use bootstrap::digest::Digest;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::{WriteAction, WriteContentRequest, WriteContentResponse};
 use tokio::sync::mpsc;
@@ -22,8 +23,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The name under which a blob's bytes gather; the same in every run, so that the next goes on.
-pub(super) fn ingest_ref(blob: &Blob) -> String {
-    format!("{INGEST_PREFIX}{}", blob.digest.hex())
+pub(super) fn ingest_ref(digest: &Digest) -> String {
+    format!("{INGEST_PREFIX}{}", digest.hex())
 }
 
 /// An open ingest.
@@ -77,7 +78,7 @@ impl<'c> Writer<'c> {
         });
         let first = WriteContentRequest {
             action: WriteAction::Stat.into(),
-            r#ref: ingest_ref(blob),
+            r#ref: ingest_ref(&blob.digest),
             total: blob.size as i64,
             expected: blob.digest.to_string(),
             ..WriteContentRequest::default()

@@ -8,7 +8,7 @@ use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
 use containerd_client::services::v1::{
     AbortRequest, AddResourceRequest, CreateRequest, DeleteRequest, ListRequest, ListResourcesRequest,
-    ListStatusesRequest, Resource,
+    ListStatusesRequest, Resource, Status,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use tonic::Code as Grpc;
@@ -18,6 +18,8 @@ use super::ingest::INGEST_PREFIX;
 
 /// What the names of all our leases begin with.
 pub const LEASE_PREFIX: &str = "cks-agent-";
+/// A lease that keeps nothing: its end makes containerd collect at once.
+const SWEEP: &str = "cks-agent-sweep";
 /// A lease that nobody takes up again ends after a day.
 const LEASE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Calls side by side: containerd writes its records one after the other anyway.
@@ -41,10 +43,7 @@ impl Containerd {
             .partition(|id| id.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
         let number = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let id = format!("{name}.{number}");
-        let expire = humantime::format_rfc3339_seconds(SystemTime::now() + LEASE_LIFE).to_string();
-        let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
-        let request = self.request(CreateRequest { id: id.clone(), labels });
-        self.within(client.create(request)).await.map_err(refused)?;
+        self.create_lease(&id).await?;
         let leased = Self { lease: Some(id), ..self.clone() };
         for earlier in &same {
             let request = self.request(ListResourcesRequest { id: earlier.clone() });
@@ -56,6 +55,26 @@ impl Containerd {
             self.delete_lease(id, false).await?;
         }
         Ok(leased)
+    }
+
+    async fn create_lease(&self, id: &str) -> Result<(), Failure> {
+        let expire = humantime::format_rfc3339_seconds(SystemTime::now() + LEASE_LIFE).to_string();
+        let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
+        let request = self.request(CreateRequest { id: id.to_owned(), labels });
+        let created = self.within(LeasesClient::new(self.channel.clone()).create(request)).await;
+        created.map(drop).map_err(|status| self.refused("making a lease", &status))
+    }
+
+    /// Has all collected that nothing holds, and waits for it: the end of a lease does that, even of one that
+    /// keeps nothing. Our own lease goes on.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub(super) async fn sweep(&self) -> Result<(), Failure> {
+        // A killed run may have left it.
+        self.delete_lease(SWEEP, false).await?;
+        self.create_lease(SWEEP).await?;
+        self.delete_lease(SWEEP, true).await
     }
 
     /// Adds something to our lease.
@@ -88,12 +107,19 @@ impl Containerd {
         }
     }
 
+    /// Half-written blobs of ours.
+    pub(super) async fn ingests(&self) -> Result<Vec<Status>, Failure> {
+        let mut client = ContentClient::new(self.channel.clone());
+        let listed = self.within(client.list_statuses(self.request(ListStatusesRequest::default()))).await;
+        let listed = listed.map_err(|status| self.refused("listing half-written blobs", &status))?;
+        let ours = |status: &Status| status.r#ref.starts_with(INGEST_PREFIX);
+        Ok(listed.into_inner().statuses.into_iter().filter(ours).collect())
+    }
+
     async fn abort_ingests(&self) -> Result<(), Failure> {
         let refused = |status| self.refused("removing half-written blobs", &status);
         let mut client = ContentClient::new(self.channel.clone());
-        let request = self.request(ListStatusesRequest::default());
-        let statuses = self.within(client.list_statuses(request)).await.map_err(refused)?.into_inner().statuses;
-        for status in statuses.into_iter().filter(|status| status.r#ref.starts_with(INGEST_PREFIX)) {
+        for status in self.ingests().await? {
             let aborted = self.within(client.abort(self.request(AbortRequest { r#ref: status.r#ref }))).await;
             match aborted {
                 Err(status) if status.code() != Grpc::NotFound => return Err(refused(status)),

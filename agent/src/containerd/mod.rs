@@ -20,6 +20,7 @@ mod unpack;
 
 pub use leases::LEASE_PREFIX;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -166,22 +167,19 @@ impl Containerd {
     /// neither the files of a layer (only 2.0 and later do, when asked) nor the names of blobs: without this a
     /// power cut leaves images that count as whole and are empty (containerd issues 5854 and 10457).
     async fn sync(&self) -> Result<(), Failure> {
-        let mut synced = None;
-        for root in [&self.root, &self.content_root].into_iter().flatten() {
-            let root = root.clone();
-            let device = fs::metadata(&root).ok().map(|meta| meta.dev());
-            // Of two directories on one filesystem, one is enough; a containerd whose files are not to be seen from
-            // here has none.
-            if device.is_none() || device == synced {
-                continue;
+        let roots: Option<Vec<PathBuf>> = [&self.root, &self.content_root].into_iter().cloned().collect();
+        let syncing = tokio::task::spawn_blocking(move || match roots.as_deref().map(devices) {
+            Some(Ok(devices)) => devices.into_values().try_for_each(|root| {
+                let synced = File::open(&root).and_then(|root| Ok(nix::unistd::syncfs(root)?));
+                synced.map_err(|e| io_failure("Syncing the filesystem of", &root, e))
+            }),
+            // Not to be seen from here: in another mount namespace of the same kernel, so all of its filesystems.
+            _ => {
+                nix::unistd::sync();
+                Ok(())
             }
-            synced = device;
-            let syncing = root.clone();
-            let sync = tokio::task::spawn_blocking(move || Ok(nix::unistd::syncfs(File::open(&syncing)?)?));
-            let done = sync.await.map_err(io::Error::from).flatten();
-            done.map_err(|e| io_failure("Syncing the filesystem of", &root, e))?;
-        }
-        Ok(())
+        });
+        syncing.await.map_err(|e| Failure::new(Code::Io, "syncing what was unpacked").with_source(e))?
     }
 
     /// A request in our namespace, under our lease.
@@ -207,6 +205,11 @@ impl Containerd {
         let cause = if message.is_empty() { status.code().description() } else { message };
         Failure::new(code, format!("containerd at {}, {doing}: {cause}", self.address.display()))
     }
+}
+
+/// One of `roots` for each filesystem that they lie on.
+fn devices(roots: &[PathBuf]) -> io::Result<BTreeMap<u64, PathBuf>> {
+    roots.iter().map(|root| Ok((fs::metadata(root)?.dev(), root.clone()))).collect()
 }
 
 /// The innermost cause: what is around it repeats "transport error".

@@ -105,16 +105,19 @@ impl Containerd {
         }
     }
 
-    /// Removes layers that an earlier boot may not have brought to the disk: they are unpacked again, from the
-    /// blobs that are there.
+    /// Removes halves of layers, and layers that an earlier boot may not have brought to the disk: they are
+    /// unpacked again, from the blobs that are there.
     ///
     /// # Errors
     /// `CONTAINERD_…`; a snapshot that is in use can't be removed.
     pub async fn remove_doubtful(&self) -> Result<(), Failure> {
         let survey = self.survey().await?;
         for (digest, key) in survey.dangling(&self.snapshotter) {
-            // An empty label is removed.
-            self.label_blob(digest, HashMap::from([(key, String::new())])).await?;
+            self.unlabel_blob(digest, key).await?;
+        }
+        // Halves that a killed run left take room that this one's plan counts on.
+        for name in survey.halves() {
+            self.remove_snapshot(name).await?;
         }
         for name in survey.doubtful() {
             tracing::info!(snapshot = name, "removing a layer that may not have reached the disk before a power cut");

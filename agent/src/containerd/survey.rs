@@ -15,6 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tonic::{Request, Status, Streaming};
 
 use super::Containerd;
+use super::ingest::ingest_ref;
 use super::snapshots::{BOOT_LABEL, EXTRACT, chain_ids};
 
 /// An answer of containerd's may be as large as it sends one.
@@ -41,6 +42,8 @@ pub struct Found {
     pub images: BTreeMap<String, ImageFact>,
     /// Blobs of those that are not whole.
     pub blobs: BTreeSet<Digest>,
+    /// Bytes of blobs of theirs that earlier runs began with, and that need no more room.
+    pub begun_bytes: u64,
 }
 
 impl Containerd {
@@ -64,8 +67,10 @@ impl Containerd {
                 self.request(ListSnapshotsRequest { snapshotter: self.snapshotter.clone(), ..Default::default() });
             all(client.list(request).await?.into_inner(), |part| part.info).await
         };
-        let listed = self.within(async { futures::try_join!(images, content, snapshots) }).await;
-        let (images, content, snapshots) = listed.map_err(refused)?;
+        // Snapshots after the labels that name them: one that another client makes meanwhile must not look lost.
+        let named = async { Ok((content.await?, snapshots.await?)) };
+        let listed = self.within(async { futures::try_join!(images, named) }).await;
+        let (images, (content, snapshots)) = listed.map_err(refused)?;
         let mut survey = Survey {
             images: images.into_iter().map(|record| (record.name.clone(), record)).collect(),
             content: content.into_iter().map(|info| (info.digest.clone(), info)).collect(),
@@ -76,11 +81,12 @@ impl Containerd {
         Ok(survey)
     }
 
-    /// What of the images `wanted` is there. Of an image that is whole, no layer's blob is looked at.
+    /// What of the images `wanted` is there, where the blobs `broken` are not. Of an image that is whole, no layer's
+    /// blob is looked at.
     ///
     /// # Errors
     /// `CONTAINERD_…`.
-    pub async fn find(&self, wanted: &[Image]) -> Result<Found, Failure> {
+    pub async fn find(&self, wanted: &[Image], broken: &BTreeSet<Digest>) -> Result<Found, Failure> {
         let survey = self.survey().await?;
         let small = wanted.iter().flat_map(|image| [image.digest, image.config]);
         let mut held = self.held(&survey, small).await?;
@@ -88,7 +94,8 @@ impl Containerd {
         for image in wanted {
             let small = held.contains(&image.digest) && held.contains(&image.config);
             let top = chain_ids(&image.diff_ids).last().copied();
-            let unpacked = small && top.is_none_or(|top| survey.has_snapshot(&top));
+            let damaged = blobs_of(image).any(|blob| broken.contains(&blob));
+            let unpacked = small && !damaged && top.is_none_or(|top| survey.has_snapshot(&top));
             let record = survey.images.get(&image.reference);
             let digest = record.and_then(|record| record.target.as_ref()?.digest.parse().ok());
             if let (Some(record), Some(digest)) = (record, digest) {
@@ -100,7 +107,10 @@ impl Containerd {
             }
         }
         held.extend(self.held(&survey, looked_for).await?);
-        found.blobs = held;
+        found.blobs = &held - broken;
+        let refs: BTreeSet<String> = wanted.iter().flat_map(blobs_of).map(|digest| ingest_ref(&digest)).collect();
+        let begun = self.ingests().await?.into_iter().filter(|status| refs.contains(&status.r#ref));
+        found.begun_bytes = begun.map(|status| u64::try_from(status.offset).unwrap_or_default()).sum();
         Ok(found)
     }
 
@@ -127,6 +137,11 @@ impl Survey {
     pub fn has_snapshot(&self, name: &Digest) -> bool {
         let name = name.to_string();
         self.snapshots.contains_key(&name) && !self.doubtful.contains(&name)
+    }
+
+    /// Snapshots that layers were being unpacked into.
+    pub(super) fn halves(&self) -> impl Iterator<Item = &str> {
+        self.snapshots.keys().map(String::as_str).filter(|name| name.starts_with(EXTRACT))
     }
 
     /// Snapshots that may lack their files, those that stand on others first.
@@ -185,6 +200,11 @@ impl Survey {
     pub(super) fn owned(&self) -> impl Iterator<Item = (&Record, &str)> {
         self.images.values().filter_map(|record| Some((record, record.labels.get(OWNER_LABEL)?.as_str())))
     }
+}
+
+/// Manifest, config and layers.
+fn blobs_of(image: &Image) -> impl Iterator<Item = Digest> {
+    [image.digest, image.config].into_iter().chain(image.layers.iter().copied())
 }
 
 async fn all<P, T>(mut parts: Streaming<P>, take: impl Fn(P) -> Vec<T>) -> Result<Vec<T>, Status> {

@@ -114,9 +114,15 @@ impl Containerd {
     pub(super) async fn drop_pouring(&self, pouring: Option<Pouring>) {
         if let Some(pouring) = pouring {
             let (prepared, _) = pouring.end().await;
-            if let Err(failure) = self.remove_snapshot(&prepared.key).await {
-                tracing::debug!("{failure}");
-            }
+            self.drop_prepared(&prepared).await;
+        }
+    }
+
+    /// Removes what was unpacked in vain. Where that fails the next run does it; what is told is why it was in
+    /// vain.
+    async fn drop_prepared(&self, prepared: &Prepared) {
+        if let Err(failure) = self.remove_snapshot(&prepared.key).await {
+            tracing::debug!("{failure}");
         }
     }
 
@@ -139,7 +145,7 @@ impl Containerd {
             }
         };
         if !matches!(outcome, Ok(Unpacked::Yes)) {
-            self.remove_snapshot(&prepared.key).await?;
+            self.drop_prepared(&prepared).await;
         }
         outcome
     }
@@ -209,7 +215,7 @@ impl Containerd {
             Err(status) => Err(self.refused(&format!("unpacking layer {}", layer.blob.digest), &status)),
         };
         if outcome.is_err() {
-            self.remove_snapshot(&prepared.key).await?;
+            self.drop_prepared(&prepared).await;
         }
         outcome
     }

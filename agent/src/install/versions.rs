@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bootstrap::bundle::{MANIFEST_PATH, Manifest};
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
-use bootstrap::plan::{Bundle, LISTING_NAME, VERSIONS_DIR, paths_of};
+use bootstrap::plan::{Bundle, CURRENT, LISTING_NAME, VERSIONS_DIR, paths_of};
 use bootstrap::signature::SIGNATURE_PATH;
 
 use super::Site;
@@ -16,17 +16,27 @@ use super::removal::{named, remove_known};
 use crate::host::Host;
 
 /// The names of the version directories that stay: `current`, and of the others that are whole the `keep` that
-/// were installed last.
+/// were installed or in use last.
 #[must_use]
 pub fn kept(host: &Host, current: &str, keep: u32) -> Vec<String> {
     let mut others: Vec<(SystemTime, String)> = names(host)
         .into_iter()
         .filter(|name| name != current)
-        .filter_map(|name| Some((installed_at(host, &name)?, name)))
+        .filter_map(|name| Some((last_used(host, &name)?, name)))
         .collect();
     others.sort();
     let others = others.into_iter().rev().take(keep as usize).map(|(_, name)| name);
     [current.to_owned()].into_iter().chain(others).collect()
+}
+
+/// To be called before `current` leads elsewhere: what is in use until now is the way back, whenever it was installed.
+/// Where that can't be written down, the time of its installation counts.
+pub fn retire(host: &Host) {
+    for record in [MANIFEST_PATH, LISTING_NAME] {
+        if let Ok(record) = fs::File::open(host.path(&format!("{CURRENT}/{record}"))) {
+            let _ = record.set_modified(SystemTime::now());
+        }
+    }
 }
 
 /// Removes what is not kept: old versions, and what broken-off runs left of other bundles. What nobody knows
@@ -65,8 +75,8 @@ fn is_version(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(version, short)| !version.is_empty() && digest(short))
 }
 
-/// When the version was whole: its record is written last.
-fn installed_at(host: &Host, name: &str) -> Option<SystemTime> {
+/// When the version was whole, as its record is written last, or when another took its place ([`retire`]).
+fn last_used(host: &Host, name: &str) -> Option<SystemTime> {
     [MANIFEST_PATH, LISTING_NAME].iter().find_map(|record| {
         let path = host.path(&format!("{VERSIONS_DIR}/{name}/{record}"));
         let digest = crate::files::digest(&path).ok()?;

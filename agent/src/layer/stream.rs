@@ -47,17 +47,20 @@ pub(super) struct Stream<S> {
     hasher: Hasher,
     bytes: u64,
     limit: Option<u64>,
+    /// Whether the supply failed, so that nothing more can come.
+    pub(super) broken: bool,
 }
 
 impl<S: Supply> Stream<S> {
     pub(super) fn new(supply: S, limit: Option<u64>) -> Self {
-        Self { supply, piece: Vec::new(), at: 0, ended: false, hasher: Hasher::default(), bytes: 0, limit }
+        let hasher = Hasher::default();
+        Self { supply, piece: Vec::new(), at: 0, ended: false, hasher, bytes: 0, limit, broken: false }
     }
 
     /// The bytes that are there already, at least one; none at the end.
     pub(super) fn available(&mut self) -> Result<&[u8], Refused> {
         if self.at == self.piece.len() && !self.ended {
-            self.supply.next(&mut self.piece)?;
+            self.supply.next(&mut self.piece).inspect_err(|_| self.broken = true)?;
             self.at = 0;
             self.ended = self.piece.is_empty();
             self.hasher.update(&self.piece);

@@ -150,3 +150,46 @@ fn what_containerd_refuses_is_left_to_it() {
     let other = apply(&b""[..], "application/vnd.erofs.layer.v1", &target(place.path()), None);
     assert!(matches!(other, Err(Refused::Unknown(_))));
 }
+
+/// Gives zeros without end, behind what it begins with.
+fn endless(begin: Vec<u8>) -> impl Read {
+    std::io::Cursor::new(begin).chain(std::io::repeat(0))
+}
+
+#[test]
+fn what_is_left_to_containerd_is_measured_before() {
+    let place = tempfile::tempdir().unwrap();
+    // A global header, which only containerd reads; then more than may be.
+    let left =
+        tar(&[("g", tar::EntryType::XGlobalHeader, "", b"13 comment=x\n"), ("a", tar::EntryType::Regular, "", b"x")]);
+    let size = left.len() as u64;
+    let refused = |limit| apply(&left[..], OCI, &target(place.path()), limit).unwrap_err();
+    assert!(matches!(refused(None), Refused::Unknown(_)));
+    assert!(matches!(refused(Some(size)), Refused::Unknown(_)));
+    assert!(matches!(refused(Some(size - 1)), Refused::Failed(failure) if failure.code == Code::ContentInvalid));
+    let bomb = apply(endless(left), OCI, &target(place.path()), Some(8 << 20)).unwrap_err();
+    assert!(matches!(bomb, Refused::Failed(failure) if failure.code == Code::ContentInvalid));
+}
+
+#[test]
+fn a_window_that_is_too_large_is_left_to_containerd_wherever_it_comes() {
+    let place = tempfile::tempdir().unwrap();
+    let whole = tar(&[("a", tar::EntryType::Regular, "", &vec![7; 4 * PIECE])]);
+    let (front, back) = whole.split_at(2 * PIECE);
+    let mut large = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    large.window_log(25).unwrap();
+    large.include_contentsize(false).unwrap();
+    large.write_all(back).unwrap();
+    let layer = [zstd::encode_all(front, 1).unwrap(), large.finish().unwrap()].concat();
+    let refused = apply(&layer[..], &format!("{OCI}+zstd"), &target(place.path()), None).unwrap_err();
+    assert!(matches!(refused, Refused::Unknown(_)), "{refused:?}");
+}
+
+#[test]
+fn a_disk_is_not_filled() {
+    let place = tempfile::tempdir().unwrap();
+    let Refused::Failed(failure) = room::leave(place.path(), u64::MAX >> 1).unwrap_err() else { panic!() };
+    assert_eq!(failure.code, Code::NoSpace);
+    room::leave(place.path(), 0).unwrap();
+    room::leave(&place.path().join("gone"), u64::MAX).unwrap();
+}

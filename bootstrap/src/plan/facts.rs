@@ -36,6 +36,8 @@ pub struct Facts {
     /// Blobs of the bundle that the content store holds whole; of an image that is unpacked, its manifest and
     /// its config only.
     pub blobs: BTreeSet<Digest>,
+    /// Bytes of blobs that an earlier run began with in the content store and that this one goes on with.
+    pub begun_bytes: u64,
 }
 
 impl Facts {
@@ -56,6 +58,7 @@ impl Facts {
             snapshot_filesystem: None,
             images: BTreeMap::new(),
             blobs: BTreeSet::new(),
+            begun_bytes: 0,
         }
     }
 }

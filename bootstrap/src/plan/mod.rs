@@ -161,8 +161,7 @@ fn image_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Vec<Step> {
     let is_sandbox = |image: &Image| wanted.sandbox_image.as_ref() == Some(&image.reference);
     let mut images: Vec<(&Image, Vec<Digest>)> =
         wanted.images.iter().filter(|image| !is_there(image)).map(|image| (image, lacks(image))).collect();
-    // No pod starts without the sandbox image, and no node joins without the critical ones. Of what may come
-    // side by side the largest begins, so that none is left over at the end.
+    // A blob that images of both waves share comes with the first wave. Within one the steps are sorted again.
     images.sort_by_key(|(image, missing)| {
         (!is_sandbox(image), !image.critical, Reverse(missing.iter().map(size).sum::<u64>()))
     });

@@ -26,6 +26,7 @@ type Needed<'a> = BTreeMap<u64, (&'a Filesystem, u64)>;
 pub(super) fn check<'a>(steps: impl Iterator<Item = &'a Step>, bundle: &Bundle, facts: &Facts) -> Result<(), Failure> {
     let mut needed = Needed::new();
     let (mut files, mut fetched) = (0_u64, 0_u64);
+    let (mut content, mut blobs) = (0_u64, 0_u64);
     for step in steps {
         match step {
             Step::InstallFile { size, .. } => {
@@ -41,7 +42,8 @@ pub(super) fn check<'a>(steps: impl Iterator<Item = &'a Step>, bundle: &Bundle, 
             }
             Step::ImportImage { missing, .. } => {
                 let missing = || missing.iter().filter_map(|digest| bundle.manifest.blob(digest));
-                add(&mut needed, facts.content_filesystem.as_ref(), sum(missing().map(|blob| blocks(blob.size))));
+                content = content.saturating_add(sum(missing().map(|blob| blocks(blob.size))));
+                blobs = blobs.saturating_add(sum(missing().map(|blob| blob.size)));
                 add(&mut needed, facts.snapshot_filesystem.as_ref(), sum(missing().map(unpacked)));
             }
             Step::RecordBundle { .. }
@@ -52,6 +54,7 @@ pub(super) fn check<'a>(steps: impl Iterator<Item = &'a Step>, bundle: &Bundle, 
         }
     }
     add(&mut needed, facts.filesystem.as_ref(), files.saturating_sub(facts.kept_bytes.min(fetched)));
+    add(&mut needed, facts.content_filesystem.as_ref(), content.saturating_sub(facts.begun_bytes.min(blobs)));
     let short: Vec<_> = needed
         .values()
         .map(|(filesystem, bytes)| (*filesystem, *bytes, bytes.saturating_add(SPARE_BYTES)))

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
+mod room;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -193,6 +195,25 @@ fn remove_old_versions(node: &Node) {
             Command::new("rm").arg("-r").arg(version.path()).ok().unwrap();
         }
     }
+}
+
+#[test]
+fn bytes_that_come_twice_are_progress_once() {
+    let (world, containerd) = (World::new(), stock());
+    let damaged = world.work.path().join("damaged.iso");
+    let mut bytes = fs::read(&world.iso).unwrap();
+    // The large layer is most of the ISO.
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let node = Node::new("worker").unwrap().using(&containerd);
+    let output = node.run(&[&damaged.to_string_lossy(), &world.iso]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    let state = node.status().unwrap();
+    let (done, total, fetched) =
+        (&state["bytes"]["done"], &state["bytes"]["total"], &state["counters"]["bytes_fetched"]);
+    assert!(done == total && fetched.as_u64() > total.as_u64(), "{state}");
+    assert_whole(&containerd, "overlayfs");
 }
 
 #[test]

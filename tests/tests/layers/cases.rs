@@ -84,11 +84,17 @@ fn base() -> Vec<Entry> {
 pub(crate) fn all() -> Vec<Case> {
     [
         files::ordinary(),
+        files::times_and_attributes(),
+        files::long_names(),
         files::names(),
+        files::hard_links(),
         files::links(),
         chains::upon_each_other(),
+        chains::whiteouts(),
         chains::hostile(),
         bytes::headers(),
+        bytes::damaged_headers(),
+        bytes::ends(),
         bytes::packing(),
     ]
     .into_iter()

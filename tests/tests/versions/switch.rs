@@ -39,6 +39,11 @@ fn one_link_changes_the_version_and_the_last_one_is_kept() {
     assert_eq!((current(&node.root), mark(&node.root, "etcd").as_deref()), (made[1].clone(), Some("b")));
     assert_eq!(names(&bin), ["etcd", "etcdctl"]);
     assert!(versions.join(&made[2]).is_dir());
+    // What was in use is the way back from the next, not what was installed last and given up.
+    installed(&node, &isos.with("d", &[]));
+    let mut kept = [current(&node.root), made[1].clone(), "current".to_owned()];
+    kept.sort();
+    assert_eq!(names(&versions), kept);
 }
 
 #[test]

@@ -3,18 +3,21 @@
 use super::{Case, DOCKER, Differs, Expect, FOREIGN, GZIP, PLAIN, ZSTD, case, gzip, raw, same};
 use crate::making::{dir, entry, file, hard, open_tar, soft, tar};
 
+/// Two files, and what `change` makes of their tar.
+fn named(change: &dyn Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut tar = tar(&[file("a", "abc"), file("b", "def")]);
+    change(&mut tar);
+    tar
+}
+
+/// The right checksum for the first header.
+fn sums(tar: &mut [u8]) {
+    let mut header = tar::Header::from_byte_slice(&tar[..512]).clone();
+    header.set_cksum();
+    tar[..512].copy_from_slice(header.as_bytes());
+}
+
 pub(super) fn headers() -> Vec<Case> {
-    let named = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut tar = tar(&[file("a", "abc"), file("b", "def")]);
-        change(&mut tar);
-        tar
-    };
-    let sums = |tar: &mut Vec<u8>| {
-        let header = tar::Header::from_byte_slice(&tar[..512]);
-        let mut header = header.clone();
-        header.set_cksum();
-        tar[..512].copy_from_slice(header.as_bytes());
-    };
     let left = Expect::Only(Differs::Left);
     vec![
         same(
@@ -66,6 +69,11 @@ pub(super) fn headers() -> Vec<Case> {
                 .pax("GNU.sparse.map", "4096,4")
                 .pax("GNU.sparse.size", "4100")]],
         ),
+    ]
+}
+
+pub(super) fn damaged_headers() -> Vec<Case> {
+    vec![
         raw(
             "a sparse file of old",
             Expect::Refused,
@@ -108,6 +116,11 @@ pub(super) fn headers() -> Vec<Case> {
                 sums(tar)
             }),
         ),
+    ]
+}
+
+pub(super) fn ends() -> Vec<Case> {
+    vec![
         raw("cut in the data", Expect::Refused, PLAIN, named(&|tar| tar.truncate(514))),
         raw("cut in the padding", Expect::Same, PLAIN, named(&|tar| tar.truncate(515))),
         raw("cut in a header", Expect::Refused, PLAIN, named(&|tar| tar.truncate(1024 + 100))),

@@ -3,11 +3,12 @@
 use super::{Case, Differs, Expect, base, case, gone, same};
 use crate::making::{Entry, dir, file, hard, soft};
 
+/// [`base`], `above`, and a layer that comes last.
+fn chain(name: &str, expect: Expect, above: &[Entry]) -> Case {
+    case(name, expect, &[&base(), above, &[file("usr/lib/deep/third", ""), dir("usr/").mtime(4000)]])
+}
+
 pub(super) fn upon_each_other() -> Vec<Case> {
-    let below = base();
-    let chain = |name: &str, expect, above: &[Entry]| {
-        case(name, expect, &[&below, above, &[file("usr/lib/deep/third", ""), dir("usr/").mtime(4000)]])
-    };
     vec![
         chain("a file replaced", Expect::Same, &[file("usr/lib/a", "from above").mode(0o600)]),
         chain(
@@ -24,6 +25,40 @@ pub(super) fn upon_each_other() -> Vec<Case> {
         chain("a file becomes a directory", Expect::Same, &[dir("usr/lib/a"), file("usr/lib/a/x", "")]),
         chain("a link becomes a directory", Expect::Same, &[dir("lib"), file("lib/x", "")]),
         chain("a directory becomes a link", Expect::SameOrRefused, &[soft("usr/lib/deep", "../../absolute")]),
+        chain(
+            "through a link of the lower layer",
+            Expect::SameOrRefused,
+            &[file("lib/c", ""), file("absolute/d", ""), gone("lib/a")],
+        ),
+        chain("a hard link to a lower layer", Expect::SameOrRefused, &[hard("usr/hard", "usr/lib/a")]),
+        chain("times of a removed directory", Expect::SameOrRefused, &[dir("x"), gone("x")]),
+        chain("a parent that is no directory below", Expect::SameOrRefused, &[file("usr/lib/a/below", "")]),
+        case(
+            "three layers of whiteouts",
+            Expect::SameOrRefused,
+            &[
+                &[dir("a"), file("a/1", ""), dir("a/b"), file("a/b/2", "")],
+                &[gone("a"), gone("z")],
+                &[dir("a").mode(0o700), file("a/3", ""), file("a/b/4", "")],
+            ],
+        ),
+        case(
+            "parents from the middle",
+            Expect::Same,
+            &[
+                &[
+                    dir("a").mode(0o750).owner(1, 1).mtime(10),
+                    dir("a/b").mode(0o711).owner(2, 2).mtime(20).xattr("user.x", "low"),
+                ],
+                &[dir("a").mode(0o755).owner(3, 3).mtime(30).xattr("security.test", "x")],
+                &[file("a/b/c/d", "")],
+            ],
+        ),
+    ]
+}
+
+pub(super) fn whiteouts() -> Vec<Case> {
+    vec![
         chain("a whiteout", Expect::Same, &[gone("usr/lib/a"), gone("usr/lib/deep/b"), gone("lib")]),
         chain("a whiteout of a directory", Expect::Same, &[gone("usr/lib/deep")]),
         chain("a whiteout of what is not there", Expect::Same, &[gone("nothing"), gone("no/where/at/all")]),
@@ -59,35 +94,6 @@ pub(super) fn upon_each_other() -> Vec<Case> {
         chain("a whiteout that is a directory", Expect::Same, &[dir("usr/lib/.wh.deep"), soft(".wh.lib", "x")]),
         chain("a whiteout with data", Expect::Same, &[file("usr/lib/.wh.a", "data"), file("after", "x")]),
         chain("below a whiteout's name", Expect::Same, &[file("usr/.wh.lib/x", "x")]),
-        chain(
-            "through a link of the lower layer",
-            Expect::SameOrRefused,
-            &[file("lib/c", ""), file("absolute/d", ""), gone("lib/a")],
-        ),
-        chain("a hard link to a lower layer", Expect::SameOrRefused, &[hard("usr/hard", "usr/lib/a")]),
-        chain("times of a removed directory", Expect::SameOrRefused, &[dir("x"), gone("x")]),
-        chain("a parent that is no directory below", Expect::SameOrRefused, &[file("usr/lib/a/below", "")]),
-        case(
-            "three layers of whiteouts",
-            Expect::SameOrRefused,
-            &[
-                &[dir("a"), file("a/1", ""), dir("a/b"), file("a/b/2", "")],
-                &[gone("a"), gone("z")],
-                &[dir("a").mode(0o700), file("a/3", ""), file("a/b/4", "")],
-            ],
-        ),
-        case(
-            "parents from the middle",
-            Expect::Same,
-            &[
-                &[
-                    dir("a").mode(0o750).owner(1, 1).mtime(10),
-                    dir("a/b").mode(0o711).owner(2, 2).mtime(20).xattr("user.x", "low"),
-                ],
-                &[dir("a").mode(0o755).owner(3, 3).mtime(30).xattr("security.test", "x")],
-                &[file("a/b/c/d", "")],
-            ],
-        ),
     ]
 }
 

@@ -45,6 +45,11 @@ pub(super) fn ordinary() -> Vec<Case> {
                 entry(b'6', "pipe").mode(0o622).owner(3, 3),
             ]],
         ),
+    ]
+}
+
+pub(super) fn times_and_attributes() -> Vec<Case> {
+    vec![
         same(
             "times",
             &[&[
@@ -84,6 +89,11 @@ pub(super) fn ordinary() -> Vec<Case> {
             &[&[file("f", "").xattr("system.posix_acl_access", "x")]],
         ),
         case("a capability that is none", Expect::Refused, &[&[file("f", "").xattr("security.capability", "x")]]),
+    ]
+}
+
+pub(super) fn long_names() -> Vec<Case> {
+    vec![
         same(
             "long names",
             &[&[
@@ -149,7 +159,7 @@ pub(super) fn names() -> Vec<Case> {
     ]
 }
 
-pub(super) fn links() -> Vec<Case> {
+pub(super) fn hard_links() -> Vec<Case> {
     vec![
         same(
             "hard links",
@@ -176,6 +186,11 @@ pub(super) fn links() -> Vec<Case> {
         case("a hard link without a target", Expect::Refused, &[&[hard("a", "")]]),
         case("a hard link through a file", Expect::Refused, &[&[file("a", ""), hard("b", "a/b/c")]]),
         case("a hard link to the root", Expect::Refused, &[&[hard("a", "/")]]),
+    ]
+}
+
+pub(super) fn links() -> Vec<Case> {
+    vec![
         same(
             "links are kept as they are",
             &[&[

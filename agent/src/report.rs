@@ -21,7 +21,8 @@ pub fn lines(failure: &FailureState) -> String {
 }
 
 /// The failure and its causes in one line; a cause that only repeats what is said already is left out.
-fn chain(failure: &Failure) -> String {
+#[must_use]
+pub fn chain(failure: &Failure) -> String {
     let mut text = failure.what.clone();
     let mut cause = std::error::Error::source(failure);
     while let Some(error) = cause {

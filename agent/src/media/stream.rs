@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::Pieces;
 use super::eject;
+use super::http::held_off;
 use super::prober::Probing;
-use super::set::{Confirmed, Live, Set};
+use super::set::{Confirmed, Live, Set, copy};
 use crate::board::Board;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -344,6 +345,7 @@ impl Stream<'_> {
         let pause = self.tries.get(&id).map_or(FIRST_PAUSE, |tried| (tried.pause * 2).min(LONGEST_PAUSE));
         // Many nodes lose the same router at the same moment; they shall not come back as one.
         let again = now + pause.mul_f64(rand::rng().random_range(0.5..1.5));
+        let again = held_off(&failure).map_or(again, |until| until.max(again));
         self.tries.insert(id, Try { failure, at: now, again, pause });
     }
 
@@ -369,9 +371,4 @@ impl Drop for Stream<'_> {
     fn drop(&mut self) {
         self.stop_waiting();
     }
-}
-
-/// The same to tell; the error below it stays where it was.
-fn copy(failure: &Failure) -> Failure {
-    Failure { remedy: failure.remedy.clone(), ..Failure::new(failure.code, failure.what.clone()) }
 }

@@ -20,11 +20,11 @@ use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
 use crate::journal::Journal;
-use crate::media::Media;
 use crate::media::locate::Search;
 use crate::media::prober::Probing;
 use crate::media::shown::SOURCES_PATH;
 use crate::media::teller::Teller;
+use crate::media::{Media, candidates};
 use crate::metrics;
 use crate::progress;
 use crate::record::{BundleRecord, NodeRecord};
@@ -286,6 +286,10 @@ fn record(arguments: &cli::Bootstrap, settings: &Config, spec: &NodeSpec, bundle
 
 /// A path as it is told from everywhere; anything else as it was named.
 fn absolute(source: &str) -> String {
+    if [candidates::DISC, candidates::ROUTER].contains(&source) {
+        // Whatever else has that name in the directory that we were started in.
+        return source.to_owned();
+    }
     let there = std::path::Path::new(source).exists().then(|| std::path::absolute(source).ok()).flatten();
     there.map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }

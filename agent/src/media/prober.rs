@@ -321,3 +321,21 @@ fn backed_off(row: &mut Row, longest: Duration) -> Option<Instant> {
     // Many nodes lose the same router at the same moment; they shall not come back as one.
     Some(Instant::now() + row.pause.mul_f64(rand::rng().random_range(0.5..1.5)))
 }
+
+#[cfg(test)]
+mod tests {
+    use bootstrap::bundle::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_source_that_never_answers_is_given_up_by_name() {
+        let set = Arc::new(Set::new());
+        set.lock().rows.push(Row::new(candidates::unseen("/gone")));
+        let teller = Arc::new(Teller::new(None, None));
+        let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let probing = Probing { set, teller, task, first_looks: Duration::from_millis(20) };
+        let failure = probing.bundle(&Board::new(Role::Worker), Duration::ZERO).await.unwrap_err();
+        assert_eq!((failure.code, failure.what.as_str()), (Code::SourceUnreachable, "/gone: has not answered yet"));
+    }
+}

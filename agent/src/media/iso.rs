@@ -121,7 +121,7 @@ fn head(file: &File) -> std::io::Result<Vec<u8>> {
 }
 
 /// A disc that ends before its last file is refused as a whole, or a node would be half installed from it.
-pub(super) fn check_whole(disc: &Disc, bytes: u64) -> Result<(), Failure> {
+fn check_whole(disc: &Disc, bytes: u64) -> Result<(), Failure> {
     let ends = |file: &DiscFile| file.extents.iter().map(|extent| extent.offset + extent.length).max().unwrap_or(0);
     match disc.files.iter().max_by_key(|file| ends(file)) {
         Some(last) if ends(last) > bytes => {

@@ -15,7 +15,6 @@ use tokio::runtime::Handle;
 use super::Opened;
 use super::http::place::{Place, shown};
 use super::http::{Body, Server};
-use super::iso::check_whole;
 use super::tree::{check_size, signature_too_large};
 use crate::config;
 
@@ -79,9 +78,7 @@ impl Remote {
             }
             failure
         };
-        let disc = disc.map_err(named)?;
-        check_whole(&disc, size).map_err(named)?;
-        let Disc { volume_id, files, .. } = disc;
+        let Disc { volume_id, files, .. } = disc.map_err(named)?;
         let files: BTreeMap<String, DiscFile> = files.into_iter().map(|file| (file.path.clone(), file)).collect();
         let remote = Arc::new(Self { server, size, files });
         if let Some(manifest) = remote.files.get(MANIFEST_PATH) {

@@ -237,11 +237,15 @@ impl Set {
         let first = whys.iter().position(|failure| failure.code.retry() == Retry::Transient).unwrap_or(0);
         Some(match whys.into_iter().nth(first) {
             None => {
-                let failure = Failure::new(Code::MediaNotFound, "no source holds a disc");
-                Refused { failure, waits: true, answered }
+                Refused { failure: Failure::new(Code::MediaNotFound, "no source holds a disc"), waits: true, answered }
             }
             Some(first) => Refused { failure: Failure { what, ..first }, waits, answered },
         })
+    }
+
+    /// Whether every source was refused for what only a person can change, and no other may come.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.refused().is_some_and(|refused| refused.answered && !refused.waits)
     }
 
     /// How long until the next look.

@@ -265,6 +265,8 @@ impl Stream<'_> {
     fn choose(&self) -> Next {
         let (set, now) = (self.media.set(), Instant::now());
         let mut live = set.live();
+        // Not at once: a router that takes its disc away may list a file and lack it for a moment.
+        let hopeless = live.is_empty() && self.quiet_since.elapsed() >= LONGEST_PAUSE && set.is_hopeless();
         live.retain(|live| self.turn.blamed & bit(live.id) == 0);
         live.sort_by_key(|live| self.turn.suspected & bit(live.id) != 0);
         let (mut soonest, mut at_fault, mut open) = (None::<Instant>, None, false);
@@ -289,6 +291,7 @@ impl Stream<'_> {
         });
         match (soonest, at_fault) {
             (None, Some(failure)) if !open => Next::Nobody(copy(failure)),
+            (None, _) if hopeless => Next::Nobody(last),
             (Some(again), _) => Next::Later(again.saturating_duration_since(now), last),
             (None, _) => Next::Later(LONGEST_PAUSE, last),
         }

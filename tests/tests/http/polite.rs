@@ -123,7 +123,7 @@ fn an_iso_that_ends_early_is_refused_as_a_whole() {
     let node = bed.node().with(&["--wait", "1s"]);
     let output = node.run(&[&format!("http://{ADDRESS}/isos/short.iso")]).unwrap();
     assert_eq!((cks_tests::node::code(&output), output.code), ("SOURCE_TRUNCATED", 65), "{output:?}");
-    assert!(output.stderr.contains("its last file"), "{output:?}");
+    assert!(output.stderr.contains("reaches beyond the end"), "{output:?}");
     assert!(!node.root.join("opt/cks").exists(), "nothing was begun");
 }
 

@@ -149,9 +149,6 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     board.phase(Phase::Preflight);
     staging::check(&host, &bundle.directory_name())?;
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
-    if let (Some(containerd), false) = (&containerd, arguments.dry_run) {
-        containerd.drop_broken(&Outcome::suspects(&host)).await?;
-    }
     let media = Media::new(probing, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
@@ -216,6 +213,8 @@ async fn connect(
 ) -> Result<Option<Containerd>, Failure> {
     match reach(arguments, settings, board, host, spec, bundle).await? {
         Some(containerd) if !arguments.dry_run => {
+            // Before our lease: the sweep behind it ends all leases of ours.
+            containerd.drop_broken(&Outcome::suspects(host)).await?;
             let containerd = containerd.with_lease(&lease_name(bundle)).await?;
             containerd.remove_doubtful().await?;
             Ok(Some(containerd))

@@ -152,7 +152,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let refuse =
             |why: String| Failure::new(Code::ConfigInvalid, why).with_remedy("docs/operator.md lists every key");
-        let config: Self = toml::from_str(text).map_err(|e| refuse(e.to_string().trim_end().to_owned()))?;
+        let config: Self = toml::from_str(text).map_err(|e| refuse(unreadable(text, &e)))?;
         let wrong = [
             (config.sources.is_empty(), "sources: at least one is needed"),
             (config.trust.signatures == 0, "trust.signatures: at least 1"),
@@ -164,6 +164,15 @@ impl Config {
             None => Ok(config),
         }
     }
+}
+
+/// What is wrong with the text, and where; the line itself may hold the proxy's password.
+fn unreadable(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let number = before.matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    let key = line.split_once('=').map_or_else(String::new, |(key, _)| format!(", {}", key.trim()));
+    format!("line {}{key}: {}", number + 1, error.message())
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -222,6 +231,20 @@ mod tests {
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");
+    }
+
+    #[test]
+    fn no_password_is_repeated() {
+        for text in [
+            "[http]\nproxi = \"http://user:secret@p:3128\"",
+            "[http]\nproxy = http://user:secret@p:3128",
+            "[http]\nproxy = \"http://user:secret@p:3128",
+            "[http]\nproxy = [\"http://user:secret@p:3128\"]",
+        ] {
+            let failure = Config::parse(text).unwrap_err();
+            assert!(!failure.what.contains("secret"), "{}", failure.what);
+            assert!(failure.what.starts_with("line 2, prox"), "{}", failure.what);
+        }
     }
 
     #[test]

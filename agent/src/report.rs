@@ -7,6 +7,7 @@ use bootstrap::state::FailureState;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::host::io_failure;
+use crate::media::http::HeldOff;
 
 /// The failure as status and JSON show it.
 #[must_use]
@@ -21,12 +22,14 @@ pub fn lines(failure: &FailureState) -> String {
 }
 
 /// The failure and its causes in one line; a cause that only repeats what is said already is left out.
-fn chain(failure: &Failure) -> String {
+#[must_use]
+pub fn chain(failure: &Failure) -> String {
     let mut text = failure.what.clone();
     let mut cause = std::error::Error::source(failure);
     while let Some(error) = cause {
         let said = error.to_string();
-        if !text.contains(&said) {
+        // What a server wants of us is told by the next try.
+        if !text.contains(&said) && !error.is::<HeldOff>() {
             text = format!("{text}: {said}");
         }
         cause = error.source();

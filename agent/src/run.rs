@@ -20,11 +20,11 @@ use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
 use crate::journal::Journal;
-use crate::media::Media;
 use crate::media::locate::Search;
 use crate::media::prober::Probing;
 use crate::media::shown::SOURCES_PATH;
 use crate::media::teller::Teller;
+use crate::media::{Media, candidates};
 use crate::metrics;
 use crate::progress;
 use crate::record::{BundleRecord, NodeRecord};
@@ -149,9 +149,6 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     board.phase(Phase::Preflight);
     staging::check(&host, &bundle.directory_name())?;
     let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
-    if let (Some(containerd), false) = (&containerd, arguments.dry_run) {
-        containerd.drop_broken(&Outcome::suspects(&host)).await?;
-    }
     let media = Media::new(probing, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
@@ -216,6 +213,8 @@ async fn connect(
 ) -> Result<Option<Containerd>, Failure> {
     match reach(arguments, settings, board, host, spec, bundle).await? {
         Some(containerd) if !arguments.dry_run => {
+            // Before our lease: the sweep behind it ends all leases of ours.
+            containerd.drop_broken(&Outcome::suspects(host)).await?;
             let containerd = containerd.with_lease(&lease_name(bundle)).await?;
             containerd.remove_doubtful().await?;
             Ok(Some(containerd))
@@ -286,6 +285,10 @@ fn record(arguments: &cli::Bootstrap, settings: &Config, spec: &NodeSpec, bundle
 
 /// A path as it is told from everywhere; anything else as it was named.
 fn absolute(source: &str) -> String {
+    if [candidates::DISC, candidates::ROUTER].contains(&source) {
+        // Whatever else has that name in the directory that we were started in.
+        return source.to_owned();
+    }
     let there = std::path::Path::new(source).exists().then(|| std::path::absolute(source).ok()).flatten();
     there.map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }

@@ -55,7 +55,7 @@ pub async fn print(arguments: &cli::Sources) -> Result<u8, Failure> {
 async fn look(host: &Host, config: &Config) -> Result<Document, Failure> {
     let mut http = config.http.clone();
     http.inactivity = http.inactivity.min(PATIENCE);
-    let rules = Arc::new(trust::rules(host, config, true)?);
+    let rules = Arc::new(trust::rules(host, config, false)?);
     let search = Search { role: None, arch: host.arch()?, rules, only: None, http };
     Ok(look_once(&config.sources, search, host, PATIENCE).await)
 }

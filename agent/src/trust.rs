@@ -35,12 +35,15 @@ pub fn rules(host: &Host, settings: &Config, allow_downgrade: bool) -> Result<Ru
     let policy = settings.trust.policy;
     // A manifest is always checked where there is one: without a key and a word of the operator's, a bundle
     // without one is taken, and that is said loudly.
+    let signatures = settings.trust.signatures;
+    // Who wants several signatures wants one also where the directory of keys is lost.
+    let wanted = !keys.is_empty() || signatures > 1;
     let rules = Rules {
-        signature_required: policy.map_or(!keys.is_empty(), |policy| policy == Policy::RequireSignature),
+        signature_required: policy.map_or(wanted, |policy| policy == Policy::RequireSignature),
         manifest_required: policy == Some(Policy::RequireManifest),
         keys,
         directory,
-        signatures: settings.trust.signatures,
+        signatures,
         minimum: settings.trust.minimum_version.as_deref().map(minimum).transpose()?,
         installed: if allow_downgrade { None } else { live_version(host) },
     };
@@ -171,6 +174,7 @@ mod tests {
         let none = read("").unwrap();
         assert!(none.keys.is_empty() && !none.signature_required && !none.manifest_required);
         assert_eq!(read("[trust]\npolicy = \"require-signature\"").unwrap_err().code, Code::KeyInvalid);
+        assert_eq!(read("[trust]\nsignatures = 2").unwrap_err().code, Code::KeyInvalid);
         put(&host, "notes.txt", "no key");
         put(&host, ".old.pub", "no key");
         let old = put(&host, "old.pub", &key());

@@ -237,9 +237,11 @@ fn refuse_and_mend(bed: &Bed, case: &Case, clean: &Tree) {
     let error = output.stderr.lines().find(|line| line.starts_with("error[")).unwrap();
     assert!(error.contains(case.says), "{what}: {error}");
     assert!(output.stderr.contains("\n  remedy: "), "{what}: {output:?}");
-    assert_eq!(node.in_force().unwrap(), [""; 0], "{what}");
     if case.path == IMAGES {
+        // A node waits only for its first images; without the others it may be live by then.
         assert!(!bed.images_are_whole(&what).contains(&small::APPLICATION.to_owned()), "{what}");
+    } else {
+        assert_eq!(node.in_force().unwrap(), [""; 0], "{what}");
     }
     let state = node.status().unwrap();
     assert_eq!((&state["phase"], &state["failure"]["code"]), (&"failed".into(), &case.code.into()), "{what}");

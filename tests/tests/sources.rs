@@ -86,6 +86,28 @@ fn a_dead_source_is_passed_over_and_shown() {
 }
 
 #[test]
+fn a_source_of_another_machine_or_without_the_role_keeps_nobody_from_the_next() {
+    let work = cks_tests::scratch("sources").unwrap();
+    let iso = iso(work.path());
+    let vr = Vr::start(&iso).unwrap();
+    let iso = iso.to_string_lossy();
+    let path = vr.docroot.join("cks-iso/cks-bundle.json");
+    let good: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let (mut foreign, mut poor) = (good.clone(), good);
+    foreign["arch"] = Value::from(if foreign["arch"] == "amd64" { "arm64" } else { "amd64" });
+    poor["entries"].as_array_mut().unwrap().retain(|entry| entry["kind"] != "etcd");
+    for (manifest, code) in [(foreign, "ARCH_MISMATCH"), (poor, "MEDIA_LACKS_ETCD")] {
+        vr.replace("cks-bundle.json", manifest.to_string().as_bytes()).unwrap();
+        let node = Node::new("etcd").unwrap().inside(&vr.netns);
+        let output = node.run(&[&vr.url, &iso]).unwrap();
+        assert_eq!(output.code, 0, "{output:?}");
+        let told = &node.status().unwrap()["sources"];
+        assert_eq!([&told[0]["verdict"], &told[1]["verdict"]], [code, "in-use"], "{told}");
+        assert!(told[0]["reason"].as_str().unwrap().starts_with(&vr.url), "{told}");
+    }
+}
+
+#[test]
 fn a_source_that_turns_bad_is_replaced_by_the_other() {
     let work = cks_tests::scratch("sources").unwrap();
     let iso = iso(work.path());

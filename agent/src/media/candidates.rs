@@ -9,7 +9,7 @@ use bootstrap::bundle::MANIFEST_PATH;
 use bootstrap::bundle::legacy;
 
 use super::discs::{self, Print};
-use super::router;
+use super::{router, without_password};
 use crate::host::Host;
 
 /// The name of every disc.
@@ -53,6 +53,12 @@ pub enum Kind {
 }
 
 impl Candidate {
+    /// Its name for messages and documents: without user, password and what else may be secret.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        without_password(&self.name)
+    }
+
     /// Whether it is an optical drive: found as one, or named by its device.
     #[must_use]
     pub fn is_optical(&self) -> bool {
@@ -66,42 +72,51 @@ impl Candidate {
     }
 }
 
-/// The candidates of `names`, best first. What is named twice has its best place.
+/// The candidates of the name `entry`, best first.
 #[must_use]
-pub fn expand(names: &[String], host: &Host) -> Vec<Candidate> {
+pub fn of(entry: &str, host: &Host) -> Vec<Candidate> {
+    match entry {
+        DISC => discs_of(entry, host),
+        ROUTER => {
+            let urls = router::candidates(host).into_iter();
+            urls.map(|url| candidate(entry, url, Kind::Router, true)).collect()
+        }
+        url if url.contains("://") => vec![candidate(entry, url.to_owned(), Kind::Url, false)],
+        path => paths(entry, Path::new(path), host),
+    }
+}
+
+/// The candidates of several names, best first. What is named twice has its best place.
+#[must_use]
+pub fn merged<'a>(lists: impl Iterator<Item = &'a Vec<Candidate>>) -> Vec<Candidate> {
     let mut all: Vec<Candidate> = Vec::new();
-    for entry in names {
-        let found = match entry.as_str() {
-            DISC => discs_of(entry, host),
-            ROUTER => {
-                let urls = router::candidates(host).into_iter();
-                urls.map(|url| candidate(entry, url, Kind::Router, true)).collect()
-            }
-            url if url.contains("://") => vec![candidate(entry, url.to_owned(), Kind::Url, false)],
-            path => paths(entry, Path::new(path), host),
-        };
-        all.extend(found.into_iter().filter(|new| all.iter().all(|old| old.name != new.name)).collect::<Vec<_>>());
+    for new in lists.flatten() {
+        if all.iter().all(|old| old.name != new.name) {
+            all.push(new.clone());
+        }
     }
     all
 }
 
-/// The directories in which something may appear that changes what [`expand`] gives.
+/// Stands for the path `entry` as long as nobody can say what is there.
 #[must_use]
-pub fn watched(names: &[String], host: &Host) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for entry in names {
-        match entry.as_str() {
-            DISC => all.push(host.path("/dev")),
-            ROUTER => all.push(host.path("/run/systemd/netif/leases")),
-            url if url.contains("://") => {}
-            path => {
-                let path = below_root(path, host);
-                all.extend(path.parent().map(Path::to_owned).filter(|parent| parent.is_dir()));
-                all.extend(Some(path).filter(|path| path.is_dir()));
-            }
+pub fn unseen(entry: &str) -> Candidate {
+    candidate(entry, entry.to_owned(), Kind::Path, false)
+}
+
+/// The directories in which something may appear that changes what [`of`] gives.
+#[must_use]
+pub fn watched(entry: &str, host: &Host) -> Vec<PathBuf> {
+    match entry {
+        DISC => vec![host.path("/dev")],
+        ROUTER => vec![host.path("/run/systemd/netif/leases")],
+        url if url.contains("://") => Vec::new(),
+        path => {
+            let path = below_root(path, host);
+            let parent = path.parent().map(Path::to_owned);
+            parent.into_iter().chain([path]).filter(|path| path.is_dir()).collect()
         }
     }
-    all
 }
 
 fn discs_of(entry: &str, host: &Host) -> Vec<Candidate> {
@@ -177,6 +192,10 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn expand(names: &[String], host: &Host) -> Vec<Candidate> {
+        merged(names.iter().map(|name| of(name, host)).collect::<Vec<_>>().iter())
+    }
 
     fn names(candidates: &[Candidate]) -> Vec<&str> {
         candidates.iter().map(|candidate| candidate.name.as_str()).collect()

@@ -42,7 +42,8 @@ impl Events {
         let shared = Arc::new(Shared { kernel: kernel(), files, happened: Notify::new() });
         let listening = Arc::downgrade(&shared);
         // A thread, not the runtime's poll: that takes no file descriptor without unsafe code.
-        thread::spawn(move || while listen(&listening) {});
+        // Where there is none to be had, nothing is told, as without the kernel's messages.
+        let _ = thread::Builder::new().spawn(move || while listen(&listening) {});
         Self { shared }
     }
 

@@ -10,7 +10,7 @@ use bootstrap::bundle::{Arch, Manifest, Role};
 use bootstrap::digest::Digest;
 use bootstrap::disc;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::plan::{Bundle, Signature};
+use bootstrap::plan::{self, Bundle, Signature};
 use bootstrap::trust::Rules;
 
 use super::candidates::{Candidate, Kind};
@@ -102,6 +102,8 @@ async fn open(name: &str, direct: bool, search: &Search) -> Result<(Source, Bund
         }
     };
     search.rules.check_version(bundle.manifest.kubernetes.as_deref()).map_err(named)?;
+    // Here, not with the plan: another source may hold what fits.
+    plan::check_fit(&bundle, search.arch, search.role).map_err(named)?;
     match search.only {
         Some(only) if only != bundle.id => {
             let what = format!("holds {}, and this node was made from {only}", bundle.directory_name());

@@ -14,6 +14,7 @@ pub mod events;
 pub mod http;
 pub mod iso;
 pub mod locate;
+mod looks;
 pub mod pieces;
 pub mod prober;
 pub mod remote;

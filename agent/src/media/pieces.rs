@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
 use tokio::sync::mpsc;
@@ -31,6 +32,8 @@ pub struct FilePieces {
     pub left: u64,
     /// What is read, for messages.
     pub what: String,
+    /// How long it may bring nothing: a file server that is gone says nothing at all.
+    pub inactivity: Duration,
 }
 
 impl Pieces {
@@ -58,8 +61,13 @@ impl Pieces {
 }
 
 impl FilePieces {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        match self.receiver.recv().await {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let piece = tokio::time::timeout(self.inactivity, self.receiver.recv());
+        let stalled = |_| {
+            let what = format!("{}: brought nothing for {} s", self.what, self.inactivity.as_secs_f64());
+            Failure::new(Code::SourceUnreachable, what)
+        };
+        match piece.await.map_err(stalled)? {
             Some(Ok(piece)) => {
                 self.left = self.left.saturating_sub(piece.len() as u64);
                 Ok(Some(piece))
@@ -71,5 +79,20 @@ impl FilePieces {
             }
             None => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_never_answers_is_given_up() {
+        let (_held, receiver) = mpsc::channel(1);
+        let inactivity = Duration::from_millis(20);
+        let mut pieces = FilePieces { receiver, left: 5, what: "kubelet on /mnt".to_owned(), inactivity };
+        let failure = pieces.next().await.unwrap_err();
+        assert_eq!(failure.code, Code::SourceUnreachable);
+        assert!(failure.what.contains("kubelet on /mnt: brought nothing"), "{}", failure.what);
     }
 }

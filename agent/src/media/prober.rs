@@ -10,10 +10,12 @@ use rand::Rng as _;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Source;
-use super::candidates::{Candidate, Kind, expand, watched};
+use super::candidates::{self, Candidate, Kind, watched};
 use super::events::Events;
+use super::http::held_off;
 use super::locate::{self, Answer, Search};
-use super::set::{Choice, Holding, Row, Set, State};
+use super::looks::Looks;
+use super::set::{Choice, Holding, Refused, Row, Set, State};
 use super::shown::Document;
 use super::teller::{Teller, document};
 use crate::board::Board;
@@ -31,6 +33,8 @@ const RESCAN: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(500);
 /// An event seldom comes alone.
 const SETTLE: Duration = Duration::from_millis(20);
+/// A first look that takes longer is shown as a wait.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
 /// The search at work; it ends when this is dropped.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Probing {
     set: Arc<Set>,
     teller: Arc<Teller>,
     task: AbortHandle,
+    /// How long the first looks may take where nobody waits that long for a source.
+    first_looks: Duration,
 }
 
 struct Prober {
@@ -46,7 +52,8 @@ struct Prober {
     search: Arc<Search>,
     set: Arc<Set>,
     teller: Arc<Teller>,
-    events: Events,
+    events: Arc<Events>,
+    looks: Looks,
     probes: JoinSet<Answer>,
 }
 
@@ -55,17 +62,20 @@ impl Probing {
     #[must_use]
     pub fn start(names: &[String], search: Search, host: &Host, teller: Teller) -> Self {
         let (set, teller) = (Arc::new(Set::new()), Arc::new(teller));
+        // The manifest and its signature may each come as slowly as a connection may be silent.
+        let first_looks = search.http.inactivity * 2;
         let prober = Prober {
             names: names.to_vec(),
             host: host.clone(),
             search: Arc::new(search),
             set: Arc::clone(&set),
             teller: Arc::clone(&teller),
-            events: Events::subscribe(),
+            events: Arc::new(Events::subscribe()),
+            looks: Looks::default(),
             probes: JoinSet::new(),
         };
         let task = tokio::spawn(prober.run()).abort_handle();
-        Self { set, teller, task }
+        Self { set, teller, task, first_looks }
     }
 
     /// The sources.
@@ -91,16 +101,23 @@ impl Probing {
                 }
                 Choice::None => {}
             }
-            // Every first look ends by itself, so there is no limit on it here.
-            let mut limit = Duration::MAX;
-            if let Some((failure, waits)) = self.set.refused() {
-                limit = patience.saturating_sub(since.elapsed());
-                if !waits || limit.is_zero() {
-                    break Err(failure);
-                }
-                board.wait(BUNDLE, &failure.what, since, self.set.next_due().min(limit), patience);
+            let Some(Refused { failure, waits, answered }) = self.set.refused() else {
+                let _ = changes.changed().await;
+                continue;
+            };
+            // A file server that is gone never answers, and a hostile one can take for ever to.
+            let patience = if answered { patience } else { patience.max(self.first_looks) };
+            let left = patience.saturating_sub(since.elapsed());
+            if left.is_zero() || (answered && !waits) {
+                break Err(failure);
             }
-            let _ = tokio::time::timeout(limit, changes.changed()).await;
+            let unseen = SHOWN_AFTER.saturating_sub(since.elapsed());
+            if answered || unseen.is_zero() {
+                board.wait(BUNDLE, &failure.what, since, self.set.next_due().min(left), patience);
+                let _ = tokio::time::timeout(left, changes.changed()).await;
+            } else {
+                let _ = tokio::time::timeout(left.min(unseen), changes.changed()).await;
+            }
         };
         self.teller.tell(&self.set);
         board.stop_waiting(BUNDLE);
@@ -170,9 +187,12 @@ impl Prober {
 
     /// Which candidates there are now. Subscribed first, so that nothing is missed between.
     async fn look(&mut self) {
-        self.events.watch(watched(&self.names, &self.host));
-        let (names, host) = (self.names.clone(), self.host.clone());
-        let Ok(candidates) = tokio::task::spawn_blocking(move || expand(&names, &host)).await else { return };
+        let (events, host) = (Arc::clone(&self.events), self.host.clone());
+        let look = move |name: &str| {
+            events.watch(watched(name, &host));
+            candidates::of(name, &host)
+        };
+        let candidates = self.looks.all(&self.names, look).await;
         let mut inner = self.set.lock();
         let mut changed = false;
         let mut old = std::mem::take(&mut inner.rows);
@@ -247,6 +267,8 @@ impl Prober {
             Err(failure) => {
                 row.hidden = !answer.is_disc;
                 let again = backed_off(row, longest).filter(|_| asks_again(&row.candidate, &failure));
+                // Who sent us away is not asked before it wants to be.
+                let again = again.map(|again| held_off(&failure).map_or(again, |until| until.max(again)));
                 refused(row, failure);
                 again
             }
@@ -298,4 +320,22 @@ fn backed_off(row: &mut Row, longest: Duration) -> Option<Instant> {
     row.pause = (row.pause * 2).clamp(FIRST_PAUSE, longest);
     // Many nodes lose the same router at the same moment; they shall not come back as one.
     Some(Instant::now() + row.pause.mul_f64(rand::rng().random_range(0.5..1.5)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstrap::bundle::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_source_that_never_answers_is_given_up_by_name() {
+        let set = Arc::new(Set::new());
+        set.lock().rows.push(Row::new(candidates::unseen("/gone")));
+        let teller = Arc::new(Teller::new(None, None));
+        let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let probing = Probing { set, teller, task, first_looks: Duration::from_millis(20) };
+        let failure = probing.bundle(&Board::new(Role::Worker), Duration::ZERO).await.unwrap_err();
+        assert_eq!((failure.code, failure.what.as_str()), (Code::SourceUnreachable, "/gone: has not answered yet"));
+    }
 }

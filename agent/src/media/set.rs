@@ -12,7 +12,9 @@ use tokio::sync::{Notify, watch};
 use super::Source;
 use super::candidates::{Candidate, Kind};
 use super::discs::Print;
+use super::http::held_off;
 use super::shown::Held;
+use crate::report;
 
 /// How long better sources that have not answered yet are waited for once one has a bundle.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -137,7 +139,7 @@ impl Set {
     /// Bytes that came from each source so far.
     #[must_use]
     pub fn bytes_by_source(&self) -> Vec<(String, u64)> {
-        self.lock().rows.iter().filter(|row| !row.hidden).map(|row| (row.candidate.name.clone(), row.bytes())).collect()
+        self.lock().rows.iter().filter(|row| !row.hidden).map(|row| (row.candidate.shown(), row.bytes())).collect()
     }
 
     /// A source brought something.
@@ -158,8 +160,9 @@ impl Set {
         let rest = FIRST_REST * 2_u32.saturating_pow(holding.strikes.min(8)) / 2;
         let rest = if holding.strikes == 0 { Duration::ZERO } else { rest.min(LONGEST_REST) };
         holding.strikes += 1;
-        holding.ailing = Some(Ailing { code: failure.code, what: failure.what.clone(), until: now + rest });
-        *due = Some(now + if failure.code.retry() == Retry::Transient { rest } else { Duration::ZERO });
+        let until = held_off(failure).map_or(now + rest, |until| until.max(now + rest));
+        holding.ailing = Some(Ailing { code: failure.code, what: report::chain(failure), until });
+        *due = Some(if failure.code.retry() == Retry::Transient { until } else { now });
         self.tell(inner);
         self.poke.notify_one();
     }
@@ -208,31 +211,41 @@ impl Set {
         !inner.rows.is_empty() && !inner.rows.iter().any(|row| matches!(row.state, State::Pending))
     }
 
-    /// Why no source holds a bundle; none while one has not answered yet. The flag tells whether waiting may help.
-    pub(super) fn refused(&self) -> Option<(Failure, bool)> {
+    /// Why no source holds a bundle; none before the first look.
+    pub(super) fn refused(&self) -> Option<Refused> {
         let inner = self.lock();
-        if inner.rows.is_empty() || inner.rows.iter().any(|row| matches!(row.state, State::Pending)) {
+        if inner.rows.is_empty() {
             return None;
         }
-        let rows = inner.rows.iter().filter(|row| !row.hidden);
-        let failures: Vec<(&Failure, bool)> = rows
-            .filter_map(|row| match &row.state {
-                State::Refused(failure) => Some((failure, row.candidate.may_come)),
-                _ => None,
-            })
-            .collect();
-        let transient = |failure: &Failure| failure.code.retry() == Retry::Transient;
-        let waits = failures.iter().any(|(failure, may_come)| *may_come || transient(failure));
-        let first = failures.iter().find(|(failure, _)| transient(failure)).or(failures.first());
-        let whats: Vec<&str> = failures.iter().map(|(failure, _)| failure.what.as_str()).collect();
-        Some(match first {
-            None => (Failure::new(Code::MediaNotFound, "no source holds a disc"), true),
-            Some((first, _)) => {
-                let failure = Failure::new(first.code, whats.join("; "));
-                let remedy = first.remedy.clone();
-                (Failure { remedy, ..failure }, waits)
+        let (mut whys, mut waits, mut answered) = (Vec::new(), false, true);
+        for row in &inner.rows {
+            let failure = match &row.state {
+                State::Refused(failure) => copy(failure),
+                State::Pending => {
+                    answered = false;
+                    let what = format!("{}: has not answered yet", row.candidate.shown());
+                    Failure::new(Code::SourceUnreachable, what)
+                }
+                State::Holds(_) => continue,
+            };
+            if !row.hidden {
+                waits |= row.candidate.may_come || failure.code.retry() == Retry::Transient;
+                whys.push(failure);
             }
+        }
+        let what = whys.iter().map(|failure| failure.what.as_str()).collect::<Vec<_>>().join("; ");
+        let first = whys.iter().position(|failure| failure.code.retry() == Retry::Transient).unwrap_or(0);
+        Some(match whys.into_iter().nth(first) {
+            None => {
+                Refused { failure: Failure::new(Code::MediaNotFound, "no source holds a disc"), waits: true, answered }
+            }
+            Some(first) => Refused { failure: Failure { what, ..first }, waits, answered },
         })
+    }
+
+    /// Whether every source was refused for what only a person can change, and no other may come.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.refused().is_some_and(|refused| refused.answered && !refused.waits)
     }
 
     /// How long until the next look.
@@ -274,6 +287,22 @@ impl Set {
         drop(inner);
         self.changed.send_modify(|count| *count += 1);
     }
+}
+
+/// Why there is no bundle.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The failures of all sources, under the code of one.
+    pub failure: Failure,
+    /// Whether waiting may help.
+    pub waits: bool,
+    /// Whether every first look is over.
+    pub answered: bool,
+}
+
+/// The same to tell, with its causes as text: the error below it stays where it was.
+pub(super) fn copy(failure: &Failure) -> Failure {
+    Failure { remedy: failure.remedy.clone(), ..Failure::new(failure.code, report::chain(failure)) }
 }
 
 /// Whether the bundle is known.
@@ -352,7 +381,7 @@ impl Holding {
     /// A look at it went wrong.
     pub(super) fn ails(&mut self, failure: &Failure) {
         let until = Instant::now();
-        self.ailing = Some(Ailing { code: failure.code, what: failure.what.clone(), until });
+        self.ailing = Some(Ailing { code: failure.code, what: report::chain(failure), until });
     }
 
     /// A look at it went well: it is trusted again when it has rested.

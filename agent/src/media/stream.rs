@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 use super::Pieces;
 use super::eject;
+use super::http::held_off;
 use super::prober::Probing;
-use super::set::{Confirmed, Live, Set};
+use super::set::{Confirmed, Live, Set, copy};
 use crate::board::Board;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -264,6 +265,8 @@ impl Stream<'_> {
     fn choose(&self) -> Next {
         let (set, now) = (self.media.set(), Instant::now());
         let mut live = set.live();
+        // Not at once: a router that takes its disc away may list a file and lack it for a moment.
+        let hopeless = live.is_empty() && self.quiet_since.elapsed() >= LONGEST_PAUSE && set.is_hopeless();
         live.retain(|live| self.turn.blamed & bit(live.id) == 0);
         live.sort_by_key(|live| self.turn.suspected & bit(live.id) != 0);
         let (mut soonest, mut at_fault, mut open) = (None::<Instant>, None, false);
@@ -288,6 +291,7 @@ impl Stream<'_> {
         });
         match (soonest, at_fault) {
             (None, Some(failure)) if !open => Next::Nobody(copy(failure)),
+            (None, _) if hopeless => Next::Nobody(last),
             (Some(again), _) => Next::Later(again.saturating_duration_since(now), last),
             (None, _) => Next::Later(LONGEST_PAUSE, last),
         }
@@ -344,6 +348,7 @@ impl Stream<'_> {
         let pause = self.tries.get(&id).map_or(FIRST_PAUSE, |tried| (tried.pause * 2).min(LONGEST_PAUSE));
         // Many nodes lose the same router at the same moment; they shall not come back as one.
         let again = now + pause.mul_f64(rand::rng().random_range(0.5..1.5));
+        let again = held_off(&failure).map_or(again, |until| until.max(again));
         self.tries.insert(id, Try { failure, at: now, again, pause });
     }
 
@@ -369,9 +374,4 @@ impl Drop for Stream<'_> {
     fn drop(&mut self) {
         self.stop_waiting();
     }
-}
-
-/// The same to tell; the error below it stays where it was.
-fn copy(failure: &Failure) -> Failure {
-    Failure { remedy: failure.remedy.clone(), ..Failure::new(failure.code, failure.what.clone()) }
 }

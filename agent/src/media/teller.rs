@@ -9,8 +9,9 @@ use bootstrap::text;
 
 use super::set::{Holding, Inner, Row, Set, State};
 use super::shown::{Document, SCHEMA, Shown};
+use super::without_password;
 use crate::board::{Board, timestamp};
-use crate::files;
+use crate::{files, report};
 
 /// Who is told.
 #[derive(Debug)]
@@ -18,17 +19,20 @@ pub struct Teller {
     board: Option<Board>,
     path: Option<PathBuf>,
     bytes: Mutex<Vec<(String, u64)>>,
+    /// Held while a document is made and written: the prober and the run both tell.
+    writing: Mutex<()>,
 }
 
 impl Teller {
     /// Tells a board, and the document at `path`.
     #[must_use]
     pub fn new(board: Option<Board>, path: Option<PathBuf>) -> Self {
-        Self { board, path, bytes: Mutex::default() }
+        Self { board, path, bytes: Mutex::default(), writing: Mutex::default() }
     }
 
     /// Tells everything.
     pub(super) fn tell(&self, set: &Set) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let document = document(&set.lock(), true);
         if let Some(board) = &self.board {
             let state = |shown: &Shown| SourceState {
@@ -45,6 +49,7 @@ impl Teller {
 
     /// Tells how many bytes came, if more did.
     pub(super) fn tell_bytes(&self, set: &Set) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = set.bytes_by_source();
         let mut told = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         if *told == now {
@@ -89,8 +94,8 @@ fn shown(row: &Row, inner: &Inner, first: Option<&Holding>) -> Shown {
     };
     let now = Instant::now();
     Shown {
-        entry: row.candidate.entry.clone(),
-        source: row.candidate.name.clone(),
+        entry: without_password(&row.candidate.entry),
+        source: row.candidate.shown(),
         verdict,
         reason: text::plain(&reason),
         bundle: holding.map(|holding| holding.held.clone()),
@@ -106,7 +111,7 @@ fn verdict(row: &Row, inner: &Inner, first: Option<&Holding>) -> (String, String
     let told = |word: &str, why: String| (word.to_owned(), why);
     match &row.state {
         State::Pending => told("probing", "has not answered yet".to_owned()),
-        State::Refused(failure) => (failure.code.to_string(), failure.what.clone()),
+        State::Refused(failure) => (failure.code.to_string(), report::chain(failure)),
         State::Holds(holding) if inner.chosen.is_some_and(|chosen| chosen != holding.bundle.id) => {
             let this = holding.bundle.directory_name();
             let that =

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bootstrap::bundle::legacy::{self, Listed};
 use bootstrap::bundle::{MANIFEST_MAX_BYTES, MANIFEST_PATH, layout};
@@ -13,11 +14,17 @@ use bootstrap::signature::{SIGNATURE_MAX_BYTES, SIGNATURE_PATH};
 use rustix::fs::{Advice, fadvise};
 use tokio::sync::mpsc;
 
+use super::discs;
 use super::pieces::FilePieces;
 use super::{Opened, PIECE_BYTES};
 
 /// Directories below which nobody looks: the stock layout has one level.
 const MAX_DEPTH: usize = 4;
+/// Files of a directory at most, as of a listing: the stock ISO has some fifty.
+const MAX_FILES: usize = 4096;
+
+/// A drive that starts up takes some seconds, one that reads a scratch again some more.
+const INACTIVITY: Duration = Duration::from_secs(60);
 
 type Read = Result<Vec<u8>, Failure>;
 
@@ -41,18 +48,13 @@ impl Tree {
     pub fn open(name: &str) -> Result<(Self, Opened), Failure> {
         let tree = Self { root: PathBuf::from(name) };
         let manifest = tree.root.join(MANIFEST_PATH);
-        match fs::metadata(&manifest) {
-            Ok(meta) if meta.len() > MANIFEST_MAX_BYTES => {
-                let what = format!("{}: {} bytes are too many", manifest.display(), meta.len());
+        if let Some((bytes, size)) = small(&manifest, MANIFEST_MAX_BYTES)? {
+            if size > MANIFEST_MAX_BYTES {
+                let what = format!("{}: {size} bytes are too many", manifest.display());
                 return Err(Failure::new(Code::ManifestInvalid, what));
             }
-            Ok(_) => {
-                let bytes = fs::read(&manifest).map_err(|e| failed(&manifest, e))?;
-                let signature = tree.signature()?;
-                return Ok((tree, Opened::Manifest { bytes, signature }));
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed(&manifest, e)),
+            let signature = tree.signature()?;
+            return Ok((tree, Opened::Manifest { bytes, signature }));
         }
         let mut listing = Vec::new();
         list(&tree.root, "", 0, &mut listing)?;
@@ -65,18 +67,11 @@ impl Tree {
 
     fn signature(&self) -> Result<Option<Vec<u8>>, Failure> {
         let path = self.root.join(SIGNATURE_PATH);
-        match fs::metadata(&path) {
-            Ok(meta) if meta.len() > SIGNATURE_MAX_BYTES => {
-                Err(signature_too_large(&path.display().to_string(), meta.len()))
+        match small(&path, SIGNATURE_MAX_BYTES)? {
+            Some((_, size)) if size > SIGNATURE_MAX_BYTES => {
+                Err(signature_too_large(&path.display().to_string(), size))
             }
-            Ok(_) => {
-                let mut bytes = Vec::new();
-                let file = File::open(&path).map_err(|e| failed(&path, e))?;
-                file.take(SIGNATURE_MAX_BYTES).read_to_end(&mut bytes).map_err(|e| failed(&path, e))?;
-                Ok(Some(bytes))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(failed(&path, e)),
+            found => Ok(found.map(|(bytes, _)| bytes)),
         }
     }
 
@@ -93,7 +88,8 @@ impl Tree {
         let what = full.display().to_string();
         let open = move || {
             let refuse = |code, why: String| Failure::new(code, format!("{}: {why}", full.display()));
-            let file = File::open(&full).map_err(|e| match e.kind() {
+            // A mounted disc may have a FIFO in the file's place: waiting for its writer would take for ever.
+            let file = discs::open(&full).map_err(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => refuse(Code::SourceFileMissing, e.to_string()),
                 _ => refuse(Code::SourceUnreachable, e.to_string()),
             })?;
@@ -106,6 +102,24 @@ impl Tree {
         };
         Ok(read_ahead(open, vec![(offset, length)], what))
     }
+}
+
+/// A small file, up to one byte more than `limit`, and its size; none where there is none.
+fn small(path: &Path, limit: u64) -> Result<Option<(Vec<u8>, u64)>, Failure> {
+    // Neither waits for the writer of a FIFO nor believes the size of a device: a mounted disc may have both.
+    let file = match discs::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(path, e)),
+    };
+    let meta = file.metadata().map_err(|e| failed(path, e))?;
+    if !meta.is_file() {
+        return Err(Failure::new(Code::SourceInvalid, format!("{}: is no regular file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| failed(path, e))?;
+    let size = meta.len().max(bytes.len() as u64);
+    Ok(Some((bytes, size)))
 }
 
 /// A signature file that is refused unread.
@@ -132,7 +146,7 @@ pub(super) fn read_ahead(
 ) -> FilePieces {
     let (sender, receiver) = mpsc::channel(2);
     let left = ranges.iter().map(|(_, length)| length).sum();
-    let pieces = FilePieces { receiver, left, what: what.clone() };
+    let pieces = FilePieces { receiver, left, what: what.clone(), inactivity: INACTIVITY };
     tokio::task::spawn_blocking(move || {
         let file = match open() {
             Ok(file) => file,
@@ -183,6 +197,10 @@ fn list(directory: &Path, prefix: &str, depth: usize, listing: &mut Vec<Listed>)
         let entry = entry.map_err(|e| failed(directory, e))?;
         let meta = entry.metadata().map_err(|e| failed(&entry.path(), e))?;
         let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if listing.len() > MAX_FILES {
+            let what = format!("directory {} holds too many files for a CKS ISO", directory.display());
+            return Err(Failure::new(Code::MediaNotABundle, what));
+        }
         if meta.is_file() && layout::check_path(&path).is_ok() {
             listing.push(Listed { path, size: meta.len() });
         } else if meta.is_dir() && depth < MAX_DEPTH {
@@ -194,4 +212,53 @@ fn list(directory: &Path, prefix: &str, depth: usize, listing: &mut Vec<Listed>)
 
 fn failed(path: &Path, e: std::io::Error) -> Failure {
     Failure::new(Code::Io, format!("Reading {}", path.display())).with_source(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_refused_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        let (name, manifest) = (directory.path().to_string_lossy(), directory.path().join(MANIFEST_PATH));
+        let signature = directory.path().join(SIGNATURE_PATH);
+        let refused = |at: &Path| {
+            let failure = Tree::open(&name).unwrap_err();
+            assert_eq!(failure.code, Code::SourceInvalid, "{}", failure.what);
+            assert!(failure.what.starts_with(&at.display().to_string()), "{}", failure.what);
+        };
+        nix::unistd::mkfifo(&manifest, Mode::S_IRWXU).unwrap();
+        refused(&manifest);
+        fs::remove_file(&manifest).unwrap();
+        symlink("/dev/zero", &manifest).unwrap();
+        refused(&manifest);
+        fs::remove_file(&manifest).unwrap();
+        fs::write(&manifest, "{}").unwrap();
+        nix::unistd::mkfifo(&signature, Mode::S_IRWXU).unwrap();
+        refused(&signature);
+    }
+
+    #[tokio::test]
+    async fn a_fifo_in_a_file_s_place_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&directory.path().join("kubelet"), Mode::S_IRWXU).unwrap();
+        let tree = Tree { root: directory.path().to_owned() };
+        let mut pieces = tree.read("kubelet", 5, 0, 5).unwrap();
+        assert_eq!(pieces.next().await.unwrap_err().code, Code::SourceInvalid);
+    }
+
+    #[test]
+    fn a_directory_of_too_many_files_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..MAX_FILES + 2 {
+            fs::write(directory.path().join(number.to_string()), "").unwrap();
+        }
+        let failure = Tree::open(&directory.path().to_string_lossy()).unwrap_err();
+        assert!(failure.code == Code::MediaNotABundle && failure.what.contains("too many"), "{}", failure.what);
+    }
 }

@@ -107,8 +107,9 @@ impl Vr {
                     (false, _) => files.push(path),
                 }
             }
-            if files.len() > MAX_FILES {
-                return Err(Failure::new(Code::SourceInvalid, format!("{base}: lists too many files")));
+            if files.len() > MAX_FILES || pages.len() > MAX_PAGES {
+                let what = format!("{base}: lists too many files and directories");
+                return Err(Failure::new(Code::SourceInvalid, what));
             }
         }
         if files.is_empty() {

@@ -223,8 +223,8 @@ impl Audit<'_> {
 
     /// containerd; where it does not answer, the rest is looked at all the same.
     async fn connect(&mut self, arguments: &cli::Verify, settings: &Config, record: &NodeRecord) -> Option<Containerd> {
-        let named = arguments.containerd.clone().or_else(|| settings.containerd.socket.clone());
-        let socket = named.or_else(|| record.containerd.clone());
+        let imported_by = arguments.containerd.clone().or_else(|| record.containerd.clone());
+        let socket = imported_by.or_else(|| settings.containerd.socket.clone());
         let socket = socket.unwrap_or_else(|| self.host.path("/run/containerd/containerd.sock"));
         let snapshotter = arguments.snapshotter.as_ref().unwrap_or(&record.snapshotter);
         match Containerd::try_connect(&socket, snapshotter).await {

@@ -31,8 +31,8 @@ impl News {
         self.phases = state.timeline.len();
         if let (Some(bundle), false) = (&state.bundle, self.bundle) {
             let source = state.sources.iter().find(|source| source.verdict == "in-use");
-            let from = source.map_or("", |source| source.source.as_str());
-            news.push(format!("bundle {} from {from}, installed in {}", bundle.name, bundle.directory));
+            let from = source.map_or_else(String::new, |source| format!(" from {}", source.source));
+            news.push(format!("bundle {}{from}, installed in {}", bundle.name, bundle.directory));
             self.bundle = true;
         }
         for warning in state.warnings.iter().skip(self.warnings) {

@@ -19,7 +19,7 @@ pub use wanted::{
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bundle::{Image, Place};
+use crate::bundle::{Arch, Image, Place, Role};
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 use crate::render::{self, containerd::Format};
@@ -39,16 +39,30 @@ pub fn image_labels(bundle: &Bundle) -> BTreeMap<String, String> {
     fixed.into_iter().chain([owner]).collect()
 }
 
+/// Refuses a bundle that a machine of `arch` can't use, or that nobody can become a `role` by.
+///
+/// # Errors
+/// `ARCH_MISMATCH`, `MEDIA_LACKS_ETCD` and `MEDIA_LACKS_COMPONENT`.
+pub fn check_fit(bundle: &Bundle, arch: Arch, role: Option<Role>) -> Result<(), Failure> {
+    check_arch(bundle, arch)?;
+    role.map_or(Ok(()), |role| Wanted::default().check_components(role, bundle))
+}
+
+fn check_arch(bundle: &Bundle, machine: Arch) -> Result<(), Failure> {
+    let is = bundle.manifest.arch;
+    if is == machine {
+        return Ok(());
+    }
+    let what = format!("bundle {:?} is for {is}, this machine is {machine}", bundle.manifest.name);
+    Err(Failure::new(Code::ArchMismatch, what))
+}
+
 /// What has to be done so that the machine that `facts` tells of becomes what `wanted` says.
 ///
 /// # Errors
 /// `ARCH_MISMATCH` and `NO_SPACE`, before anything is written.
 pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Failure> {
-    if bundle.manifest.arch != facts.arch {
-        let (is, machine) = (bundle.manifest.arch, facts.arch);
-        let what = format!("bundle {:?} is for {is}, this machine is {machine}", bundle.manifest.name);
-        return Err(Failure::new(Code::ArchMismatch, what));
-    }
+    check_arch(bundle, facts.arch)?;
     let mut plan = Plan { warnings: wanted.warnings.clone(), learns: !wanted.unlisted.is_empty(), ..Plan::default() };
     let (mut rest, mut first): (Vec<Step>, Vec<Step>) =
         image_steps(wanted, bundle, facts).into_iter().partition(|step| step.wave() == Wave::Rest);

@@ -363,6 +363,11 @@ fn bundles_that_lack_what_the_role_needs_are_refused() {
     let refused = |role, bundle: &Bundle| Wanted::of(&spec(role), bundle).unwrap_err().code;
     assert_eq!(refused(Role::Etcd, &without(Kind::Etcd)), Code::MediaLacksEtcd);
     assert_eq!(refused(Role::Worker, &without(Kind::Kubernetes)), Code::MediaLacksComponent);
+    let fits = |bundle: &Bundle, arch, role| check_fit(bundle, arch, role).map_err(|failure| failure.code);
+    assert_eq!(fits(&without(Kind::Etcd), Arch::Amd64, Some(Role::Etcd)), Err(Code::MediaLacksEtcd));
+    assert_eq!(fits(&without(Kind::Etcd), Arch::Amd64, Some(Role::Worker)), Ok(()));
+    assert_eq!(fits(&without(Kind::Etcd), Arch::Amd64, None), Ok(()));
+    assert_eq!(fits(&bundle(), Arch::Arm64, None), Err(Code::ArchMismatch));
     let mut none = without(Kind::Kubernetes);
     none.manifest.kubernetes = None;
     let wanted = Wanted::of(&spec(Role::Worker), &none).unwrap();

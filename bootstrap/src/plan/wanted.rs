@@ -185,7 +185,7 @@ impl Wanted {
         }
     }
 
-    fn check_components(&mut self, role: Role, bundle: &Bundle) -> Result<(), Failure> {
+    pub(super) fn check_components(&mut self, role: Role, bundle: &Bundle) -> Result<(), Failure> {
         let manifest = &bundle.manifest;
         let has = |kind| manifest.entries_for(role).any(|entry| entry.kind == kind);
         let lacks = |code, what: &str| Err(Failure::new(code, format!("bundle {:?} {what}", manifest.name)));

@@ -2,6 +2,7 @@
 //! sent away.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use bootstrap::bundle::{Manifest, Role};
@@ -93,4 +94,50 @@ fn a_hostile_server_leads_nowhere() {
     }
     let shown = node.status().unwrap().to_string();
     assert!(!shown.contains("secret") && !output.stderr.contains("secret"), "{shown}\n{output:?}");
+}
+
+#[test]
+fn a_password_is_never_shown_and_bytes_count_once() {
+    let bed = Bed::new();
+    let node = bed.node();
+    let url = bed.vr.url.replace("http://", "http://user:secret@");
+    let output = node.run(&[&url]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    for name in ["status.json", "sources.json", "metrics.prom"] {
+        let text = fs::read_to_string(node.root.join("run/cks-agent").join(name)).unwrap();
+        assert!(text.contains(&bed.vr.url) && !text.contains("secret"), "{name}: {text}");
+    }
+    let sources = node.agent("sources").unwrap().args(["--source", &url]).output().unwrap();
+    assert!(!sources.stdout.contains("secret"), "{sources:?}");
+    let state = node.status().unwrap();
+    assert_eq!(state["counters"]["bytes_fetched"], state["sources"][0]["bytes"], "{state}");
+}
+
+#[test]
+fn an_iso_that_ends_early_is_refused_as_a_whole() {
+    let bed = Bed::new();
+    let whole = fs::read(&bed.iso).unwrap();
+    let short = bed.vr.docroot.join("isos/short.iso");
+    fs::write(&short, &whole[..whole.len() / 2]).unwrap();
+    fs::set_permissions(&short, fs::Permissions::from_mode(0o644)).unwrap();
+    let node = bed.node().with(&["--wait", "1s"]);
+    let output = node.run(&[&format!("http://{ADDRESS}/isos/short.iso")]).unwrap();
+    assert_eq!((cks_tests::node::code(&output), output.code), ("SOURCE_TRUNCATED", 65), "{output:?}");
+    assert!(output.stderr.contains("reaches beyond the end"), "{output:?}");
+    assert!(!node.root.join("opt/cks").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_listing_without_end_is_refused() {
+    let netns = Netns::new().unwrap();
+    let listing: String = (0..10_000).map(|number| format!("<a href=\"d{number}/\">x</a>\n")).collect();
+    let web = Web::start(&netns, "10.1.1.1:80", None, move |request| match request.path.ends_with('/') {
+        true => Answer::new(200, "text/html", listing.as_str()),
+        false => Answer::page(404),
+    })
+    .unwrap();
+    let node = Node::new("etcd").unwrap().inside(&netns).with(&["--wait", "1s"]);
+    let output = node.run(&["http://10.1.1.1/cks/"]).unwrap();
+    assert_eq!((cks_tests::node::code(&output), output.code), ("SOURCE_INVALID", 65), "{output:?}");
+    assert!(web.requests().iter().filter(|request| request.path.ends_with('/')).count() < 4, "{:?}", web.requests());
 }

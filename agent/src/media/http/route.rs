@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
-use super::place::authorization;
+use super::place::{authorization, shown};
 use crate::config;
 
 /// A connection has to stand within this time.
@@ -61,7 +61,8 @@ impl std::fmt::Debug for Route {
 impl Route {
     /// The way to the server of `url`; `direct`: by no proxy.
     pub(super) fn to(url: &Url, http: &config::Http, direct: bool) -> Result<Self, Failure> {
-        let server = End::of(url).map_err(|why| Failure::new(Code::ConfigInvalid, format!("source {url}: {why}")))?;
+        let server =
+            End::of(url).map_err(|why| Failure::new(Code::ConfigInvalid, format!("source {}: {why}", shown(url))))?;
         let (mut proxy, mut credentials) = (None, None);
         if let Some(text) = http.proxy.as_deref().filter(|_| !direct && !reached_without(&http.no_proxy, url)) {
             // The text itself may hold a password.

@@ -131,17 +131,15 @@ impl Exchange<'_> {
         let length: Option<u64> = answer.get("content-length").and_then(|length| length.parse().ok());
         let (fault, after) = match fault {
             Some(fault) => (Some(fault), 0),
-            None => match self.shared.due(
-                &self.path,
-                self.first,
-                Some(if self.head { 0 } else { length.unwrap_or(0) }),
-            ) {
-                Some((fault, after)) => {
-                    self.told(&fault);
-                    (Some(fault), after)
+            None => {
+                match self.shared.due(&self.path, self.first, Some(if self.head { 0 } else { length.unwrap_or(0) })) {
+                    Some((fault, after)) => {
+                        self.told(&fault);
+                        (Some(fault), after)
+                    }
+                    None => (None, 0),
                 }
-                None => (None, 0),
-            },
+            }
         };
         // With a length the connection is kept.
         let chunked = matches!(fault, Some(Fault::Chunked));

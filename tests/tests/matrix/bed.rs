@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use bootstrap::bundle::{Arch, Manifest, Place};
+use bootstrap::bundle::{Arch, Image, Manifest, Place};
 use bootstrap::digest::Digest;
 use bootstrap::disc;
 use cks_tests::containerd::Containerd;
@@ -164,6 +164,10 @@ impl Bed {
             Moment::Opening => (MANIFEST.to_owned(), 0, self.size(MANIFEST)?),
             Moment::Beginning => (ETCD.to_owned(), 0, self.size(ETCD)?),
             _ if case.role() == "etcd" => (ETCD.to_owned(), 0, self.size(ETCD)?),
+            // Who has another source goes on there after a break: such a fault strikes the request itself.
+            Moment::End if case.form == Form::Standby && !case.kind.strikes_anywhere() => {
+                self.blob(|image| image.digest)?
+            }
             Moment::Middle | Moment::End => self.layer()?,
         };
         if case.form == Form::Iso {
@@ -180,11 +184,16 @@ impl Bed {
     }
 
     fn layer(&self) -> Result<(String, u64, u64)> {
+        self.blob(|image| image.layers[0])
+    }
+
+    /// Where a blob of the large image is.
+    fn blob(&self, which: impl Fn(&Image) -> Digest) -> Result<(String, u64, u64)> {
         let image = self.manifest.images.iter().find(|image| image.reference == LARGE).context("The large image")?;
-        let blob = self.manifest.blob(&image.layers[0]).context("Its layer")?;
+        let blob = self.manifest.blob(&which(image)).context("Its blob")?;
         match &blob.at {
             Place::Range { path, offset } => Ok((path.clone(), *offset, blob.size)),
-            Place::Inline { .. } => anyhow::bail!("a layer has a place"),
+            Place::Inline { .. } => anyhow::bail!("a blob of an OCI archive has a place"),
         }
     }
 

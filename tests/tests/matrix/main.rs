@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use cks_tests::containerd::Containerd;
 use cks_tests::faults::{Fault, Moment as At};
-use cks_tests::node::code;
+use cks_tests::node::{Node, code};
 use cks_tests::throttle::SOCKET_BYTES;
 
 use crate::bed::{Bed, Target};
@@ -17,6 +18,7 @@ use crate::cases::{Case, Expected, Form, Kind, Moment};
 
 mod bed;
 mod cases;
+mod lanes;
 mod table;
 
 /// Cases side by side: most of their time they wait.
@@ -95,6 +97,7 @@ fn run(bed: &Bed, case: &Case) -> Result<Ended> {
         Expected::Code(expected) => {
             ensure!(code(&output) == expected && output.code == 65, "not {expected}: {}", asked());
             bed.nothing_visible(&node, containerd.as_ref())?;
+            again_without(bed, case, &node, containerd.as_ref())?;
             Some(expected)
         }
     };
@@ -102,6 +105,15 @@ fn run(bed: &Bed, case: &Case) -> Result<Ended> {
     let allowed = allowed(case, &target, whole.bytes);
     ensure!(again <= allowed, "{again} bytes more than the {} without it, {allowed} allowed: {}", whole.bytes, asked());
     Ok(Ended { code: ended, sent: made.bytes, again })
+}
+
+/// The next run, of a good server, leaves the same node.
+fn again_without(bed: &Bed, case: &Case, node: &Node, containerd: Option<&Containerd>) -> Result<()> {
+    let faults = bed.faults(case.form, None)?;
+    let output = node.run(&bed.sources(case.form, &faults))?;
+    let (whole, made) = (bed.whole(case.form, case.role())?, bed.made(node, containerd, &faults)?);
+    ensure!(output.code == 0 && made.tree == whole.tree && made.images == whole.images, "the next run: {output:?}");
+    Ok(())
 }
 
 /// When the fault is due, and what comes before it.
@@ -114,10 +126,11 @@ fn due(case: &Case, target: &Target, fault: Fault) -> (At, Fault) {
         Moment::Opening if case.form == Form::Stock => 0,
         Moment::Opening | Moment::Middle => target.length / 2,
         Moment::Beginning => 0,
-        Moment::End => target.length - 1000,
+        Moment::End => target.length.saturating_sub(1000),
     };
     let at_a_byte = case.kind.strikes_anywhere();
-    if !at_a_byte && target.ranged && after > 0 && case.moment != Moment::Opening {
+    let goes_on_there = case.form != Form::Standby;
+    if !at_a_byte && target.ranged && after > 0 && case.moment != Moment::Opening && goes_on_there {
         let resumed = of(1, target.length);
         return (of(0, 1).after(after), Fault::Then(Box::new((resumed, fault))));
     }

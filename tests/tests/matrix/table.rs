@@ -20,6 +20,10 @@ pub(crate) fn text(outcomes: &[Outcome]) -> String {
             let _ = write!(text, " | {name:28}");
         }
         text.push('\n');
+        if form == Form::Standby {
+            text +=
+                "(what no byte alone can be: at the request for the layer, and at the request for what follows it)\n";
+        }
         for kind in Kind::ALL {
             let _ = write!(text, "{:24}", kind.name());
             for moment in Moment::ALL {

@@ -174,7 +174,8 @@ impl Case {
         // A manifest is asked for as a whole; where there is none, nothing tells wrong bytes.
         let whole =
             self.moment == Moment::Opening && (self.form != Form::Iso || of_digests || self.kind == Kind::Touched);
-        !(of_ranges && whole) && !(of_digests && self.form == Form::Stock)
+        let untold = of_digests && self.form == Form::Stock;
+        !(of_ranges && whole || untold)
     }
 
     pub(crate) fn role(&self) -> &'static str {

@@ -1,8 +1,6 @@
 //! Faults × moments × sources: whatever happens on the way, the node is the same as without it, or the run ends
 //! with the right code and nothing is visible; and little is fetched twice.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;

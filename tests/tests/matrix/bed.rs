@@ -27,8 +27,9 @@ use crate::cases::{Case, Form, Moment};
 
 pub(crate) const ETCD: &str = "etcd/etcd-linux-amd64.tar.gz";
 const LARGE: &str = "quay.io/example/large:v1";
-/// What a large layer has: a hundredth of it is more than the sockets of a connection hold.
-const LARGE_BYTES: usize = 32 << 20;
+/// What a large layer has: a hundredth of it is more than what the sockets of a connection hold and two more looks
+/// at an .iso file together.
+const LARGE_BYTES: usize = 44 << 20;
 const DIRECTORY: &str = "cks-iso";
 const ISO: &str = "isos/small.iso";
 const STOCK: &str = "stock";

@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -70,6 +71,8 @@ pub enum Fault {
     Happens(Arc<dyn Fn() + Send + Sync>),
     /// This happens, and the connection ends by RST.
     Breaks(Arc<dyn Fn() + Send + Sync>),
+    /// The connection ends by RST, and from then on this is due.
+    Then(Box<(Moment, Self)>),
 }
 
 impl fmt::Debug for Fault {
@@ -94,6 +97,7 @@ impl fmt::Debug for Fault {
             Self::Silence => "silence",
             Self::Happens(_) => "something happens",
             Self::Breaks(_) => "something happens and a reset",
+            Self::Then(then) => return write!(f, "reset, then {:?}", then.1),
         };
         f.write_str(text)
     }
@@ -107,6 +111,7 @@ pub struct Moment {
     nth: usize,
     after: u64,
     always: bool,
+    begins: Option<Range<u64>>,
 }
 
 impl Moment {
@@ -119,7 +124,7 @@ impl Moment {
     /// At the request with this number of those for a path with this end.
     #[must_use]
     pub fn of(path: &str, nth: usize) -> Self {
-        Self { path: path.to_owned(), nth, after: 0, always: false }
+        Self { path: path.to_owned(), nth, after: 0, always: false, begins: None }
     }
 
     /// After so many bytes of the body of its answer; an answer that has fewer is passed over, and the next is
@@ -127,6 +132,13 @@ impl Moment {
     #[must_use]
     pub fn after(mut self, bytes: u64) -> Self {
         self.after = bytes;
+        self
+    }
+
+    /// Only of requests for a range that begins in here.
+    #[must_use]
+    pub fn beginning(mut self, begins: Range<u64>) -> Self {
+        self.begins = Some(begins);
         self
     }
 
@@ -306,9 +318,9 @@ impl Shared {
         drop(inside(&self.network, move || Ok(TcpStream::connect(address).map(drop)?)));
     }
 
-    /// The fault that strikes a request for `path`, and the byte after which it does. `length`: bytes of the
-    /// body of its answer; none while only the request is known.
-    fn due(&self, path: &str, length: Option<u64>) -> Option<(Fault, u64)> {
+    /// The fault that strikes a request for `path`, whose range begins at `first`, and the byte after which it
+    /// does. `length`: bytes of the body of its answer; none while only the request is known.
+    fn due(&self, path: &str, first: Option<u64>, length: Option<u64>) -> Option<(Fault, u64)> {
         let path = path.split('?').next().unwrap_or_default();
         let mut due = None;
         for rule in locked(&self.rules).iter_mut().filter(|rule| path.ends_with(&rule.moment.path)) {
@@ -317,7 +329,8 @@ impl Shared {
                 None => moment.after == 0,
                 Some(length) => moment.after > 0 && length >= moment.after,
             };
-            if !now {
+            let begins = moment.begins.as_ref();
+            if !now || begins.is_some_and(|begins| !first.is_some_and(|first| begins.contains(&first))) {
                 continue;
             }
             let this = rule.seen;

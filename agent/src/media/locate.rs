@@ -19,6 +19,9 @@ use super::seek::EntryReader;
 use super::{Opened, Source};
 use crate::config::Http;
 
+/// When a web server is asked again that gave something senseless.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
+
 /// What is looked for, and how.
 #[derive(Debug, Clone)]
 pub struct Search {
@@ -55,7 +58,7 @@ pub struct Answer {
 pub async fn ask(candidate: Candidate, search: Arc<Search>) -> Answer {
     let began = Instant::now();
     let (result, is_disc, label) = match candidate.kind {
-        Kind::Url | Kind::Router => (open(&candidate.name, candidate.kind == Kind::Router, &search).await, true, None),
+        Kind::Url | Kind::Router => (open_remote(&candidate, &search).await, true, None),
         Kind::Device { .. } | Kind::Path | Kind::Nothing => {
             let (name, kind, runtime) = (candidate.name.clone(), candidate.kind, tokio::runtime::Handle::current());
             // A drive that has to start up, or a file server that is gone, keeps a thread waiting, not the runtime.
@@ -80,6 +83,34 @@ fn is_disc(name: &str) -> Result<(), Failure> {
         Ok(false) => Err(Failure::new(Code::MediaNotABundle, format!("{name}: holds no ISO 9660 volume"))),
         Err(e) => Err(Failure::new(Code::MediaNotFound, format!("{name}: {e}"))),
     }
+}
+
+/// A byte that broke on its way, or the page of a portal, is no property of the source: what makes no sense is
+/// asked for once more before it is believed.
+async fn open_remote(candidate: &Candidate, search: &Search) -> Result<(Source, Bundle), Failure> {
+    let direct = candidate.kind == Kind::Router;
+    match open(&candidate.name, direct, search).await {
+        Err(failure) if makes_no_sense(failure.code) => {
+            tracing::debug!("{}: asked again", failure.what);
+            tokio::time::sleep(SECOND_LOOK).await;
+            open(&candidate.name, direct, search).await
+        }
+        outcome => outcome,
+    }
+}
+
+fn makes_no_sense(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ManifestInvalid
+            | Code::ManifestUnsupported
+            | Code::SignatureInvalid
+            | Code::SourceInvalid
+            | Code::SourceTruncated
+            | Code::SourceFileMissing
+            | Code::MediaNotABundle
+            | Code::ImageInvalid
+    )
 }
 
 async fn open(name: &str, direct: bool, search: &Search) -> Result<(Source, Bundle), Failure> {

@@ -25,6 +25,7 @@ pub mod shown;
 pub mod stream;
 pub mod teller;
 pub mod tree;
+mod turn;
 pub mod vr;
 
 use std::sync::Arc;
@@ -37,7 +38,8 @@ use crate::config::Http;
 
 pub use self::http::place::without_password;
 pub use self::pieces::Pieces;
-pub use self::stream::{Media, Stream, Turn};
+pub use self::stream::{Media, Stream};
+pub use self::turn::Turn;
 
 /// Bytes of one piece that is handed on: large enough for few system calls and messages, small enough
 /// that the pieces in flight fit the memory of the smallest node.

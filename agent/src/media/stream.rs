@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use super::eject;
 use super::http::held_off;
 use super::prober::Probing;
 use super::set::{Confirmed, Live, Set, copy};
+use super::turn::{Turn, bit};
 use crate::board::Board;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -33,16 +34,6 @@ pub struct Media {
     turns: AtomicU64,
     /// Which sources brought bytes of a turn.
     suppliers: Mutex<HashMap<u64, u64>>,
-}
-
-/// A try to bring some bytes: those sources that gave wrong ones before are left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
-    serial: u64,
-    /// Sources that gave wrong bytes; one bit each.
-    blamed: u64,
-    /// Sources one of which did, together with others.
-    suspected: u64,
 }
 
 /// A byte range of an entry on its way.
@@ -88,7 +79,7 @@ impl Media {
     /// A try that no source is left out of.
     #[must_use]
     pub fn preferred(&self) -> Turn {
-        Turn { serial: self.turns.fetch_add(1, Ordering::Relaxed), blamed: 0, suspected: 0 }
+        Turn::new(self.turns.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Which version of an entry the best source has ([`super::Source::validator`]).
@@ -160,38 +151,14 @@ impl Media {
         self.patience
     }
 
-    fn set(&self) -> &Arc<Set> {
+    pub(super) fn set(&self) -> &Arc<Set> {
         self.probing.set()
     }
 
-    fn suppliers(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
+    pub(super) fn suppliers(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
         // Every change is one call.
         self.suppliers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Turn {
-    /// The next try after the bytes of this one were wrong; none when no source is left. Who alone brought them is
-    /// to blame; of several, each is asked alone before it is.
-    #[must_use]
-    pub fn next(self, media: &Media) -> Option<Self> {
-        let live = media.set().live();
-        let left = |turn: Self| live.iter().any(|live| turn.blamed & bit(live.id) == 0);
-        let first = live.iter().find(|live| self.blamed & bit(live.id) == 0).map(|live| bit(live.id));
-        let supplied = media.suppliers().remove(&self.serial).or(first)?;
-        let known = supplied & self.suspected == supplied;
-        let next = if supplied.count_ones() <= 1 || known {
-            Self { blamed: self.blamed | supplied, ..self }
-        } else {
-            Self { suspected: self.suspected | supplied, ..self }
-        };
-        left(next).then_some(next)
-    }
-}
-
-/// More than 64 openings share bits: at worst a source is left out of one try.
-fn bit(id: u64) -> u64 {
-    1 << (id % 64)
 }
 
 impl Stream<'_> {
@@ -300,11 +267,13 @@ impl Stream<'_> {
     async fn read(&mut self, live: &Live) -> Result<Vec<u8>, Failure> {
         let (path, size, position, end) = (self.path, self.size, self.position, self.end);
         let reading = &mut self.reading;
+        let asked = AtomicBool::new(reading.is_none());
         let piece = async {
             let (_, pieces) = match reading {
                 Some(reading) => reading,
                 None => {
                     let pieces = live.source.read(path, size, position, end - position).await?;
+                    asked.store(false, Ordering::Relaxed);
                     reading.insert((live.clone(), pieces))
                 }
             };
@@ -316,10 +285,26 @@ impl Stream<'_> {
             .live()
             .iter()
             .any(|other| other.id != live.id && !other.ailing && (self.turn.blamed & bit(other.id)) == 0);
-        let outcome = match others {
-            // With another source at hand nobody waits long for this one.
-            true => tokio::time::timeout(IMPATIENCE.min(self.media.patience.max(FIRST_PAUSE)), piece).await,
-            false => Ok(piece.await),
+        // With another source at hand nobody waits long for this one.
+        let limit = if others { IMPATIENCE.min(self.media.patience.max(FIRST_PAUSE)) } else { IMPATIENCE };
+        let (since, mut heard, mut brought) = (Instant::now(), Instant::now(), live.source.bytes());
+        let mut piece = std::pin::pin!(piece);
+        let outcome = loop {
+            let outcome = tokio::time::timeout(limit, &mut piece).await;
+            if outcome.is_ok() {
+                break outcome;
+            }
+            let unanswered = asked.load(Ordering::Relaxed);
+            if unanswered && live.source.bytes() > brought {
+                // It serves other artefacts, over all the connections that it may have: no silence of its.
+                (heard, brought) = (Instant::now(), live.source.bytes());
+                let waits_for = format!("{path}: a free connection to {}", live.source.name);
+                let patience = since.elapsed() + self.media.patience;
+                self.media.board.wait(&waits_for, "all are in use", since, limit, patience);
+                self.waits_for = Some(waits_for);
+            } else if others || (unanswered && heard.elapsed() >= self.media.patience) {
+                break outcome;
+            }
         };
         let name = &live.source.name;
         match outcome {

@@ -49,7 +49,8 @@ pub(super) fn converse(shared: &Shared, stream: TcpStream, connection: usize) ->
             bytes: 0,
             fault: None,
         });
-        let mut exchange = Exchange { shared, client: &stream, number, path: path.to_owned(), head: method == "HEAD" };
+        let (path, first, head) = (path.to_owned(), range.map(|(first, _)| first), method == "HEAD");
+        let mut exchange = Exchange { shared, client: &stream, number, path, first, head };
         match exchange.run(request, range)? {
             Next::Request => {}
             Next::Reset => break,
@@ -67,13 +68,15 @@ struct Exchange<'a> {
     client: &'a TcpStream,
     number: usize,
     path: String,
+    /// Where the range begins that is asked for.
+    first: Option<u64>,
     /// Nothing but a head is asked for.
     head: bool,
 }
 
 impl Exchange<'_> {
     fn run(&mut self, mut request: Head, range: Option<(u64, u64)>) -> io::Result<Next> {
-        let fault = self.shared.due(&self.path, None).map(|(fault, _)| fault);
+        let fault = self.shared.due(&self.path, self.first, None).map(|(fault, _)| fault);
         if let Some(fault) = &fault {
             self.told(fault);
         }
@@ -128,13 +131,15 @@ impl Exchange<'_> {
         let length: Option<u64> = answer.get("content-length").and_then(|length| length.parse().ok());
         let (fault, after) = match fault {
             Some(fault) => (Some(fault), 0),
-            None => match self.shared.due(&self.path, Some(if self.head { 0 } else { length.unwrap_or(0) })) {
-                Some((fault, after)) => {
-                    self.told(&fault);
-                    (Some(fault), after)
+            None => {
+                match self.shared.due(&self.path, self.first, Some(if self.head { 0 } else { length.unwrap_or(0) })) {
+                    Some((fault, after)) => {
+                        self.told(&fault);
+                        (Some(fault), after)
+                    }
+                    None => (None, 0),
                 }
-                None => (None, 0),
-            },
+            }
         };
         // With a length the connection is kept.
         let chunked = matches!(fault, Some(Fault::Chunked));
@@ -252,6 +257,11 @@ impl Exchange<'_> {
             }
             Some(Fault::Breaks(happening)) => {
                 happening();
+                self.strike(Some(&Fault::Reset))
+            }
+            Some(Fault::Then(then)) => {
+                let (moment, fault) = (**then).clone();
+                super::locked(&self.shared.rules).push(super::Rule { moment, fault, seen: 0, struck: 0 });
                 self.strike(Some(&Fault::Reset))
             }
             _ => Ok(None),

@@ -10,9 +10,6 @@ use tonic::{Code as Grpc, Status};
 
 use super::Containerd;
 
-/// A lease that keeps nothing: its end makes containerd collect at once.
-const SWEEP: &str = "cks-agent-sweep";
-
 impl Containerd {
     /// The digest of the bytes that are stored as `digest`; none where there are none. `advance` is told of
     /// the bytes as they come.
@@ -72,6 +69,6 @@ impl Containerd {
             return Ok(());
         }
         // The bytes stay until they are collected, and would be taken for the new ones.
-        self.with_lease(SWEEP).await?.end_lease().await
+        self.sweep().await
     }
 }

@@ -165,6 +165,11 @@ impl Survey {
         doubtful
     }
 
+    /// Snapshots that a layer was to be unpacked into.
+    pub(super) fn half_unpacked(&self) -> impl Iterator<Item = &str> {
+        self.snapshots.keys().filter(|name| name.starts_with(EXTRACT)).map(String::as_str)
+    }
+
     /// Configs that name a snapshot which is not there. Once it is unpacked again, they must not vouch for it.
     pub(super) fn dangling(&self, snapshotter: &str) -> impl Iterator<Item = (&str, String)> {
         let key = format!("containerd.io/gc.ref.snapshot.{snapshotter}");

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
+mod late;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -225,7 +225,7 @@ impl<'w> Node<'w> {
         let mut lines = Vec::new();
         if let Some(containerd) = &self.containerd {
             assert_eq!(rows(containerd, &["content", "active"]), [[""; 0]; 0]);
-            assert_eq!(ingests(self), [PathBuf::new(); 0], "on the disk, though there is no record of it");
+            assert_eq!(ingests(self), Vec::<PathBuf>::new(), "on the disk, though there is no record of it");
             assert_eq!(rows(containerd, &["leases", "ls"]), [[""; 0]; 0]);
             let content = self.content();
             let held: BTreeSet<_> = content.iter().filter_map(|line| line.split(' ').next()).collect();

@@ -55,6 +55,11 @@ fuzz-lint:
 fuzz-setup:
     cargo install cargo-fuzz --quiet --debug --locked --version 0.13.2 --root '{{ cache }}/cargo-fuzz-0.13.2'
 
+# Kill installations at random moments, so many times as often as `test` does: kill-many [TIMES]
+[group('check')]
+kill-many times="5": build
+    CKS_KILL_TIMES={{ times }} cargo test --package cks-tests --test kill -- --nocapture
+
 # cks-iso against genisoimage and xorriso on the same tree: bench-iso [--size MB] [--rounds N]
 [group('check')]
 bench-iso *args:

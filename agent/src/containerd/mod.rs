@@ -25,7 +25,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bootstrap::failure::{Code, Failure};
 use containerd_client::services::v1::introspection_client::IntrospectionClient;
@@ -58,6 +58,8 @@ pub struct Containerd {
     pub content_root: Option<PathBuf>,
     /// Tells this boot from all others; see [`Self::of_boot`].
     boot: String,
+    /// Tells this run's snapshots from those that another one may still be making; see [`Self::prepare`].
+    run: String,
     lease: Option<String>,
 }
 
@@ -124,6 +126,7 @@ impl Containerd {
             root: None,
             content_root: None,
             boot: String::new(),
+            run: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string(),
             lease: None,
         };
         let filters = ["type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1"].map(str::to_owned);

@@ -54,10 +54,11 @@ impl Containerd {
         }
     }
 
-    /// A fresh snapshot on `parent`, for what will be called `chain_id`.
+    /// A fresh snapshot on `parent`, for what will be called `chain_id`. Its name until then is this run's alone:
+    /// what containerd still carries out for a killed one must not name a layer that is only half unpacked here.
     pub(super) async fn prepare(&self, chain_id: &Digest, parent: Option<&Digest>) -> Result<Prepared, Failure> {
-        let key = format!("{EXTRACT}{chain_id}");
-        // Half of a layer that a killed run left.
+        let key = format!("{EXTRACT}{} {chain_id}", self.run);
+        // Half of a layer that an earlier try left.
         self.remove_snapshot(&key).await?;
         let prepare = PrepareSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
@@ -105,19 +106,19 @@ impl Containerd {
         }
     }
 
-    /// Removes halves of layers, and layers that an earlier boot may not have brought to the disk: they are
-    /// unpacked again, from the blobs that are there.
+    /// Removes layers that an earlier run left half unpacked, and those that an earlier boot may not have brought
+    /// to the disk: they are unpacked again, from the blobs that are there.
     ///
     /// # Errors
     /// `CONTAINERD_…`; a snapshot that is in use can't be removed.
     pub async fn remove_doubtful(&self) -> Result<(), Failure> {
         let survey = self.survey().await?;
+        // They take room that this run's plan counts on.
+        for key in survey.half_unpacked() {
+            self.remove_snapshot(key).await?;
+        }
         for (digest, key) in survey.dangling(&self.snapshotter) {
             self.unlabel_blob(digest, key).await?;
-        }
-        // Halves that a killed run left take room that this one's plan counts on.
-        for name in survey.halves() {
-            self.remove_snapshot(name).await?;
         }
         for name in survey.doubtful() {
             tracing::info!(snapshot = name, "removing a layer that may not have reached the disk before a power cut");

@@ -139,11 +139,6 @@ impl Survey {
         self.snapshots.contains_key(&name) && !self.doubtful.contains(&name)
     }
 
-    /// Snapshots that layers were being unpacked into.
-    pub(super) fn halves(&self) -> impl Iterator<Item = &str> {
-        self.snapshots.keys().map(String::as_str).filter(|name| name.starts_with(EXTRACT))
-    }
-
     /// Snapshots that may lack their files, those that stand on others first.
     pub(super) fn doubtful(&self) -> Vec<&str> {
         let mut doubtful: Vec<&str> = self.doubtful.iter().map(String::as_str).collect();
@@ -178,6 +173,11 @@ impl Survey {
             .collect();
         doubtful.extend(above);
         doubtful
+    }
+
+    /// Snapshots that a layer was to be unpacked into.
+    pub(super) fn half_unpacked(&self) -> impl Iterator<Item = &str> {
+        self.snapshots.keys().filter(|name| name.starts_with(EXTRACT)).map(String::as_str)
     }
 
     /// Configs that name a snapshot which is not there. Once it is unpacked again, they must not vouch for it.

@@ -43,7 +43,7 @@ pub use self::turn::Turn;
 
 /// Bytes of one piece that is handed on: large enough for few system calls and messages, small enough
 /// that the pieces in flight fit the memory of the smallest node.
-pub const PIECE_BYTES: usize = 1 << 20;
+pub const PIECE_BYTES: usize = 256 << 10;
 
 /// What opening a source brings to light.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use bootstrap::bundle::Role;
 use cks_tests::images;
 
-use crate::node::{Finished, Node, World};
+use crate::node::{Finished, Node};
 use crate::sight::{Sight, ingests, partials};
+use crate::world::World;
 
 const JOURNAL: &str = "/var/lib/cks-agent/journal.jsonl";
 

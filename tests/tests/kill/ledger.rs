@@ -10,8 +10,10 @@ use cks_tests::vr::Request;
 /// What the agent takes off a connection at once: `agent::media::PIECE_BYTES`.
 const CHUNK_BYTES: u64 = 1 << 20;
 /// What containerd may not have written yet of what it was sent: two messages, `agent::containerd::ingest::WINDOW`.
+/// They may be of the chunk before, while the next is whole already.
 const UNANSWERED_BYTES: u64 = 512 << 10;
-/// What hyper reads ahead on a connection (its `DEFAULT_MAX_BUFFER_SIZE`, 8 KiB + 100 pages).
+/// What hyper reads ahead on a connection (its `DEFAULT_MAX_BUFFER_SIZE`, 8 KiB + 100 pages): in its buffer, in the
+/// channel of the body and in the agent's hands together, since one read takes no more than a socket holds.
 const CLIENT_BYTES: u64 = (8 << 10) + 100 * (4 << 10);
 /// Apache's log counts the answer's header lines, too.
 const HEADER_BYTES: u64 = 512;
@@ -30,6 +32,8 @@ pub(crate) struct Ledger {
     reached: BTreeMap<Stretch, Reached>,
     /// Bytes sent in all.
     pub(crate) sent: u64,
+    /// The most that was fetched again of one stretch at once.
+    pub(crate) worst: u64,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ impl Ledger {
             let reached = self.reached.entry(stretch).or_insert(Reached { first: from, end: from });
             assert!(reached.first <= from && from <= reached.end, "a gap before {request:?}, {reached:?}");
             let again = reached.end - from;
+            self.worst = self.worst.max(again);
             assert!(again <= LOST_BYTES, "{again} bytes fetched again, at most {LOST_BYTES} may be: {request:?}");
             reached.end = reached.end.max(from + body);
         }

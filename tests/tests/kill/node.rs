@@ -2,123 +2,32 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bootstrap::bundle::{Kind, Manifest, Role};
-use bootstrap::plan::{Bundle, VERSIONS_DIR, directory_of, install_name};
-use cks_tests::components::Components;
+use bootstrap::bundle::Role;
 use cks_tests::containerd::Containerd;
-use cks_tests::images::{self, Format, Image};
 use cks_tests::leash::Running;
 use cks_tests::process::Command;
 use cks_tests::tree::Tree;
-use cks_tests::vr::{Request, Vr};
-use cks_tests::{programs, scratch, spec, throttle};
+use cks_tests::vr::Request;
+use cks_tests::{programs, scratch};
 use tempfile::TempDir;
 
 use crate::ledger::{self, Ledger, Stretch};
+use crate::sight::ingests;
+use crate::world::World;
 
 /// The name of a node's root.
 const ROOT: &str = "node";
 
+/// Leads to containerd's socket. Who kills containerd waits for every process that names its directory, and an agent
+/// that waits for containerd shall not be one of them.
+const SOCKET: &str = "containerd.sock";
+
 /// What a run leaves besides the installed state: journal and status.
 const OWN: [&str; 2] = ["var/lib/cks-agent", "run"];
-
-/// Megabytes per second at which a worker's files are under way for some seconds.
-pub(crate) const SLOW: u64 = 40;
-
-/// Programs that stand for Kubernetes' own are padded to this size, a third of the real one.
-const PROGRAM_BYTES: usize = 12 << 20;
-
-/// An ISO on a virtual router whose network is slow.
-pub(crate) struct World {
-    pub(crate) vr: Vr,
-    pub(crate) role: Role,
-    pub(crate) manifest: Manifest,
-    /// The version directory, as the node sees it.
-    pub(crate) directory: String,
-    /// Whether it is served without its manifest.
-    stock: bool,
-    _work: TempDir,
-}
-
-impl World {
-    /// Builds an ISO with what `role` wants and serves it at full speed.
-    pub(crate) fn new(role: Role) -> Self {
-        let work = scratch("kill").unwrap();
-        let components = match role {
-            Role::Etcd => Components::with_images(&work.path().join("components"), None, &[]).unwrap(),
-            Role::ControlPlane | Role::Worker => components(work.path()),
-        };
-        let (spec, iso) = (spec::write(&components, "kill").unwrap(), work.path().join("kill.iso"));
-        Command::new(programs::built("cks-iso").unwrap()).arg("build").arg(spec).arg("-o").arg(&iso).ok().unwrap();
-        let vr = Vr::start(&iso).unwrap();
-        throttle::small_sockets(&vr.netns).unwrap();
-        let text = fs::read_to_string(vr.docroot.join("cks-iso/cks-bundle.json")).unwrap();
-        let manifest = Manifest::parse(text.as_bytes()).unwrap();
-        let id = bootstrap::digest::Digest::of(text.as_bytes());
-        let bundle = Bundle { id, manifest, text, derived: false, signature: None };
-        let directory = bundle.directory();
-        Self { vr, role, manifest: bundle.manifest, directory, stock: false, _work: work }
-    }
-
-    /// Makes a stock ISO of it: without the manifest. Its version directory is the one that `node` has.
-    pub(crate) fn into_stock(mut self) -> Self {
-        fs::remove_file(self.vr.docroot.join("cks-iso/cks-bundle.json")).unwrap();
-        self.stock = true;
-        let mut node = Node::new(&self);
-        node.finish();
-        let versions = fs::read_dir(node.path(VERSIONS_DIR)).unwrap().map(|version| version.unwrap().file_name());
-        let version = versions.filter(|name| *name != ".partial").max().unwrap();
-        let directory = format!("{VERSIONS_DIR}/{}", version.display());
-        drop(node);
-        Self { directory, ..self }
-    }
-
-    /// What a finished node of the role holds that was fetched: stretch of the ISO → files it becomes.
-    fn entries(&self) -> Vec<(Stretch, Vec<String>)> {
-        let place = |kind, name: &str| format!("{}/{}/{name}", self.directory, directory_of(kind));
-        let installed = |entry: &bootstrap::bundle::Entry| -> Vec<String> {
-            let members = entry.members.iter();
-            match entry.kind {
-                Kind::CniPlugins | Kind::CriTools | Kind::Etcd => members
-                    .filter_map(|member| Some(place(entry.kind, install_name(entry.kind, &member.path, member.mode)?)))
-                    .collect(),
-                Kind::ImageArchive | Kind::Other => Vec::new(),
-                kind => vec![place(kind, entry.path.rsplit('/').next().unwrap())],
-            }
-        };
-        let entries = self.manifest.entries_for(self.role).map(|entry| (&entry.path, installed(entry)));
-        let fetched = entries.filter(|(_, files)| !files.is_empty());
-        fetched.map(|(path, files)| (ledger::entry(&self.manifest, path), files)).collect()
-    }
-}
-
-/// One layer in two images, so that blobs are shared; gzip'd and plain ones.
-fn components(work: &Path) -> Components {
-    let noise = |size: usize, seed| images::incompressible("x", size << 20, seed).unwrap().layers;
-    let shared = noise(24, 1);
-    let own = |seed| [shared.clone(), noise(12, seed)].concat();
-    let images = [
-        (images::pause("registry.k8s.io/pause:3.10").unwrap(), Format::DockerSave),
-        (Image::new("example.org/one:1", &["/noise"], own(2)), Format::CtrExport),
-        (Image::new("example.org/two:1", &["/noise"], own(3)), Format::CtrExport),
-        (Image::new("example.org/three:1", &["/noise"], noise(20, 4)), Format::DockerSave),
-    ];
-    let kubernetes = work.join("kubernetes");
-    fs::create_dir(&kubernetes).unwrap();
-    let source = work.join("version.c");
-    fs::write(&source, "#include <stdio.h>\nint main(void) { puts(\"v1.36.0\"); return 0; }\n").unwrap();
-    for (name, seed) in cks_tests::components::KUBERNETES.iter().zip(10..) {
-        let program = kubernetes.join(name);
-        Command::new("gcc").args(["-Os", "-static", "-s", "-o"]).arg(&program).arg(&source).ok().unwrap();
-        // A loader reads what the headers name; the rest is only there to be fetched.
-        let bytes = [fs::read(&program).unwrap(), images::noise(PROGRAM_BYTES, seed)].concat();
-        fs::write(&program, bytes).unwrap();
-    }
-    Components::with_images(&work.join("components"), Some(&kubernetes), &images).unwrap()
-}
 
 /// A node's root, its containerd, and what was fetched for it.
 pub(crate) struct Node<'w> {
@@ -148,14 +57,13 @@ pub(crate) struct Finished {
 
 impl<'w> Node<'w> {
     pub(crate) fn new(world: &'w World) -> Self {
-        let containerd = |programs: PathBuf| Containerd::start(&programs, None).unwrap();
-        let containerd = (world.role != Role::Etcd).then(|| containerd(programs::containerd(None).unwrap()));
+        let containerd = (world.role != Role::Etcd).then(|| Containerd::start(&world.programs, None).unwrap());
         Self::with(world, containerd, false)
     }
 
     /// A node on a disk that can lose its power; see [`Containerd::lose_power`].
     pub(crate) fn on_disk(world: &'w World) -> Self {
-        let containerd = Containerd::start_on_disk(&programs::containerd(None).unwrap(), 1024).unwrap();
+        let containerd = Containerd::start_on_disk(&world.programs, 1024).unwrap();
         let node = Self::with(world, Some(containerd), true);
         fs::create_dir(node.root()).unwrap();
         fs::File::open(node.root().parent().unwrap()).unwrap().sync_all().unwrap();
@@ -166,6 +74,9 @@ impl<'w> Node<'w> {
         let directory = scratch("node").unwrap();
         fs::create_dir(directory.path().join(ROOT)).unwrap();
         let log = directory.path().join("log");
+        if let Some(containerd) = &containerd {
+            symlink(&containerd.socket, directory.path().join(SOCKET)).unwrap();
+        }
         let requests = world.vr.requests().unwrap().len();
         Self { world, containerd, ledger: Ledger::default(), on_disk, crashed: false, directory, log, requests }
     }
@@ -196,12 +107,15 @@ impl<'w> Node<'w> {
         };
         let agent = Command::new(programs::built("cks-agent").unwrap()).arg("bootstrap").arg("--root").arg(root);
         let agent = agent.args(["--node-name", "n1", "--wait", "10s", "--role", self.world.role.as_str()]);
-        let agent = agent.args(["--source", self.world.vr.url.as_str()]);
+        let agent = agent.args(["--source", self.world.vr.url.as_str(), "--snapshotter", self.world.snapshotter]);
         self.world.vr.netns.enter(match &self.containerd {
             Some(containerd) => {
                 // In its mount namespace, where its data is to be seen.
                 let namespace = format!("--mount={}", containerd.mounts());
-                agent.arg("--containerd").arg(&containerd.socket).under("nsenter", [namespace.as_str(), "--"])
+                agent
+                    .arg("--containerd")
+                    .arg(self.directory.path().join(SOCKET))
+                    .under("nsenter", [namespace.as_str(), "--"])
             }
             None => agent,
         })
@@ -311,18 +225,23 @@ impl<'w> Node<'w> {
         let mut lines = Vec::new();
         if let Some(containerd) = &self.containerd {
             assert_eq!(rows(containerd, &["content", "active"]), [[""; 0]; 0]);
+            assert_eq!(ingests(self), Vec::<PathBuf>::new(), "on the disk, though there is no record of it");
             assert_eq!(rows(containerd, &["leases", "ls"]), [[""; 0]; 0]);
             let content = self.content();
             let held: BTreeSet<_> = content.iter().filter_map(|line| line.split(' ').next()).collect();
             let wanted = self.wanted_blobs();
             assert_eq!(held, wanted.iter().map(String::as_str).collect(), "more content than the images need, or less");
             let snapshots: Vec<String> =
-                rows(containerd, &["snapshots", "ls"]).iter().map(|row| row.join(" ")).collect();
+                rows(containerd, &["snapshots", "--snapshotter", self.world.snapshotter, "ls"])
+                    .iter()
+                    .map(|row| row.join(" "))
+                    .collect();
             assert!(snapshots.iter().all(|line| line.ends_with(" Committed")), "{snapshots:?}");
             lines = rows(containerd, &["images", "ls"]).iter().map(|row| row.join(" ")).collect();
             lines.extend(content.into_iter().chain(snapshots));
         }
-        let layers = self.containerd.as_ref().map(layers).unwrap_or_default();
+        let layers =
+            self.containerd.as_ref().map(|containerd| layers(containerd, self.world.snapshotter)).unwrap_or_default();
         Finished { tree, containerd: Tree { lines }, layers, crashed: self.crashed }
     }
 
@@ -361,9 +280,10 @@ fn rows(containerd: &Containerd, list: &[&str]) -> Vec<Vec<String>> {
 }
 
 /// The unpacked layers, each as the digest of its tree, whatever its number is.
-fn layers(containerd: &Containerd) -> Vec<String> {
-    let snapshots = containerd.data().join("io.containerd.snapshotter.v1.overlayfs/snapshots");
-    let files = fs::read_dir(snapshots).unwrap().map(|snapshot| snapshot.unwrap().path().join("fs"));
+fn layers(containerd: &Containerd, snapshotter: &str) -> Vec<String> {
+    let snapshots = containerd.data().join(format!("io.containerd.snapshotter.v1.{snapshotter}/snapshots"));
+    let within = if snapshotter == "native" { "." } else { "fs" };
+    let files = fs::read_dir(snapshots).unwrap().map(|snapshot| snapshot.unwrap().path().join(within));
     let there = files.filter(|files| files.exists());
     there.map(|files| Tree::read(&files, &[]).unwrap().digest().to_string()).collect()
 }

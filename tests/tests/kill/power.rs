@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::node::{Finished, Node, World};
+use crate::node::{Finished, Node};
+use crate::world::World;
 
 /// Longer than a run at full speed takes, so that some cuts come when it is over.
 const LONGEST: Duration = Duration::from_secs(2);

@@ -213,7 +213,7 @@ async fn connect(
 ) -> Result<Option<Containerd>, Failure> {
     match reach(arguments, settings, board, host, spec, bundle).await? {
         Some(containerd) if !arguments.dry_run => {
-            // Before our lease: the sweep behind it ends all leases of ours.
+            // Before our lease: what a lease holds is not collected.
             containerd.drop_broken(&Outcome::suspects(host)).await?;
             let containerd = containerd.with_lease(&lease_name(bundle)).await?;
             containerd.remove_doubtful().await?;

@@ -38,6 +38,8 @@ const TRIES: u32 = 3;
 /// The pause between two of them, up to twice as long.
 const TRY_PAUSE: Duration = Duration::from_millis(100);
 const MAX_REDIRECTS: u32 = 3;
+/// Of a page that tells that there is no such file.
+const MAX_REFUSAL_BYTES: u64 = 64 << 10;
 /// A file that changed this often is asked for without a condition: several servers answer in turn.
 const MAX_CHANGES: u64 = 2;
 
@@ -173,7 +175,11 @@ impl Server {
             let outcome = match self.ask(Method::GET, url, Vec::new()).await {
                 Ok((flow, answer)) => match answer.status() {
                     // Not there, or not there yet: the router opens its web root while it mounts the disc.
-                    status @ (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) => return Ok(Err(status)),
+                    status @ (StatusCode::NOT_FOUND | StatusCode::FORBIDDEN) => {
+                        // Read to its end, the page leaves a connection that the next request can use.
+                        let _ = flow.all(&what, MAX_REFUSAL_BYTES).await;
+                        return Ok(Err(status));
+                    }
                     StatusCode::OK => {
                         let length = content_length(answer.headers());
                         match judge(

@@ -11,7 +11,7 @@ use cks_tests::process::Command;
 use cks_tests::small;
 use cks_tests::vr::Vr;
 
-use crate::{Bed, ETCD, fetched};
+use crate::{Bed, ETCD, aged, fetched};
 
 /// Puts another file with these bytes in the place of the one at `path`.
 fn replaced(path: PathBuf, bytes: Vec<u8>) -> Arc<dyn Fn() + Send + Sync> {
@@ -61,6 +61,7 @@ fn stock() -> (Vr, tempfile::TempDir, PathBuf) {
     small::components(&directory, Arch::parse(std::env::consts::ARCH).unwrap()).unwrap();
     let vr = Vr::start(&directory).unwrap();
     let file = vr.docroot.join("cks-iso").join(ETCD);
+    aged(&file);
     (vr, work, file)
 }
 

@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bootstrap::bundle::Arch;
 use cks_tests::faults::Faults;
 use cks_tests::netns::ADDRESS;
 use cks_tests::node::Node;
+use cks_tests::process::Command;
 use cks_tests::small;
 use cks_tests::throttle::small_sockets;
 use cks_tests::tree::Tree;
@@ -37,6 +38,11 @@ struct Form {
     path: &'static str,
 }
 
+/// Apache vouches for no file that changed within the last second.
+fn aged(path: &Path) {
+    Command::new("touch").args(["-d", "2019-01-01"]).arg(path).ok().unwrap();
+}
+
 impl Bed {
     fn new() -> Self {
         let work = cks_tests::scratch("http").unwrap();
@@ -50,6 +56,8 @@ impl Bed {
         fs::create_dir(&beside).unwrap();
         fs::copy(&iso, beside.join("small.iso")).unwrap();
         fs::set_permissions(beside.join("small.iso"), fs::Permissions::from_mode(0o644)).unwrap();
+        aged(&vr.docroot.join("cks-iso").join(ETCD));
+        aged(&beside.join("small.iso"));
         Self { vr, iso, _work: work }
     }
 

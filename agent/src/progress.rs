@@ -23,11 +23,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Shown {
     task: Option<JoinHandle<()>>,
+    /// Its end tells the display to hurry.
+    hurry: watch::Sender<()>,
 }
 
 impl Shown {
     /// Waits until the last state is shown; the board must be gone by then.
     pub async fn finish(self) {
+        drop(self.hurry);
         if let Some(task) = self.task {
             // A display that broke is no reason to fail.
             let _ = task.await;
@@ -38,15 +41,27 @@ impl Shown {
 /// Follows `states` on standard error until the board is gone.
 #[must_use]
 pub fn show(states: watch::Receiver<NodeState>, quiet: bool, terminal: Terminal) -> Shown {
-    if quiet {
-        return Shown { task: None };
+    let (hurry, pace) = watch::channel(());
+    let task = match (quiet, terminal.draws) {
+        (true, _) => None,
+        (false, true) => Some(tokio::spawn(bars(states, terminal, Pace(pace)))),
+        (false, false) => Some(tokio::spawn(lines(states, Pace(pace)))),
+    };
+    Shown { task, hurry }
+}
+
+/// How fast a display goes on.
+struct Pace(watch::Receiver<()>);
+
+impl Pace {
+    /// Lets some time pass, but not when everybody waits for the last words.
+    async fn pause(&mut self) {
+        let _ = tokio::time::timeout(PAUSE, self.0.changed()).await;
     }
-    let task = if terminal.draws { tokio::spawn(bars(states, terminal)) } else { tokio::spawn(lines(states)) };
-    Shown { task: Some(task) }
 }
 
 /// Draws one line for the whole and one for each artefact and wait; what is done scrolls away above.
-async fn bars(mut states: watch::Receiver<NodeState>, terminal: Terminal) {
+async fn bars(mut states: watch::Receiver<NodeState>, terminal: Terminal, mut pace: Pace) {
     let drawn = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
     let mut rows: Vec<ProgressBar> = Vec::new();
     let mut news = News::default();
@@ -73,7 +88,7 @@ async fn bars(mut states: watch::Receiver<NodeState>, terminal: Terminal) {
         for (row, line) in rows.iter().zip(lines) {
             row.set_message(line);
         }
-        tokio::time::sleep(PAUSE).await;
+        pace.pause().await;
         // Times go on where nothing else does.
         if let Ok(Err(_)) = tokio::time::timeout(Duration::from_millis(500), states.changed()).await {
             break;
@@ -87,7 +102,7 @@ async fn bars(mut states: watch::Receiver<NodeState>, terminal: Terminal) {
     }
 }
 
-async fn lines(mut states: watch::Receiver<NodeState>) {
+async fn lines(mut states: watch::Receiver<NodeState>, mut pace: Pace) {
     let mut news = News::default();
     let mut last_summary = tokio::time::Instant::now();
     loop {
@@ -102,7 +117,7 @@ async fn lines(mut states: watch::Receiver<NodeState>) {
             last_summary = tokio::time::Instant::now();
         }
         // The last state is seen, too: a change that came meanwhile is still there when the board is gone.
-        tokio::time::sleep(PAUSE).await;
+        pace.pause().await;
         if states.changed().await.is_err() {
             break;
         }

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use super::Opened;
 use super::http::place::{Place, shown};
 use super::http::{Body, Server};
+use super::seek::sought;
 use super::tree::{check_size, signature_too_large};
 use crate::config;
 
@@ -229,12 +230,7 @@ impl Read for Blocks {
 
 impl Seek for Blocks {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.size.checked_add_signed(by),
-        };
-        self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        self.position = sought(self.position, self.size, to)?;
         Ok(self.position)
     }
 }

@@ -76,12 +76,17 @@ impl Read for EntryReader<'_> {
 
 impl Seek for EntryReader<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.size.checked_add_signed(by),
-        };
-        self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        self.position = sought(self.position, self.size, to)?;
         Ok(self.position)
     }
+}
+
+/// Where `to` leads in a file of `size` bytes.
+pub(super) fn sought(position: u64, size: u64, to: SeekFrom) -> io::Result<u64> {
+    let target = match to {
+        SeekFrom::Start(at) => Some(at),
+        SeekFrom::Current(by) => position.checked_add_signed(by),
+        SeekFrom::End(by) => size.checked_add_signed(by),
+    };
+    target.ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }

@@ -1,15 +1,17 @@
 //! The receiving end of a fetch: what an earlier run left, then what comes, kept, hashed and handed on.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bootstrap::digest::{Digest, Hasher};
 use bootstrap::failure::{Code, Failure};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
+use crate::direct::{Buffer, Writing};
 use crate::files;
 use crate::host::io_failure;
 
@@ -35,7 +37,7 @@ pub struct Intake {
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
-    partial: Arc<File>,
+    partial: Arc<Mutex<Writing<File, Buffer>>>,
     sender: mpsc::Sender<Vec<u8>>,
 }
 
@@ -46,19 +48,35 @@ impl Feed {
     /// # Errors
     /// `NO_SPACE` or `IO` names the partial.
     pub async fn give(&self, piece: Vec<u8>) -> Result<bool, Failure> {
+        let kept = self.write(move |partial| partial.put(&piece).and_then(|()| partial.keep()).map(|()| piece));
+        Ok(self.sender.send(kept.await?).await.is_ok())
+    }
+
+    /// Keeps the last bytes, too. The reader comes to its end.
+    ///
+    /// # Errors
+    /// As [`Self::give`].
+    pub async fn end(self) -> Result<(), Failure> {
+        self.write(Writing::flush).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Writing<File, Buffer>) -> Result<T, Errno> + Send + 'static,
+    ) -> Result<T, Failure> {
         let partial = Arc::clone(&self.partial);
-        let kept = tokio::task::spawn_blocking(move || (&*partial).write_all(&piece).map(|()| piece));
-        match kept.await.map_err(io::Error::from).flatten() {
-            Ok(piece) => Ok(self.sender.send(piece).await.is_ok()),
-            Err(e) => {
-                let failure = io_failure("Writing", &self.path, e);
-                if failure.code == Code::NoSpace {
-                    // A full disk is worth more than a resumed download.
-                    let _ = std::fs::remove_file(&self.path);
-                }
-                Err(failure)
+        // A panic while it was locked ended this run.
+        let written =
+            tokio::task::spawn_blocking(move || write(&mut partial.lock().unwrap_or_else(PoisonError::into_inner)));
+        let written = written.await.map_err(io::Error::from).and_then(|written| Ok(written?));
+        written.map_err(|e| {
+            let failure = io_failure("Writing", &self.path, e);
+            if failure.code == Code::NoSpace {
+                // A full disk is worth more than a resumed download.
+                let _ = std::fs::remove_file(&self.path);
             }
-        }
+            failure
+        })
     }
 }
 
@@ -88,7 +106,8 @@ impl Intake {
             hasher: Hasher::default(),
             failure: None,
         };
-        Ok((intake, Feed { path: path.to_owned(), partial: Arc::new(partial), sender }))
+        let partial = Writing::new(partial, size - length.min(size), Buffer::default());
+        Ok((intake, Feed { path: path.to_owned(), partial: Arc::new(Mutex::new(partial)), sender }))
     }
 
     /// Takes what is left and gives the digest of the whole.

@@ -141,12 +141,12 @@ impl Site {
                 Err(failure) => break Some(failure),
             }
         };
-        drop(feed);
+        let kept = feed.end().await;
         let taken =
             taking.await.map_err(|e| Failure::new(Code::Io, format!("Taking {}", entry.path)).with_source(e))?;
         match broken {
             Some(failure) => Err(failure),
-            None => taken,
+            None => kept.and(taken),
         }
     }
 

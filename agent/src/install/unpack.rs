@@ -1,7 +1,7 @@
 //! A tarball of the bundle whose members become files.
 
 use std::fs;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::intake::Intake;
 use super::{Site, check_program, drop_file, remove};
+use crate::direct::{Buffer, Writing};
 use crate::files;
 use crate::host::io_failure;
 
@@ -118,7 +119,7 @@ fn unpack_stream(
     };
     let (reader, budget) = Bounded::new(MultiGzDecoder::new(intake));
     let mut archive = tar::Archive::new(reader);
-    let mut staged = Vec::new();
+    let (mut staged, mut buffer) = (Vec::new(), Buffer::default());
     for (count, member) in archive.entries().map_err(invalid)?.enumerate() {
         let mut member = member.map_err(invalid)?;
         // Its content, read here or passed over, and then the next one's headers.
@@ -149,30 +150,30 @@ fn unpack_stream(
         }
         let at = stage.with_extension(staged.len().to_string());
         let size = member.size();
-        let (sha256, head) = stage_member(&mut member, &at).map_err(invalid)?;
+        let (sha256, head) = stage_member(&mut member, &at, size, &mut buffer).map_err(invalid)?;
         staged.push(Staged { member: Member { path: name, size, mode, sha256 }, at, head });
     }
     Ok(staged)
 }
 
-fn stage_member(member: &mut impl Read, at: &Path) -> io::Result<(Digest, Vec<u8>)> {
+fn stage_member(member: &mut impl Read, at: &Path, size: u64, buffer: &mut Buffer) -> io::Result<(Digest, Vec<u8>)> {
     let failed = |e: io::Error| io::Error::other(StageError(at.to_owned(), e.kind()));
-    let mut file = BufWriter::with_capacity(256 << 10, files::create_anew(at).map_err(failed)?);
+    let mut file = Writing::new(files::create_anew(at).map_err(failed)?, size, buffer);
     let (mut hasher, mut head) = (Hasher::default(), Vec::new());
-    let mut buffer = vec![0; 64 << 10];
+    let mut part = vec![0; 64 << 10];
     loop {
-        let count = member.read(&mut buffer)?;
+        let count = member.read(&mut part)?;
         if count == 0 {
             break;
         }
         if head.len() < HEAD_BYTES {
             // A read may end anywhere: the inflater's input does.
-            head.extend(&buffer[..count.min(HEAD_BYTES - head.len())]);
+            head.extend(&part[..count.min(HEAD_BYTES - head.len())]);
         }
-        hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(failed)?;
+        hasher.update(&part[..count]);
+        file.put(&part[..count]).map_err(|errno| failed(errno.into()))?;
     }
-    file.flush().map_err(failed)?;
+    file.finish().map_err(|errno| failed(errno.into()))?;
     Ok((hasher.finish(), head))
 }
 

@@ -14,6 +14,7 @@ use super::rooted::{Directory, Root, by_proc, child, judge, list, remove};
 use super::stream::Supply;
 use super::write::{make, set_times, times};
 use super::{Refused, Target, Whiteouts, hostile};
+use crate::direct::Buffer;
 
 /// What starts the name of an entry that takes something away (OCI image spec, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
@@ -39,6 +40,7 @@ pub(super) struct Unpacker {
     names: usize,
     /// Whether something of the directory was removed, so that a path may lead elsewhere than before.
     removed: bool,
+    buffer: Buffer,
 }
 
 impl Unpacker {
@@ -53,6 +55,7 @@ impl Unpacker {
             directories: Vec::new(),
             names: 0,
             removed: false,
+            buffer: Buffer::default(),
         })
     }
 
@@ -81,7 +84,7 @@ impl Unpacker {
         if base.starts_with(WHITEOUT) {
             return self.whiteout(&directory, base, entry);
         }
-        if make(&self.root, directory.fd.as_fd(), base, entry, tar)? {
+        if make(&self.root, directory.fd.as_fd(), base, entry, tar, &mut self.buffer)? {
             self.was_removed();
         }
         self.remember(entry, &name, &directory.path, base)

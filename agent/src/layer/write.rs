@@ -6,7 +6,7 @@ use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
     fsetxattr, fstat, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
 };
-use rustix::io::{Errno, write};
+use rustix::io::Errno;
 
 use super::entries::{Entries, Entry, Kind};
 use super::header::Time;
@@ -14,6 +14,7 @@ use super::path::{clean, join, leads_out, shown, split};
 use super::rooted::{Root, by_proc, judge, remove};
 use super::stream::Supply;
 use super::{Refused, hostile};
+use crate::direct::{Buffer, Writing};
 
 const EXCLUSIVE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -25,10 +26,11 @@ pub(super) fn make<S: Supply>(
     base: &[u8],
     entry: &Entry,
     tar: &mut Entries<S>,
+    buffer: &mut Buffer,
 ) -> Result<bool, Refused> {
     let told = |errno| judge(format!("the entry {:?}", shown(&entry.name)), errno);
     if entry.kind == Kind::File {
-        return file(directory, base, entry, tar);
+        return file(directory, base, entry, tar, buffer);
     }
     let made = match create(root, directory, base, entry)? {
         Err(Errno::EXIST) if entry.kind == Kind::Directory && is_directory(directory, base) => Ok(false),
@@ -89,6 +91,7 @@ fn file<S: Supply>(
     base: &[u8],
     entry: &Entry,
     tar: &mut Entries<S>,
+    buffer: &mut Buffer,
 ) -> Result<bool, Refused> {
     let told = |errno| judge(format!("the entry {:?}", shown(&entry.name)), errno);
     let open = || openat(directory, base, EXCLUSIVE, Mode::from_raw_mode(entry.mode & 0o777));
@@ -99,16 +102,9 @@ fn file<S: Supply>(
         }
         opened => (opened.map_err(told)?, false),
     };
-    tar.data(|mut part| {
-        while !part.is_empty() {
-            match write(&file, part) {
-                Ok(written) => part = &part[written..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(told(errno)),
-            }
-        }
-        Ok(())
-    })?;
+    let mut writing = Writing::new(file, entry.size, buffer);
+    tar.data(|part| writing.put(part).map_err(told))?;
+    let file = writing.finish().map_err(told)?;
     let there = fstat(&file).map_err(told)?;
     let owner = (there.st_uid, there.st_gid) != (entry.uid, entry.gid);
     if owner {

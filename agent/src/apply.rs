@@ -1,6 +1,7 @@
 //! Carries a plan out: what is fetched first, side by side; then what makes the node live; then the images
 //! that no node waits for.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::{CURRENT, Plan, Step, Wave};
 use bootstrap::render;
 use bootstrap::state::Phase;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::future::{try_join, try_join_all};
+use tokio::sync::Semaphore;
 
 use crate::containerd::Containerd;
 use crate::containerd::images::Shared;
@@ -28,40 +30,64 @@ const SIDE_BY_SIDE: usize = 4;
 /// The failure of the step, which names its object.
 pub async fn apply(site: &Arc<Site>, plan: &Plan, containerd: Option<&Containerd>) -> Result<(), Failure> {
     let shared = Shared::with_dropped(Outcome::suspects(&site.host));
-    let of = |wave| plan.steps.iter().filter(move |step| step.wave() == wave);
-    site.board.phase(Phase::Install);
-    fetch_all(site, of(Wave::First), containerd, &shared).await?;
-    if plan.learns {
-        return Ok(());
+    let lanes = Semaphore::new(SIDE_BY_SIDE);
+    let wave = |wave| plan.steps.iter().filter(move |step| step.wave() == wave);
+    let going_live = async {
+        site.board.phase(Phase::Install);
+        fetch_all(site, wave(Wave::First), containerd, &shared, &lanes).await?;
+        if !plan.learns {
+            go_live(site, plan).await?;
+        }
+        Ok(())
+    };
+    if plan.learns || wave(Wave::Rest).next().is_none() {
+        return going_live.await;
     }
+    // What no node waits for takes the lanes that the first wave leaves free: they are handed out in the order in
+    // which they are asked for, and it asks first. What fails there does not keep the node from going live.
+    let rest = async {
+        let fetched = fetch_all(site, wave(Wave::Rest), containerd, &shared, &lanes).await;
+        Ok(fetched)
+    };
+    let live = async {
+        going_live.await?;
+        site.board.phase(Phase::ImportRest);
+        Ok(())
+    };
+    let ((), fetched) = try_join(live, rest).await?;
+    fetched
+}
+
+async fn go_live(site: &Site, plan: &Plan) -> Result<(), Failure> {
     site.board.phase(Phase::Activate);
-    let is_link = |step: &Step| matches!(step, Step::Link { .. } | Step::Unlink { .. });
-    for step in of(Wave::Live).filter(|step| !is_link(step)) {
+    let steps = || plan.steps.iter().filter(|step| step.wave() == Wave::Live);
+    let is_link = |step: &&Step| matches!(step, Step::Link { .. } | Step::Unlink { .. });
+    for step in steps().filter(|step| !is_link(step)) {
         live(site, step)?;
     }
     labels::restore(site, plan).await;
-    for step in of(Wave::Live).filter(|step| is_link(step)) {
+    for step in steps().filter(is_link) {
         live(site, step)?;
-    }
-    if of(Wave::Rest).next().is_some() {
-        site.board.phase(Phase::ImportRest);
-        fetch_all(site, of(Wave::Rest), containerd, &shared).await?;
     }
     Ok(())
 }
 
-/// Carries the steps of a wave out, and gives its images their names.
+/// Carries the steps of a wave out, as many at a time as there are `lanes`, and gives its images their names.
 async fn fetch_all(
     site: &Arc<Site>,
     steps: impl Iterator<Item = &Step>,
     containerd: Option<&Containerd>,
     shared: &Shared,
+    lanes: &Semaphore,
 ) -> Result<(), Failure> {
-    let fetched = futures::stream::iter(steps)
-        .map(|step| fetch(site, step, containerd, shared))
-        .buffer_unordered(SIDE_BY_SIDE)
-        .try_collect::<()>()
-        .await;
+    // The largest first: at the end of a wave it would keep one core busy alone.
+    let mut steps: Vec<&Step> = steps.collect();
+    steps.sort_by_key(|step| Reverse(step.bytes()));
+    let fetched = try_join_all(steps.into_iter().map(async |step| {
+        let _lane = lanes.acquire().await;
+        fetch(site, step, containerd, shared).await
+    }));
+    let fetched = fetched.await.map(drop);
     let Some(containerd) = containerd else { return fetched };
     // What is whole is named even where something else failed.
     let named = containerd.name_images(site, shared).await;

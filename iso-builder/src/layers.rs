@@ -24,6 +24,9 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Nodes read what one build wrote; each level above costs twice the time for one hundredth of the bytes.
 const ZSTD_LEVEL: i32 = 9;
+/// Bytes to look back, as a power of two. A node unpacks several layers at a time and keeps as much for each; a window
+/// of 4 MiB, which the level would have, saves 4 % of the size.
+const ZSTD_WINDOW: u32 = 20;
 /// An image's manifest larger than this is none.
 const MAX_MANIFEST: u64 = 4 << 20;
 const CHUNK: usize = 128 << 10;
@@ -245,6 +248,7 @@ impl Layer<'_> {
 /// Compresses a layer to the end of `file`.
 fn packer(file: &mut Hashed) -> io::Result<zstd::Encoder<'static, &mut Hashed>> {
     let mut packer = zstd::Encoder::new(file, ZSTD_LEVEL)?;
+    packer.window_log(ZSTD_WINDOW)?;
     // Layers are checked by their digests; a second checksum inside costs every node time.
     packer.include_checksum(false)?;
     Ok(packer)

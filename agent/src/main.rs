@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use agent::cli::{Cli, Command};
-use agent::{metrics, reconcile, report, sources, status, verify, version};
+use agent::{heap, metrics, reconcile, report, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
+    heap::share();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Failure::new(Code::Io, "Starting the runtime").with_source(e)),

@@ -1,5 +1,5 @@
-//! Opens an optical drive's tray. The one file of the workspace with `unsafe`: the request is an ioctl, which no
-//! safe interface has, and the program `eject` is not on every image.
+//! Opens an optical drive's tray. `unsafe`, because the request is an ioctl, which no safe
+//! interface has, and the program `eject` is not on every image.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};

@@ -14,6 +14,7 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -27,6 +28,10 @@ use crate::config;
 
 /// A connection has to stand within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes that the kernel may hold for us, twice that with its own. Left to itself it takes 6 MB for each connection of
+/// a fast link, which a kill loses, all of them; with this, a connection still brings 50 MB/s from 20 ms away.
+const RECEIVE_BYTES: usize = 512 << 10;
 
 pub(super) type Sender = SendRequest<Empty<Bytes>>;
 pub(super) type Driver = Connection<TokioIo<Box<dyn Wire>>, Empty<Bytes>>;
@@ -140,6 +145,7 @@ impl Route {
 async fn dial(end: &End) -> io::Result<Box<dyn Wire>> {
     let stream = TcpStream::connect((end.host.as_str(), end.port)).await?;
     stream.set_nodelay(true)?;
+    setsockopt(&stream, sockopt::RcvBuf, &RECEIVE_BYTES)?;
     Ok(Box::new(stream))
 }
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::leash::{Daemon, POLL, mentioning};
 use crate::netns::Netns;
 use crate::process::Command;
-use crate::{programs, scratch};
+use crate::{programs, scratch_below};
 
 /// A running containerd. It ends, with its shims and mounts, when this value is dropped.
 #[derive(Debug)]
@@ -39,7 +39,15 @@ impl Containerd {
     /// # Errors
     /// When it doesn't answer within 30 s.
     pub fn start(programs: &Path, netns: Option<&Netns>) -> Result<Self> {
-        Self::start_on(programs, netns, None)
+        Self::start_on("/var/tmp".as_ref(), programs, netns, None)
+    }
+
+    /// As [`Containerd::start`], with all that is its own in the directory `within`.
+    ///
+    /// # Errors
+    /// When it doesn't answer within 30 s.
+    pub fn start_below(within: &Path, programs: &Path) -> Result<Self> {
+        Self::start_on(within, programs, None, None)
     }
 
     /// As [`Containerd::start`], with its data on a disk of its own, an ext4 filesystem of `mebibytes` MiB,
@@ -48,14 +56,14 @@ impl Containerd {
     /// # Errors
     /// When it doesn't answer within 30 s; without root or e2fsprogs.
     pub fn start_on_disk(programs: &Path, mebibytes: u64) -> Result<Self> {
-        let containerd = Self::start_on(programs, None, Some(mebibytes))?;
+        let containerd = Self::start_on("/var/tmp".as_ref(), programs, None, Some(mebibytes))?;
         // As one that has run for a while: its own first files are on the disk.
         Command::new("sync").arg("--file-system").arg(containerd.data()).ok()?;
         Ok(containerd)
     }
 
-    fn start_on(programs: &Path, netns: Option<&Netns>, mebibytes: Option<u64>) -> Result<Self> {
-        let directory = scratch("containerd")?;
+    fn start_on(within: &Path, programs: &Path, netns: Option<&Netns>, mebibytes: Option<u64>) -> Result<Self> {
+        let directory = scratch_below(within, "containerd")?;
         let socket = directory.path().join("containerd.sock");
         let config = directory.path().join("config.toml");
         fs::write(&config, render(directory.path())).context("Writing containerd's configuration")?;

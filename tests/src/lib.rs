@@ -71,8 +71,15 @@ use tempfile::TempDir;
 /// # Errors
 /// When `/var/tmp` can't be written.
 pub fn scratch(name: &str) -> Result<TempDir> {
+    scratch_below(Path::new("/var/tmp"), name)
+}
+
+/// As [`scratch`], in the directory `within`.
+///
+/// # Errors
+/// When it can't be written.
+pub fn scratch_below(within: &Path, name: &str) -> Result<TempDir> {
     use std::os::unix::fs::PermissionsExt as _;
-    let within = Path::new("/var/tmp");
     let dir = tempfile::Builder::new()
         .prefix(&format!("cks-{name}-"))
         .permissions(std::fs::Permissions::from_mode(0o755))

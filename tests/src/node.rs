@@ -1,7 +1,7 @@
 //! A directory that becomes a node, and `cks-agent` at work on it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -36,7 +36,15 @@ impl Node {
     /// # Errors
     /// When its directory can't be made.
     pub fn new(role: &str) -> Result<Self> {
-        let directory = crate::scratch("node")?;
+        Self::below("/var/tmp".as_ref(), role)
+    }
+
+    /// As [`Self::new`], in the directory `within`.
+    ///
+    /// # Errors
+    /// When its directory can't be made.
+    pub fn below(within: &Path, role: &str) -> Result<Self> {
+        let directory = crate::scratch_below(within, "node")?;
         let root = directory.path().join("root");
         fs::create_dir(&root).with_context(|| format!("Making {}", root.display()))?;
         Ok(Self::at(role, root.clone(), root, None, Some(directory)))

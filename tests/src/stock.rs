@@ -15,7 +15,7 @@ use crate::containerd::Containerd;
 use crate::netns::{ADDRESS, Netns};
 use crate::process::{Command, Output};
 use crate::programs::fixture;
-use crate::scratch;
+use crate::scratch_below;
 use crate::vr::Vr;
 
 /// What lies over this machine's directories, and what overlayfs works in.
@@ -51,7 +51,15 @@ impl StockNode {
     /// # Errors
     /// When its directories can't be made.
     pub fn new() -> Result<Self> {
-        let directory = scratch("stock-node")?;
+        Self::below("/var/tmp".as_ref())
+    }
+
+    /// As [`Self::new`], in the directory `within`.
+    ///
+    /// # Errors
+    /// When its directories can't be made.
+    pub fn below(within: &Path) -> Result<Self> {
+        let directory = scratch_below(within, "stock-node")?;
         let root = directory.path().to_owned();
         for name in OWN {
             fs::create_dir_all(root.join(name)).with_context(|| format!("Making {name} of a node"))?;

@@ -1,6 +1,7 @@
 //! The stock way of installing a node against `cks-agent`, on the same parts, in one run.
 
 mod content;
+mod fresh;
 mod large;
 mod measure;
 mod rounds;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    fresh::alone()?;
     let work = cks_tests::scratch("bench-install")?;
     let content = Content::make(work.path(), &cli.layers)?;
     let mut results = Results::default();

@@ -1,4 +1,4 @@
-//! The two ways to install a node over the virtual router, each on a node and a containerd of its own.
+//! The two ways to install a node over the virtual router, each on a node, a containerd and a disk of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use cks_tests::stock::StockNode;
 use cks_tests::vr::Vr;
 
 use crate::content::warm;
+use crate::fresh::Fresh;
 use crate::measure::{self, Measured};
 
 /// `/run` of a node is memory; below `--root` it would be the disk.
@@ -50,8 +51,9 @@ impl Site {
 
     /// The stock scripts, without their sleeps.
     pub(crate) fn stock(&self, role: Role, programs: Option<&Path>) -> Result<Measured> {
-        let containerd = start(programs)?;
-        let node = StockNode::new()?;
+        let disk = Fresh::new()?;
+        let containerd = start(&disk, programs)?;
+        let node = StockNode::below(&disk.path)?;
         let role = if role == Role::ControlPlane { "control" } else { role.as_str() };
         let command = node.installing(role, &self.link.node, containerd.as_ref());
         self.measure(&command, containerd.as_ref(), &node.root)
@@ -59,8 +61,9 @@ impl Site {
 
     /// `cks-agent bootstrap`, twice.
     pub(crate) fn ours(&self, role: Role, programs: Option<&Path>) -> Result<Installed> {
-        let containerd = start(programs)?;
-        let node = self.node(role, containerd.as_ref())?;
+        let disk = Fresh::new()?;
+        let containerd = start(&disk, programs)?;
+        let node = self.node(&disk, role, containerd.as_ref())?;
         let command = self.bootstrap(&node)?;
         let first = self.measure(&command, containerd.as_ref(), &node.root)?;
         let second = self.measure(&command, containerd.as_ref(), &node.root)?;
@@ -70,8 +73,9 @@ impl Site {
     /// The rest after `kill -9` of the agent when the link has brought `half` bytes; `whole` is what it
     /// brings for an undisturbed run.
     pub(crate) fn after_kill(&self, role: Role, programs: Option<&Path>, half: u64, whole: u64) -> Result<Measured> {
-        let containerd = start(programs)?;
-        let node = self.node(role, containerd.as_ref())?;
+        let disk = Fresh::new()?;
+        let containerd = start(&disk, programs)?;
+        let node = self.node(&disk, role, containerd.as_ref())?;
         let command = self.bootstrap(&node)?;
         warm(&self.tree)?;
         let begin = self.link.received()?;
@@ -86,8 +90,8 @@ impl Site {
         Ok(rest)
     }
 
-    fn node(&self, role: Role, containerd: Option<&Containerd>) -> Result<Node> {
-        let node = Node::new(role.as_str())?.inside(&self.link.node);
+    fn node(&self, disk: &Fresh, role: Role, containerd: Option<&Containerd>) -> Result<Node> {
+        let node = Node::below(&disk.path, role.as_str())?.inside(&self.link.node);
         Ok(match containerd {
             Some(containerd) => node.using(containerd),
             None => node,
@@ -113,6 +117,6 @@ impl Site {
     }
 }
 
-fn start(programs: Option<&Path>) -> Result<Option<Containerd>> {
-    programs.map(|programs| Containerd::start(programs, None)).transpose()
+fn start(disk: &Fresh, programs: Option<&Path>) -> Result<Option<Containerd>> {
+    programs.map(|programs| Containerd::start_below(&disk.path, programs)).transpose()
 }

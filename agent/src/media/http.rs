@@ -9,6 +9,7 @@ mod body;
 mod lanes;
 pub mod place;
 mod route;
+mod width;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -288,16 +289,22 @@ impl Server {
             let Some(sender) = lane.sender.as_mut() else {
                 return Err(Failure::new(Code::SourceUnreachable, what));
             };
-            let answer = tokio::time::timeout(self.inactivity, sender.send_request(request)).await;
-            match answer.map_err(|_| silent(&what, self.inactivity))? {
-                Ok(answer) => {
+            let patience = if lane.used { self.inactivity } else { self.lanes.patience(self.inactivity) };
+            let since = Instant::now();
+            match tokio::time::timeout(patience, sender.send_request(request)).await {
+                Err(_) if patience < self.inactivity => self.lanes.queued(),
+                Err(_) => return Err(silent(&what, self.inactivity)),
+                Ok(Ok(answer)) => {
+                    if !lane.used {
+                        self.lanes.welcomed(since.elapsed());
+                    }
                     let (head, incoming) = answer.into_parts();
                     let answer = Response::from_parts(head, ());
                     self.left_alone(&what, &answer)?;
                     return Ok((self.flow(incoming, lane), answer));
                 }
-                Err(_) if lane.used => fresh = true,
-                Err(e) => return Err(self.unreachable(&what, &cause(&e))),
+                Ok(Err(_)) if lane.used => fresh = true,
+                Ok(Err(e)) => return Err(self.unreachable(&what, &cause(&e))),
             }
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::route::{Route, Sender};
+use super::width::{QUEUED, Width};
 
 /// The first pause after a refusal is up to twice this long, each further one up to twice the one before.
 const FIRST_HOLD: Duration = Duration::from_millis(250);
@@ -25,8 +26,19 @@ pub(super) struct Lanes {
     turns: Arc<Semaphore>,
     /// Connections that may stand, idle ones included.
     wires: Arc<Semaphore>,
+    /// Of them.
+    most: usize,
     idle: Mutex<Vec<(Sender, AbortHandle)>>,
     hold: Mutex<Hold>,
+    share: Mutex<Share>,
+}
+
+/// How much of the server is used.
+#[derive(Debug)]
+struct Share {
+    width: Width,
+    /// Turns to be taken away when they come back.
+    owed: usize,
 }
 
 #[derive(Debug, Default)]
@@ -60,23 +72,33 @@ pub(super) struct Lane {
     pub(super) used: bool,
     driver: AbortHandle,
     lanes: Arc<Lanes>,
-    _turn: OwnedSemaphorePermit,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Lanes {
     pub(super) fn new(connections: usize) -> Self {
-        let (turns, wires) = (Arc::new(Semaphore::new(connections)), Arc::new(Semaphore::new(connections)));
-        Self { turns, wires, idle: Mutex::default(), hold: Mutex::default() }
+        let (turns, wires) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(connections)));
+        let share = Mutex::new(Share { width: Width::new(connections), owed: 0 });
+        Self { turns, wires, most: connections, idle: Mutex::default(), hold: Mutex::default(), share }
     }
 
     /// A connection, an idle one first unless it has to be `fresh`.
     pub(super) async fn take(self: &Arc<Self>, route: &Route, fresh: bool) -> io::Result<Lane> {
         let closed = |_| io::Error::other("the source is closed");
+        if self.share().width.may_try(Instant::now()) {
+            self.more();
+        }
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
         while let Some((mut sender, driver)) = self.kept() {
             // An idle connection may have been closed by the server meanwhile.
             if !fresh && matches!(tokio::time::timeout(OWN_PATIENCE, sender.ready()).await, Ok(Ok(()))) {
-                return Ok(Lane { sender: Some(sender), used: true, driver, lanes: Arc::clone(self), _turn: turn });
+                return Ok(Lane {
+                    sender: Some(sender),
+                    used: true,
+                    driver,
+                    lanes: Arc::clone(self),
+                    turn: Some(turn),
+                });
             }
             driver.abort();
         }
@@ -88,7 +110,41 @@ impl Lanes {
             drop(wire);
         });
         let driver = driver.abort_handle();
-        Ok(Lane { sender: Some(sender), used: false, driver, lanes: Arc::clone(self), _turn: turn })
+        Ok(Lane { sender: Some(sender), used: false, driver, lanes: Arc::clone(self), turn: Some(turn) })
+    }
+
+    /// A new connection was answered after `took`: where that was soon, there may be one more.
+    pub(super) fn welcomed(&self, took: Duration) {
+        if self.share().width.welcomed(took) {
+            self.more();
+        }
+    }
+
+    /// How long a new connection is waited for: one beside others may have to queue at the server, and what it is for
+    /// can go over those.
+    pub(super) fn patience(&self, inactivity: Duration) -> Duration {
+        let alone = self.wires.available_permits() + 1 >= self.most;
+        if alone { inactivity } else { inactivity.min(QUEUED) }
+    }
+
+    /// A new connection beside others was not answered: from now on one request at a time.
+    pub(super) fn queued(&self) {
+        let mut share = self.share();
+        let fewer = share.width.queued(Instant::now(), rand::rng().random_range(0.0..1.0));
+        share.owed += fewer - self.turns.forget_permits(fewer);
+    }
+
+    /// One turn more, or one that is owed stays.
+    fn more(&self) {
+        let mut share = self.share();
+        match share.owed {
+            0 => self.turns.add_permits(1),
+            _ => share.owed -= 1,
+        }
+    }
+
+    fn share(&self) -> MutexGuard<'_, Share> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> Option<(Sender, AbortHandle)> {
@@ -157,6 +213,13 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            let mut share = self.lanes.share();
+            if share.owed > 0 {
+                share.owed -= 1;
+                turn.forget();
+            }
+        }
         if self.sender.is_some() {
             self.driver.abort();
         }

@@ -82,11 +82,12 @@ impl Feed {
 
 impl Intake {
     /// Opens the partial file at `path` of an entry of `size` bytes. The feed takes the pieces that follow
-    /// what the partial holds already.
+    /// what the partial holds already. A partial that `lasts` becomes the installed file; any other is soon removed,
+    /// most often before the kernel has written it to the disk.
     ///
     /// # Errors
     /// `IO` or `NO_SPACE` names the file.
-    pub fn open(path: &Path, size: u64) -> Result<(Self, Feed), Failure> {
+    pub fn open(path: &Path, size: u64, lasts: bool) -> Result<(Self, Feed), Failure> {
         let failed = |e| io_failure("Opening", path, e);
         let partial = files::no_links().append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         let length = partial.metadata().map_err(failed)?.len();
@@ -106,7 +107,8 @@ impl Intake {
             hasher: Hasher::default(),
             failure: None,
         };
-        let partial = Writing::new(partial, size - length.min(size), Buffer::default());
+        let large = if lasts { size - length.min(size) } else { 0 };
+        let partial = Writing::new(partial, large, Buffer::default());
         Ok((intake, Feed { path: path.to_owned(), partial: Arc::new(Mutex::new(partial)), sender }))
     }
 
@@ -186,7 +188,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("partial");
         std::fs::write(&path, b"one ").unwrap();
-        let (intake, feed) = Intake::open(&path, 7).unwrap();
+        let (intake, feed) = Intake::open(&path, 7, true).unwrap();
         assert!(give(&feed, b"two").unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"one two", "kept before it is read");
         drop(feed);
@@ -197,7 +199,7 @@ mod tests {
     fn missing_bytes_are_told_and_what_came_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("partial");
-        let (intake, feed) = Intake::open(&path, 7).unwrap();
+        let (intake, feed) = Intake::open(&path, 7, true).unwrap();
         assert!(give(&feed, b"one").unwrap());
         drop(feed);
         assert_eq!(intake.finish().unwrap_err().code, Code::SourceTruncated);
@@ -206,13 +208,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_and_a_reader_that_stopped_is_no_failure() {
-        let (intake, feed) = Intake::open(Path::new("/dev/full"), 7).unwrap();
+        let (intake, feed) = Intake::open(Path::new("/dev/full"), 7, true).unwrap();
         drop(intake);
         // Not a real partial: it must not be removed.
         let feed = Feed { path: PathBuf::from("/nonexistent/partial"), ..feed };
         assert_eq!(give(&feed, b"one").unwrap_err().code, Code::NoSpace);
         let directory = tempfile::tempdir().unwrap();
-        let (intake, feed) = Intake::open(&directory.path().join("partial"), 7).unwrap();
+        let (intake, feed) = Intake::open(&directory.path().join("partial"), 7, true).unwrap();
         drop(intake);
         assert!(!give(&feed, b"one").unwrap());
     }

@@ -109,7 +109,7 @@ impl Site {
         shown: &mut u64,
         take: &Arc<impl Fn(&mut Intake) -> Result<T, Failure> + Send + Sync + 'static>,
     ) -> Result<(Result<T, Failure>, Digest), Failure> {
-        let (mut intake, feed) = Intake::open(partial, entry.size)?;
+        let (mut intake, feed) = Intake::open(partial, entry.size, !entry.kind.is_tarball())?;
         let take = Arc::clone(take);
         let taking = tokio::task::spawn_blocking(move || {
             let taken = take(&mut intake);

@@ -14,7 +14,7 @@ impl Manifest {
     /// A manifest vouches for every byte, or it is none; one derived from a listing can't.
     pub(super) fn check_digests(&self) -> Result<(), Failure> {
         for entry in &self.entries {
-            let tarball = matches!(entry.kind, Kind::CniPlugins | Kind::CriTools | Kind::Etcd);
+            let tarball = entry.kind.is_tarball();
             let lacks = match (entry.sha256, entry.members.is_empty() && tarball) {
                 (None, _) => "sha256",
                 (_, true) => "list of members",

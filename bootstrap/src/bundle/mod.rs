@@ -211,6 +211,14 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether members of it are installed, and not itself.
+    #[must_use]
+    pub fn is_tarball(self) -> bool {
+        matches!(self, Self::CniPlugins | Self::CriTools | Self::Etcd)
+    }
+}
+
 impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::ControlPlane, Self::Worker, Self::Etcd];

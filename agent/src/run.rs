@@ -148,7 +148,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     }
     board.phase(Phase::Preflight);
     staging::check(&host, &bundle.directory_name())?;
-    let containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
+    let mut containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
     let media = Media::new(probing, settings.wait, board.clone());
     let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
@@ -156,7 +156,14 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
     }
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
-        let plan = look(&site, &spec, containerd.as_ref()).await?;
+        let mut plan = look(&site, &spec, containerd.as_ref()).await?;
+        if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
+            && !arguments.dry_run
+        {
+            containerd = Some(reached.with_lease(&lease_name(&site.bundle)).await?);
+            // What was there and was collected before the lease could hold it is missing now.
+            plan = look(&site, &spec, containerd.as_ref()).await?;
+        }
         board.plan(&plan);
         let done = plan.is_empty() || arguments.dry_run;
         let planned = first.get_or_insert_with(|| plan.clone());
@@ -166,7 +173,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
                 let kept = site.media.release(settings.disc.eject);
                 kept.iter().for_each(|failure| board.warn(format!("{}: {}", failure.code, failure.what)));
                 let record = record(arguments, &settings, &spec, &site.bundle);
-                finish(&site, &settings, containerd.as_ref(), &record).await?;
+                finish(&site, &settings, containerd.as_ref(), &record, !planned.is_empty()).await?;
             }
             let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
             return Ok(Planned { bundle, directory, plan: planned });
@@ -202,7 +209,8 @@ fn patient(settings: &Config) -> Http {
     Http { inactivity, ..settings.http.clone() }
 }
 
-/// containerd under a lease, where the role has images to import. A dry run tells the plan without it, too.
+/// containerd, where the role has images; under a lease, where an earlier run left one. A dry run tells the plan
+/// without containerd, too.
 async fn connect(
     arguments: &cli::Bootstrap,
     settings: &Config,
@@ -215,7 +223,10 @@ async fn connect(
         Some(containerd) if !arguments.dry_run => {
             // Before our lease: what a lease holds is not collected.
             containerd.drop_broken(&Outcome::suspects(host)).await?;
-            let containerd = containerd.with_lease(&lease_name(bundle)).await?;
+            let containerd = match containerd.left_lease().await? {
+                true => containerd.with_lease(&lease_name(bundle)).await?,
+                false => containerd,
+            };
             containerd.remove_doubtful().await?;
             Ok(Some(containerd))
         }
@@ -298,6 +309,7 @@ async fn finish(
     settings: &Config,
     containerd: Option<&Containerd>,
     record: &NodeRecord,
+    changed: bool,
 ) -> Result<(), Failure> {
     if let Some(containerd) = containerd {
         let kept = versions::kept(&site.host, &site.bundle.directory_name(), settings.keep);
@@ -312,7 +324,9 @@ async fn finish(
     if let Err(failure) = tidied {
         site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
     }
-    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
+    if changed {
+        site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
+    }
     site.board.phase(Phase::Installed);
     Ok(())
 }

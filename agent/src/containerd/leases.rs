@@ -66,6 +66,23 @@ impl Containerd {
         Ok(leased)
     }
 
+    /// Whether an earlier run left a lease of ours, of whichever bundle.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn left_lease(&self) -> Result<bool, Failure> {
+        let mut client = LeasesClient::new(self.channel.clone());
+        let listed = self.within(client.list(self.request(ListRequest::default()))).await;
+        let leases = listed.map_err(|status| self.refused("listing leases", &status))?.into_inner().leases;
+        Ok(leases.iter().any(|lease| lease.id.starts_with(LEASE_PREFIX)))
+    }
+
+    /// Whether this is a connection under a lease.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Makes a lease and gives its id: `name` and a number.
     async fn create_lease(&self, name: &str, now: SystemTime) -> Result<String, Failure> {
         let number = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -98,15 +115,17 @@ impl Containerd {
         }
     }
 
-    /// Ends the lease and waits until what it alone kept is collected; half-written blobs of ours, whichever
+    /// Ends the lease, where there is one, and waits until what it alone kept is collected; half-written blobs of ours, whichever
     /// bundle they were for, go before.
     ///
     /// # Errors
     /// `CONTAINERD_…`.
     pub async fn end_lease(&self) -> Result<(), Failure> {
-        let Some(id) = self.lease.clone() else { return Ok(()) };
         self.abort_ingests().await?;
-        self.delete_lease(&id, true).await
+        match &self.lease {
+            Some(id) => self.delete_lease(id, true).await,
+            None => Ok(()),
+        }
     }
 
     async fn delete_lease(&self, id: &str, sync: bool) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Blob, Image, Kind, MANIFEST_PATH, Manifest, Place, layout};
+use super::{Blob, Image, MANIFEST_PATH, Manifest, Place, layout};
 use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 use crate::signature::SIGNATURE_PATH;

@@ -211,6 +211,12 @@ impl Plan {
         self.steps.iter().map(Step::bytes).sum()
     }
 
+    /// Whether a container runtime gets images.
+    #[must_use]
+    pub fn imports(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::ImportImage { .. }))
+    }
+
     /// Whether nothing is left to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {

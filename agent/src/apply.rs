@@ -1,7 +1,7 @@
-//! Carries a plan out: what is fetched first, side by side; then what makes the node live; then the images
-//! that no node waits for.
+//! Carries a plan out: what is fetched first, side by side; then what makes the node live; and the images that no node
+//! waits for, of which the first may begin earlier.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
@@ -9,7 +9,9 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::{CURRENT, Plan, Step, Wave};
 use bootstrap::render;
 use bootstrap::state::Phase;
-use futures::future::{try_join, try_join_all};
+use futures::TryStreamExt as _;
+use futures::future::try_join;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
 use crate::containerd::Containerd;
@@ -22,40 +24,54 @@ use crate::verify::Outcome;
 /// Artefacts in flight: enough to keep two cores and a link busy, few enough for 48 MiB of memory and
 /// for a small router that serves many nodes.
 const SIDE_BY_SIDE: usize = 4;
+/// Of them, those that begin with what no node waits for before the node is live.
+const EARLY: usize = 1;
 
-/// Carries `plan` out; the first failure stops it, and what was finished stays. Of a plan that learns, only the
-/// first wave: what it learns belongs to what goes live.
+/// Carries `plan` out; the first failure stops it, and what was finished stays; one in the rest stops the rest alone. Of
+/// a plan that learns, only the first wave: what it learns belongs to what goes live.
 ///
 /// # Errors
 /// The failure of the step, which names its object.
 pub async fn apply(site: &Arc<Site>, plan: &Plan, containerd: Option<&Containerd>) -> Result<(), Failure> {
     let shared = Shared::with_dropped(Outcome::suspects(&site.host));
-    let lanes = Semaphore::new(SIDE_BY_SIDE);
-    let wave = |wave| plan.steps.iter().filter(move |step| step.wave() == wave);
+    let lanes = Lanes { all: Semaphore::new(SIDE_BY_SIDE), early: Semaphore::new(EARLY) };
+    let wave = |wave| plan.steps.iter().filter(move |step| step.wave() == wave).collect::<Vec<_>>();
+    let (first, rest) = (wave(Wave::First), wave(Wave::Rest));
+    let is_rest = !rest.is_empty() && !plan.learns;
     let going_live = async {
         site.board.phase(Phase::Install);
-        fetch_all(site, wave(Wave::First), containerd, &shared, &lanes).await?;
+        fetch_all(site, first, containerd, &shared, &lanes).await?;
         if !plan.learns {
             go_live(site, plan).await?;
         }
+        if is_rest {
+            site.board.phase(Phase::ImportRest);
+            lanes.early.add_permits(SIDE_BY_SIDE - EARLY);
+        }
         Ok(())
     };
-    if plan.learns || wave(Wave::Rest).next().is_none() {
+    if !is_rest {
         return going_live.await;
     }
-    // What no node waits for takes the lanes that the first wave leaves free: they are handed out in the order in
-    // which they are asked for, and it asks first. What fails there does not keep the node from going live.
-    let rest = async {
-        let fetched = fetch_all(site, wave(Wave::Rest), containerd, &shared, &lanes).await;
-        Ok(fetched)
+    // What fails there does not keep the node from going live.
+    let importing_rest = async {
+        let objects = rest.iter().map(|step| step.object()).collect();
+        let fetched = fetch_all(site, rest, containerd, &shared, &lanes).await;
+        Ok(fetched.inspect_err(|failure| {
+            tracing::warn!(code = %failure.code, "told in the end, other images wait for it: {}", failure.what);
+            site.board.drop_active(&objects);
+        }))
     };
-    let live = async {
-        going_live.await?;
-        site.board.phase(Phase::ImportRest);
-        Ok(())
-    };
-    let ((), fetched) = try_join(live, rest).await?;
+    let ((), fetched) = try_join(going_live, importing_rest).await?;
     fetched
+}
+
+/// Who may fetch: steps ask in their order, the first wave before the rest, and are let in as they asked.
+struct Lanes {
+    all: Semaphore,
+    /// For the rest, besides: one as long as the node is not live. It keeps a core busy that the end of the first wave
+    /// leaves idle, and takes little of a slow link.
+    early: Semaphore,
 }
 
 async fn go_live(site: &Site, plan: &Plan) -> Result<(), Failure> {
@@ -75,22 +91,24 @@ async fn go_live(site: &Site, plan: &Plan) -> Result<(), Failure> {
 /// Carries the steps of a wave out, as many at a time as there are `lanes`, and gives its images their names.
 async fn fetch_all(
     site: &Arc<Site>,
-    steps: impl Iterator<Item = &Step>,
+    steps: Vec<&Step>,
     containerd: Option<&Containerd>,
     shared: &Shared,
-    lanes: &Semaphore,
+    lanes: &Lanes,
 ) -> Result<(), Failure> {
-    // The largest first: at the end of a wave it would keep one core busy alone.
-    let mut steps: Vec<&Step> = steps.collect();
-    steps.sort_by_key(|step| Reverse(step.bytes()));
-    let fetched = try_join_all(steps.into_iter().map(async |step| {
-        let _lane = lanes.acquire().await;
+    let images: BTreeSet<&str> = steps.iter().map(|step| step.object()).collect();
+    let fetches = steps.into_iter().map(async |step| {
+        let _early = match step.wave() {
+            Wave::Rest => Some(lanes.early.acquire().await),
+            Wave::First | Wave::Live => None,
+        };
+        let _lane = lanes.all.acquire().await;
         fetch(site, step, containerd, shared).await
-    }));
-    let fetched = fetched.await.map(drop);
+    });
+    let fetched = fetches.collect::<FuturesUnordered<_>>().try_collect::<()>().await;
     let Some(containerd) = containerd else { return fetched };
     // What is whole is named even where something else failed.
-    let named = containerd.name_images(site, shared).await;
+    let named = containerd.name_images(site, shared, &images).await;
     fetched.and(named)
 }
 

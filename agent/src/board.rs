@@ -6,6 +6,7 @@ mod tally;
 mod traffic;
 mod waits;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -177,6 +178,11 @@ impl Board {
             tally.step_ends(state, step, now.instant);
             state.active.retain(|active| active.object != step.object());
         });
+    }
+
+    /// What is done to `objects` was given up.
+    pub fn drop_active(&self, objects: &BTreeSet<&str>) {
+        self.update(|state, _, _| state.active.retain(|active| !objects.contains(active.object.as_str())));
     }
 
     /// The run stops with `failure`.

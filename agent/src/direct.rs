@@ -101,7 +101,11 @@ impl<F: AsFd, B: BorrowMut<Buffer>> Writing<F, B> {
                 Ok(written) => return self.go_plain(done + written),
                 Err(Errno::INTR) => {}
                 Err(Errno::INVAL | Errno::NOTSUP) => return self.go_plain(done),
-                Err(errno) => return Err(errno),
+                Err(errno) => {
+                    // What is written stays; nobody shall write it again behind itself.
+                    self.filled = 0;
+                    return Err(errno);
+                }
             }
         }
         let filled = self.filled;

@@ -148,12 +148,13 @@ impl Journal {
         self.append(&Record::Learned { bundle, entry: entry.to_owned(), sha256, members }, Lasting::Now)
     }
 
-    /// Writes down how a run ended.
+    /// Writes down how a run ended; for one that `changed` nothing, a power cut may lose it.
     ///
     /// # Errors
     /// `IO` or `NO_SPACE` names the journal.
-    pub fn ended(&self, at: String, bundle: Digest, outcome: &str) -> Result<(), Failure> {
-        self.append(&Record::Run { at, bundle, outcome: outcome.to_owned() }, Lasting::Now)
+    pub fn ended(&self, at: String, bundle: Digest, outcome: &str, changed: bool) -> Result<(), Failure> {
+        let lasting = if changed { Lasting::Now } else { Lasting::Later };
+        self.append(&Record::Run { at, bundle, outcome: outcome.to_owned() }, lasting)
     }
 
     /// Fills in what earlier runs learned about a stock ISO.

@@ -97,7 +97,7 @@ mod tests {
         let host = Host::new(root.path()).unwrap();
         let journal = crate::journal::Journal::open(&host).unwrap();
         let bundle = bootstrap::digest::Digest::of(b"bundle");
-        journal.ended("2026-01-02T03:04:05Z".to_owned(), bundle, "installed").unwrap();
+        journal.ended("2026-01-02T03:04:05Z".to_owned(), bundle, "installed", true).unwrap();
         let text = text(&host, None, Syntax::OpenMetrics).unwrap();
         assert!(text.contains("\ncks_agent_last_success_timestamp_seconds 1767323045\n"), "{text}");
     }

@@ -324,9 +324,7 @@ async fn finish(
     if let Err(failure) = tidied {
         site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
     }
-    if changed {
-        site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed")?;
-    }
+    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)?;
     site.board.phase(Phase::Installed);
     Ok(())
 }

@@ -247,20 +247,7 @@ fn containerd_takes_the_sandbox_image_from_the_drop_in() {
     let work = cks_tests::scratch("roles").unwrap();
     let components = small::components(&work.path().join("components"), own_arch()).unwrap();
     let iso = small::build(&components, "sandbox").unwrap();
-    let mut versions = vec![("1.6 of the distribution", programs::containerd(None).unwrap())];
-    for (shown, major) in [("1.7", "v1"), ("2.x", "v2")] {
-        match programs::built_before("containerd", major).unwrap() {
-            Some(directory) => versions.push((shown, directory)),
-            // Not by println, which is shown for failed tests only.
-            None => writeln!(
-                std::io::stderr(),
-                "NOT CHECKED: containerd {shown} is not there; tests/tools/build containerd {} builds it",
-                if major == "v1" { "1.7" } else { "" }
-            )
-            .unwrap(),
-        }
-    }
-    for (shown, directory) in versions {
+    for (shown, directory) in versions() {
         let containerd = Containerd::start(&directory, None).unwrap();
         let node = Node::new("worker").unwrap().using(&containerd);
         let output = node.run(&[&iso.to_string_lossy()]).unwrap();
@@ -279,6 +266,53 @@ fn containerd_takes_the_sandbox_image_from_the_drop_in() {
         assert_eq!(value, small::SANDBOX, "{shown}: {dump}");
         assert!(dump.contains("SystemdCgroup = true"), "{shown}: {dump}");
     }
+}
+
+#[test]
+fn layers_of_zstd_are_imported_by_every_containerd() {
+    let work = cks_tests::scratch("roles").unwrap();
+    let components = small::components(&work.path().join("components"), own_arch()).unwrap();
+    let spec = cks_tests::spec::write(&components, "zstd").unwrap();
+    let text = fs::read_to_string(&spec).unwrap();
+    fs::write(&spec, format!("layers = \"zstd\"\n{text}")).unwrap();
+    let iso = work.path().join("zstd.iso");
+    Command::new(programs::built("cks-iso").unwrap()).arg("build").arg(&spec).arg("-o").arg(&iso).ok().unwrap();
+    let vr = Vr::start(&iso).unwrap();
+    let manifest = served(&vr);
+    let layers = || manifest.images_for(Role::Worker).flat_map(|image| &image.layers);
+    assert!(layers().all(|layer| manifest.blob(layer).unwrap().media_type.ends_with("+zstd")));
+    for (shown, directory) in versions() {
+        let containerd = Containerd::start(&directory, None).unwrap();
+        let node = Node::new("worker").unwrap().using(&containerd);
+        let output = node.run(&[&iso.to_string_lossy()]).unwrap();
+        assert_eq!(output.code, 0, "{shown}: {output:?}");
+        assert_eq!(containerd.images().unwrap(), [small::APPLICATION, small::SANDBOX], "{shown}");
+        // containerd reads each layer itself, and finds it complete and unpacked.
+        let checked = containerd.ctr(["images", "check"]).ok().unwrap();
+        let whole = checked.lines().skip(1).filter(|line| line.contains(" complete ") && line.contains(" true"));
+        assert!(whole.count() >= 2, "{shown}: {checked}");
+        let parents = containerd.ctr(["snapshots", "list"]).ok().unwrap();
+        assert_eq!(parents.matches("Committed").count(), layers().collect::<BTreeSet<_>>().len(), "{shown}: {parents}");
+    }
+}
+
+/// Every containerd that is there: its version and its programs.
+fn versions() -> Vec<(&'static str, PathBuf)> {
+    let mut versions = vec![("1.6 of the distribution", programs::containerd(None).unwrap())];
+    for (shown, major) in [("1.7", "v1"), ("2.x", "v2")] {
+        match programs::built_before("containerd", major).unwrap() {
+            Some(directory) => versions.push((shown, directory)),
+            // Not by println, which is shown for failed tests only.
+            None => {
+                let which = if major == "v1" { "1.7" } else { "" };
+                let what = format!(
+                    "NOT CHECKED: containerd {shown} is not there; tests/tools/build containerd {which} builds it\n"
+                );
+                std::io::stderr().write_all(what.as_bytes()).unwrap();
+            }
+        }
+    }
+    versions
 }
 
 fn own_arch() -> bootstrap::bundle::Arch {

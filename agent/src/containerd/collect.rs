@@ -28,11 +28,13 @@ impl Containerd {
             return Ok(());
         }
         let in_use = self.in_use(&survey).await?;
+        let mut removed = false;
         for (record, owner) in others {
             let used = target(record).is_some_and(|digest| in_use.contains(digest));
             if !used && !kept.iter().any(|kept| kept == owner) {
                 tracing::info!(image = record.name, bundle = owner, "removing an image of an old bundle");
                 self.delete_record(&record.name).await?;
+                removed = true;
             } else if record.labels.contains_key(PINNED_LABEL.0) {
                 let unpinned = Record {
                     name: record.name.clone(),
@@ -44,7 +46,8 @@ impl Containerd {
                 self.update_record(unpinned, vec![format!("labels.{}", PINNED_LABEL.0)]).await?;
             }
         }
-        Ok(())
+        // The end of a lease has it collected, too.
+        if removed && !self.is_leased() { self.sweep().await } else { Ok(()) }
     }
 
     /// Digests of the images that containers were made from, by whichever name.

@@ -116,13 +116,13 @@ impl Containerd {
         cell.get_or_try_init(async || self.bring(site, blob, &image.reference, None).await.map(drop)).await.map(drop)
     }
 
-    /// Brings to the disk what was unpacked since the last call, by one sync for all of it, and names the images
-    /// that are whole. Nothing refers to a layer before: neither a config nor a name.
+    /// Brings to the disk what was unpacked since the last call, by one sync for all of it, and names the images of
+    /// `wave` (references) that are whole. Nothing refers to a layer before: neither a config nor a name.
     ///
     /// # Errors
     /// `CONTAINERD_…`, `IO`.
-    pub async fn name_images(&self, site: &Site, shared: &Shared) -> Result<(), Failure> {
-        let unnamed = std::mem::take(&mut *shared.unnamed());
+    pub async fn name_images(&self, site: &Site, shared: &Shared, wave: &BTreeSet<&str>) -> Result<(), Failure> {
+        let unnamed: Vec<String> = shared.unnamed().extract_if(.., |image| wave.contains(image.as_str())).collect();
         if unnamed.is_empty() {
             return Ok(());
         }

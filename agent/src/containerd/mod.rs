@@ -25,6 +25,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bootstrap::failure::{Code, Failure};
@@ -60,6 +62,8 @@ pub struct Containerd {
     boot: String,
     /// Tells this run's snapshots from those that another one may still be making; see [`Self::prepare`].
     run: String,
+    /// Snapshots that this run prepared so far.
+    tries: Arc<AtomicU64>,
     lease: Option<String>,
 }
 
@@ -127,6 +131,7 @@ impl Containerd {
             content_root: None,
             boot: String::new(),
             run: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string(),
+            tries: Arc::default(),
             lease: None,
         };
         let filters = ["type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1"].map(str::to_owned);

@@ -1,6 +1,7 @@
 //! Snapshots: prepared and committed by containerd, and how they are called.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
@@ -57,9 +58,8 @@ impl Containerd {
     /// A fresh snapshot on `parent`, for what will be called `chain_id`. Its name until then is this run's alone:
     /// what containerd still carries out for a killed one must not name a layer that is only half unpacked here.
     pub(super) async fn prepare(&self, chain_id: &Digest, parent: Option<&Digest>) -> Result<Prepared, Failure> {
-        let key = format!("{EXTRACT}{} {chain_id}", self.run);
-        // Half of a layer that an earlier try left.
-        self.remove_snapshot(&key).await?;
+        // Never the same twice: containerd may still carry out what was asked for a try that was given up.
+        let key = format!("{EXTRACT}{}.{} {chain_id}", self.run, self.tries.fetch_add(1, Ordering::Relaxed));
         let prepare = PrepareSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
             key: key.clone(),

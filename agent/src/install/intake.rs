@@ -42,8 +42,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Keeps `piece` in the partial file and hands it on; false when the reader has stopped. What waits for
-    /// a slow reader is kept already, so a kill costs the piece that is still on its way and no other.
+    /// Keeps `piece` in the partial file, but for less than a block, and hands it on; false when the reader has
+    /// stopped. What waits for a slow reader is kept already, so a kill costs the piece that is still on its way and
+    /// no other.
     ///
     /// # Errors
     /// `NO_SPACE` or `IO` names the partial.
@@ -193,6 +194,36 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"one two", "kept before it is read");
         drop(feed);
         assert_eq!(intake.finish().unwrap(), Digest::of(b"one two"));
+    }
+
+    #[test]
+    fn a_large_partial_is_kept_but_for_its_last_block_and_resumed_at_any_byte() {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = directory.path().join("partial");
+        let whole: Vec<u8> = (0..1_500_000_u32).map(|at| (at / 5) as u8).collect();
+        let (mut position, size) = (0, whole.len() as u64);
+        // A run that is killed, one that is stopped, and one that comes to the end.
+        for (until, stopped) in [(600_000, false), (1_200_000, true), (whole.len(), true)] {
+            let (mut intake, feed) = Intake::open(&path, size, true).unwrap();
+            let reading = std::thread::spawn(move || {
+                let mut read = Vec::new();
+                let _ = intake.read_to_end(&mut read);
+                read
+            });
+            for piece in whole[position..until].chunks(100_001) {
+                assert!(give(&feed, piece).unwrap());
+            }
+            if stopped {
+                tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(feed.end()).unwrap();
+            } else {
+                drop(feed);
+            }
+            assert!(reading.join().unwrap() == whole[..until], "the reader gets all of it");
+            let kept = std::fs::read(&path).unwrap();
+            assert!(whole.starts_with(&kept), "{until}");
+            assert!(if stopped { kept.len() == until } else { until - kept.len() < 4096 }, "{} of {until}", kept.len());
+            position = kept.len();
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod route;
 mod width;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -283,8 +284,16 @@ impl Server {
         let mut fresh = false;
         loop {
             self.lanes.admit(&what).await?;
-            let lane = self.lanes.take(&self.route, fresh).await;
-            let mut lane = lane.map_err(|e| self.unreachable(&what, &e.to_string()))?;
+            let mut lane = match self.lanes.take(&self.route, fresh).await {
+                Ok(lane) => lane,
+                // The queue of a server that is full takes no more, and says nothing.
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && self.lanes.are_others(0) => {
+                    self.lanes.queued();
+                    fresh = false;
+                    continue;
+                }
+                Err(e) => return Err(self.unreachable(&what, &e.to_string())),
+            };
             let request = self.request(method, url, headers)?;
             let Some(sender) = lane.sender.as_mut() else {
                 return Err(Failure::new(Code::SourceUnreachable, what));
@@ -292,15 +301,18 @@ impl Server {
             let patience = if lane.used { self.inactivity } else { self.lanes.patience(self.inactivity) };
             let since = Instant::now();
             match tokio::time::timeout(patience, sender.send_request(request)).await {
-                Err(_) if patience < self.inactivity => self.lanes.queued(),
+                Err(_) if patience < self.inactivity => {
+                    self.lanes.queued();
+                    fresh = false;
+                }
                 Err(_) => return Err(silent(&what, self.inactivity)),
                 Ok(Ok(answer)) => {
-                    if !lane.used {
-                        self.lanes.welcomed(since.elapsed());
-                    }
                     let (head, incoming) = answer.into_parts();
                     let answer = Response::from_parts(head, ());
                     self.left_alone(&what, &answer)?;
+                    if !lane.used {
+                        self.lanes.welcomed(since.elapsed());
+                    }
                     return Ok((self.flow(incoming, lane), answer));
                 }
                 Ok(Err(_)) if lane.used => fresh = true,

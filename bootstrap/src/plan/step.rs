@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::bundle::Kind;
 use crate::digest::Digest;
 
-/// What will be done, in this order: what is fetched first, what makes the node live, what may come later
-/// ([`Wave`]).
+/// What will be done: what is fetched first, what makes the node live, what may come later and begins where there is
+/// room for it ([`Wave`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// The steps.

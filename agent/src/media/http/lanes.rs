@@ -2,12 +2,13 @@
 //! the server wants to be left alone.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use rand::Rng as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use super::route::{Route, Sender};
@@ -71,8 +72,14 @@ pub(super) struct Lane {
     /// Whether a request went over it before.
     pub(super) used: bool,
     driver: AbortHandle,
+    turn: Turn,
+}
+
+/// The right to one request. Given back, or taken away where one is owed.
+#[derive(Debug)]
+struct Turn {
+    permit: Option<OwnedSemaphorePermit>,
     lanes: Arc<Lanes>,
-    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Lanes {
@@ -85,20 +92,11 @@ impl Lanes {
     /// A connection, an idle one first unless it has to be `fresh`.
     pub(super) async fn take(self: &Arc<Self>, route: &Route, fresh: bool) -> io::Result<Lane> {
         let closed = |_| io::Error::other("the source is closed");
-        if self.share().width.may_try(Instant::now()) {
-            self.more();
-        }
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
+        let turn = Turn { permit: Some(self.turn().await.map_err(closed)?), lanes: Arc::clone(self) };
         while let Some((mut sender, driver)) = self.kept() {
             // An idle connection may have been closed by the server meanwhile.
             if !fresh && matches!(tokio::time::timeout(OWN_PATIENCE, sender.ready()).await, Ok(Ok(()))) {
-                return Ok(Lane {
-                    sender: Some(sender),
-                    used: true,
-                    driver,
-                    lanes: Arc::clone(self),
-                    turn: Some(turn),
-                });
+                return Ok(Lane { sender: Some(sender), used: true, driver, turn });
             }
             driver.abort();
         }
@@ -110,7 +108,31 @@ impl Lanes {
             drop(wire);
         });
         let driver = driver.abort_handle();
-        Ok(Lane { sender: Some(sender), used: false, driver, lanes: Arc::clone(self), turn: Some(turn) })
+        Ok(Lane { sender: Some(sender), used: false, driver, turn })
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let mut turn = pin!(Arc::clone(&self.turns).acquire_owned());
+        loop {
+            let again = self.share().width.again();
+            let time = async {
+                match again {
+                    Some(again) => tokio::time::sleep_until(again.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                turn = &mut turn => return turn,
+                () = time => {
+                    if self.share().width.may_try(Instant::now()) {
+                        self.more();
+                    } else {
+                        return turn.await;
+                    }
+                }
+            }
+        }
     }
 
     /// A new connection was answered after `took`: where that was soon, there may be one more.
@@ -123,8 +145,12 @@ impl Lanes {
     /// How long a new connection is waited for: one beside others may have to queue at the server, and what it is for
     /// can go over those.
     pub(super) fn patience(&self, inactivity: Duration) -> Duration {
-        let alone = self.wires.available_permits() + 1 >= self.most;
-        if alone { inactivity } else { inactivity.min(QUEUED) }
+        if self.are_others(1) { inactivity.min(QUEUED) } else { inactivity }
+    }
+
+    /// Whether more connections stand than `own` ones.
+    pub(super) fn are_others(&self, own: usize) -> bool {
+        self.wires.available_permits() + own < self.most
     }
 
     /// A new connection beside others was not answered: from now on one request at a time.
@@ -206,20 +232,25 @@ impl Lane {
     pub(super) fn keep(mut self) {
         if let Some(sender) = self.sender.take() {
             let kept = (sender, self.driver.clone());
-            self.lanes.idle.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+            self.turn.lanes.idle.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut share = self.lanes.share();
+        if share.owed > 0
+            && let Some(permit) = self.permit.take()
+        {
+            share.owed -= 1;
+            permit.forget();
         }
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        if let Some(turn) = self.turn.take() {
-            let mut share = self.lanes.share();
-            if share.owed > 0 {
-                share.owed -= 1;
-                turn.forget();
-            }
-        }
         if self.sender.is_some() {
             self.driver.abort();
         }

@@ -39,11 +39,20 @@ impl Width {
     /// A connection that was one of several was not answered at `at`. How many requests there shall be fewer; `by`
     /// chance, 0 to 1, many nodes do not try again as one.
     pub(super) fn queued(&mut self, at: Instant, by: f64) -> usize {
+        if self.now == 1 && self.again.is_some_and(|again| again > at) {
+            // Of several at the same moment, the first said it.
+            return 0;
+        }
         let fewer = self.now - 1;
         self.now = 1;
         self.again = Some(at + self.pause.mul_f64(1.0 + by));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         fewer
+    }
+
+    /// When one request more is tried; none where nothing has to be waited for.
+    pub(super) fn again(&self) -> Option<Instant> {
+        self.again
     }
 
     /// Whether it is time at `at` to try one request more.
@@ -87,8 +96,11 @@ mod tests {
             assert_eq!(width.queued(at, 0.0), 1);
         }
         assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
-        assert_eq!(width.queued(at, 1.0), 0, "of one there are no fewer");
-        assert!(!width.may_try(at + LONGEST_PAUSE) && width.may_try(at + LONGEST_PAUSE * 2), "chance spreads them");
-        assert!(width.welcomed(soon));
+        let again = width.again();
+        assert_eq!((width.queued(at, 0.5), width.again()), (0, again), "of several at once the first counts");
+        assert!(width.may_try(at + LONGEST_PAUSE) && width.welcomed(soon));
+        at += LONGEST_PAUSE;
+        assert_eq!(width.queued(at, 1.0), 2);
+        assert!(!width.may_try(at + FIRST_PAUSE) && width.may_try(at + FIRST_PAUSE * 2), "chance spreads them");
     }
 }

@@ -68,8 +68,9 @@ pub fn plan(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Result<Plan, Fai
         image_steps(wanted, bundle, facts).into_iter().partition(|step| step.wave() == Wave::Rest);
     first.extend(file_steps(wanted, bundle, facts));
     space::check(first.iter().chain(&rest), bundle, facts)?;
-    // The largest begins first: what is left for the end of a wave is small.
-    first.sort_by_key(|step| Reverse(step.bytes()));
+    // Images first, which cost more than their bytes tell, and of each the largest: what is left for the end of a wave
+    // is small, and a run that is stopped has the dear half behind it.
+    first.sort_by_key(|step| Reverse((matches!(step, Step::ImportImage { .. }), step.bytes())));
     rest.sort_by_key(|step| Reverse(step.bytes()));
     plan.steps = first;
     live_steps(wanted, bundle, facts, &mut plan);

@@ -248,11 +248,7 @@ fn containerd_takes_the_sandbox_image_from_the_drop_in() {
     let components = small::components(&work.path().join("components"), own_arch()).unwrap();
     let iso = small::build(&components, "sandbox").unwrap();
     for (shown, directory) in versions() {
-        let containerd = Containerd::start(&directory, None).unwrap();
-        let node = Node::new("worker").unwrap().using(&containerd);
-        let output = node.run(&[&iso.to_string_lossy()]).unwrap();
-        assert_eq!(output.code, 0, "{shown}: {output:?}");
-        assert_eq!(containerd.images().unwrap(), [small::APPLICATION, small::SANDBOX], "{shown}");
+        let (node, _containerd) = worker_of(shown, &directory, &iso);
         let again = node.run(&[&iso.to_string_lossy()]).unwrap();
         assert!(again.stdout.contains("nothing to do"), "{shown}: {again:?}");
         // In the node's /etc, where the main file looks for the drop-in.
@@ -282,11 +278,7 @@ fn layers_of_zstd_are_imported_by_every_containerd() {
     let layers = || manifest.images_for(Role::Worker).flat_map(|image| &image.layers);
     assert!(layers().all(|layer| manifest.blob(layer).unwrap().media_type.ends_with("+zstd")));
     for (shown, directory) in versions() {
-        let containerd = Containerd::start(&directory, None).unwrap();
-        let node = Node::new("worker").unwrap().using(&containerd);
-        let output = node.run(&[&iso.to_string_lossy()]).unwrap();
-        assert_eq!(output.code, 0, "{shown}: {output:?}");
-        assert_eq!(containerd.images().unwrap(), [small::APPLICATION, small::SANDBOX], "{shown}");
+        let (_node, containerd) = worker_of(shown, &directory, &iso);
         // containerd reads each layer itself, and finds it complete and unpacked.
         let checked = containerd.ctr(["images", "check"]).ok().unwrap();
         let whole = checked.lines().skip(1).filter(|line| line.contains(" complete ") && line.contains(" true"));
@@ -294,6 +286,16 @@ fn layers_of_zstd_are_imported_by_every_containerd() {
         let parents = containerd.ctr(["snapshots", "list"]).ok().unwrap();
         assert_eq!(parents.matches("Committed").count(), layers().collect::<BTreeSet<_>>().len(), "{shown}: {parents}");
     }
+}
+
+/// A worker from the disc `iso` of small components, and its containerd, which has their images.
+fn worker_of(shown: &str, programs: &Path, iso: &Path) -> (Node, Containerd) {
+    let containerd = Containerd::start(programs, None).unwrap();
+    let node = Node::new("worker").unwrap().using(&containerd);
+    let output = node.run(&[&iso.to_string_lossy()]).unwrap();
+    assert_eq!(output.code, 0, "{shown}: {output:?}");
+    assert_eq!(containerd.images().unwrap(), [small::APPLICATION, small::SANDBOX], "{shown}");
+    (node, containerd)
 }
 
 /// Every containerd that is there: its version and its programs.

@@ -14,6 +14,7 @@
 //! | [`rate`] | how fast something goes, and when it will be done |
 //! | [`render`] | values to the text of configuration files |
 //! | [`router`] | where the network's virtual router may be |
+//! | [`secret`] | texts that are shown nowhere |
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
 //! | [`digest`] | the sha256 digest |
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod rate;
 pub mod render;
 pub mod router;
+pub mod secret;
 pub mod signature;
 pub mod state;
 pub mod text;

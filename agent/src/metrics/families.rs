@@ -28,7 +28,10 @@ pub(super) fn of(known: &Known<'_>) -> Vec<Family> {
         families.extend(progress(state));
         families.extend(sources(state));
     }
-    let success = known.state.filter(|state| state.phase == Phase::Installed).map(|state| state.updated.as_str());
+    let success = known
+        .state
+        .filter(|state| matches!(state.phase, Phase::Installed | Phase::Ready))
+        .map(|state| state.updated.as_str());
     families.push(timestamp(
         "cks_agent_last_success_timestamp_seconds",
         "When a run last ended with everything installed.",

@@ -1,12 +1,22 @@
 //! What a node is meant to become.
 
+pub mod cni;
+mod membership;
+mod wishes;
+
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::Serialize;
+
+pub use self::membership::{
+    API_PORT, Authority, CaTrust, CertificateKey, Endpoint, ExternalEtcd, Init, Join, Membership, Network, Token,
+};
+pub use self::wishes::{Delivery, Proxy, Registration, Registry, Runtime};
 use crate::bundle::Role;
 use crate::failure::{Code, Failure};
 
-/// A validated wish: role, name, address, and for etcd the members.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A validated wish: what the node is installed as, and what it does in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeSpec {
     /// What the node is in its cluster.
     pub role: Role,
@@ -16,6 +26,16 @@ pub struct NodeSpec {
     pub address: Option<IpAddr>,
     /// Members of a new etcd cluster as `(name, peer URL)`; empty means this node alone.
     pub etcd_members: Vec<(String, String)>,
+    /// The authority of the etcd cluster's certificates; none: its members speak plain HTTP.
+    pub etcd_authority: Option<Authority>,
+    /// What it does in its cluster; none: it is installed, and nothing more.
+    pub membership: Option<Membership>,
+    /// How the bundle comes to it.
+    pub delivery: Delivery,
+    /// What its container runtime is told.
+    pub runtime: Runtime,
+    /// What its kubelet registers it with.
+    pub registration: Registration,
 }
 
 impl NodeSpec {
@@ -49,7 +69,17 @@ impl NodeSpec {
         if etcd_members.len() > 1 && address.is_none() {
             return Err(refuse("an etcd cluster of several members needs --node-ip".to_owned()));
         }
-        let spec = Self { role, node_name, address, etcd_members };
+        let spec = Self {
+            role,
+            node_name,
+            address,
+            etcd_members,
+            etcd_authority: None,
+            membership: None,
+            delivery: Delivery::default(),
+            runtime: Runtime::default(),
+            registration: Registration::default(),
+        };
         // etcd itself refuses to start otherwise, at the next boot and out of sight.
         let own = spec.etcd_members.iter().find(|(name, _)| *name == spec.node_name);
         let (listens, told) = (spec.peer_url(), own.map(|(_, url)| url.trim_end_matches('/')));

@@ -9,6 +9,7 @@
 //! | [`archive`] | image archives: docker-save and OCI layout tars, as indexes into the tar |
 //! | [`bounded`] | a reader for tars that may be hostile |
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
+//! | [`leaving`] | what a cluster left on a node, and what takes it away |
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
 //! | [`rate`] | how fast something goes, and when it will be done |
@@ -28,6 +29,7 @@ pub mod bundle;
 pub mod digest;
 pub mod disc;
 pub mod failure;
+pub mod leaving;
 pub mod node_spec;
 pub mod plan;
 pub mod rate;

@@ -14,6 +14,7 @@
 //! | [`install`] | bytes to files and unpacked tarballs |
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
 //! | [`apply`] | a plan, step by step |
+//! | [`leave`] | this node out of its cluster, and clean |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`record`] | what the last run made of this node |
@@ -38,6 +39,7 @@ pub mod host;
 pub mod install;
 pub mod journal;
 pub mod layer;
+pub mod leave;
 pub mod media;
 pub mod metrics;
 pub mod progress;

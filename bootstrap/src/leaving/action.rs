@@ -118,7 +118,7 @@ pub enum Action {
         /// So many.
         images: usize,
     },
-    /// Forgets what a `leave` that is interrupted has to know: nothing is left to do.
+    /// Forgets what the node was told and made to, and this leave itself: nothing is left to do.
     Forget,
 }
 
@@ -170,7 +170,7 @@ impl fmt::Display for Action {
             Self::ClearIpvs => f.write_str("IPVS services"),
             Self::DestroySet { name } => write!(f, "ipset {name}"),
             Self::RemoveImages { images } => write!(f, "images: {images}"),
-            Self::Forget => f.write_str("the record of this leave"),
+            Self::Forget => f.write_str("what the agent knows of the node"),
         }
     }
 }

@@ -11,6 +11,9 @@ pub struct Stacked {
     pub name: String,
     /// Where its data lies.
     pub data: String,
+    /// When its static pod was written (seconds since 1970): tells it from one that came after it.
+    #[serde(default)]
+    pub made: i64,
 }
 
 /// A member as `etcdctl member list` tells it, and whether it answers.
@@ -70,7 +73,7 @@ pub fn stacked(manifest: &str) -> Option<Stacked> {
     let data = flag("--data-dir=").unwrap_or_else(|| "/var/lib/etcd".to_owned());
     let data = data.trim_end_matches('/').to_owned();
     let usable = data.starts_with("/var/lib/") && !data.split('/').any(|part| part == "..");
-    Some(Stacked { name: flag("--name=")?, data }).filter(|_| usable)
+    Some(Stacked { name: flag("--name=")?, data, made: 0 }).filter(|_| usable)
 }
 
 /// The members as `etcdctl member list -w json` and `etcdctl endpoint health --cluster -w json` tell them.
@@ -181,7 +184,10 @@ mod tests {
     fn a_static_pod_tells_its_member() {
         let manifest =
             "spec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/var/lib/etcd\n    - --name=c0\n";
-        assert_eq!(stacked(manifest), Some(Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() }));
+        assert_eq!(
+            stacked(manifest),
+            Some(Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned(), made: 0 })
+        );
         for text in [
             "",
             "- --data-dir=/var/lib/etcd",

@@ -49,7 +49,9 @@ pub fn plan(facts: &Facts, wishes: Wishes) -> Vec<Action> {
     actions.extend(kernel(facts, &networks, keep_cni));
     actions.extend(directories(facts, &networks));
     actions.extend(files(facts, &networks));
-    if facts.traces.begun {
+    // What is known of the node is needed until nothing else is left of it.
+    let known = facts.traces.begun || paths::RECORDS.iter().any(|path| facts.files.contains(*path));
+    if actions.is_empty() && known {
         actions.push(Action::Forget);
     }
     // Sorting is stable: mounts keep their order.
@@ -69,9 +71,18 @@ pub fn begin(facts: &Facts, at: &str) -> Begun {
         stacked: facts.stacked.clone().or(earlier.stacked),
         networks: networks.goes.into_iter().chain(earlier.networks).collect(),
         bridges: networks.bridges.into_iter().chain(earlier.bridges).collect(),
-        fate: earlier.fate,
-        reset: earlier.reset,
+        fate: fate(facts),
+        reset: earlier.reset && !facts.traces.signs.iter().any(|sign| sign == traces::KUBELET_CONF),
     }
+}
+
+/// What an interrupted leave made of the etcd member that runs here, or ran; none where it has another one by now, as a
+/// node that was added again does.
+#[must_use]
+pub fn fate(facts: &Facts) -> Option<Fate> {
+    let begun = facts.begun.as_ref()?;
+    let same = facts.stacked.is_none() || facts.stacked == begun.stacked;
+    begun.fate.filter(|_| same)
 }
 
 /// CNI configuration, with what an interrupted leave knew of it.
@@ -165,15 +176,14 @@ fn etcd_data(facts: &Facts) -> Option<Action> {
         return None;
     }
     let path = stacked.data.clone();
-    Some(match begun.and_then(|begun| begun.fate) {
+    Some(match fate(facts) {
         Some(Fate::Removed) => Action::RemoveTree { path, stays: true },
         _ => Action::KeepAside { path },
     })
 }
 
 fn files(facts: &Facts, networks: &Networks) -> Vec<Action> {
-    let known = paths::FILES.iter().chain(&paths::RECORDS);
-    let there = known.filter(|path| facts.files.contains(**path)).map(|path| (*path).to_owned());
+    let there = paths::FILES.iter().filter(|path| facts.files.contains(**path)).map(|path| (*path).to_owned());
     let configuration = networks.goes.iter().map(|name| format!("{}/{name}", paths::CNI_CONFIG));
     let authority = facts.authority.as_deref().or(facts.begun.as_ref().and_then(|begun| begun.authority.as_deref()));
     let kubeconfigs = facts.kubeconfigs.iter().filter(|(_, text)| identity::is_of_cluster(text, authority));

@@ -9,6 +9,7 @@
 //! | [`host`] | the only holder of `/` |
 //! | [`files`] | files that appear whole or not at all |
 //! | [`tool`] | external programs, spawned in one place |
+//! | [`cluster`] | an installed node becomes a member of its cluster |
 //! | [`facts`] | what the machine is like now |
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
@@ -28,6 +29,7 @@
 pub mod apply;
 pub mod board;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod containerd;
 pub mod direct;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bootstrap::bundle::Role;
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
@@ -44,7 +45,7 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
 
 /// Runs to the end what was begun, or failed to begin, and prints what came of it.
 pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, Failure>) -> u8 {
-    let board = Board::new(arguments.role.into());
+    let board = Board::new(Role::from(arguments.role));
     let began = Instant::now();
     let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
     let outcome = match start {

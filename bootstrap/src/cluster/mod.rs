@@ -4,6 +4,7 @@
 //! a transaction: it is written down before anything irreversible is begun ([`Stage::Begun`]), and a try that broke
 //! off is first taken back as far as it got, or, where others may have joined meanwhile, gone on with.
 
+pub mod bindings;
 pub mod discovery;
 mod facts;
 mod refusal;

@@ -35,6 +35,7 @@ fn init(network: Network) -> Membership {
         skip_phases: Vec::new(),
         etcd: None,
         network,
+        dashboards: Vec::new(),
     }))
 }
 

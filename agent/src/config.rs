@@ -33,6 +33,18 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// How the node becomes a member of its cluster.
+    pub cluster: Cluster,
+}
+
+/// Section `cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// How long becoming a member may take, from the moment that the node is installed. The management server gives up
+    /// on a cluster after an hour (`cloud.kubernetes.cluster.start.timeout`).
+    #[serde(deserialize_with = "duration")]
+    pub wait: Duration,
 }
 
 /// Section `trust`.
@@ -106,6 +118,7 @@ impl Default for Config {
             http: Http::default(),
             disc: Disc::default(),
             containerd: Containerd::default(),
+            cluster: Cluster::default(),
         }
     }
 }
@@ -119,6 +132,12 @@ impl Default for Trust {
 impl Default for Http {
     fn default() -> Self {
         Self { proxy: None, no_proxy: Vec::new(), ca: Vec::new(), connections: 4, inactivity: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { wait: Duration::from_secs(50 * 60) }
     }
 }
 

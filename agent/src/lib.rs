@@ -10,6 +10,8 @@
 //! | [`files`] | files that appear whole or not at all |
 //! | [`tool`] | external programs, spawned in one place |
 //! | [`cluster`] | an installed node becomes a member of its cluster |
+//! | [`wish`] | what the node shall become: told by arguments, or by user data |
+//! | [`member`] | what a membership is worked on with |
 //! | [`facts`] | what the machine is like now |
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
@@ -41,6 +43,7 @@ pub mod install;
 pub mod journal;
 pub mod layer;
 pub mod media;
+pub mod member;
 pub mod metrics;
 pub mod progress;
 pub mod reconcile;
@@ -55,3 +58,4 @@ pub mod trust;
 pub mod verify;
 pub mod version;
 pub mod view;
+pub mod wish;

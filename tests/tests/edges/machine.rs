@@ -57,7 +57,8 @@ fn the_operators_containerd_config_is_left_alone_and_warned_about() {
 fn a_containerd_config_that_keeps_the_cri_away_is_set_aside_once() {
     let stock = Stock::new();
     let iso = stock.built().to_string_lossy().into_owned();
-    let node = Node::new("worker").unwrap().using(&stock_containerd());
+    let containerd = stock_containerd();
+    let node = Node::new("worker").unwrap().using(&containerd);
     let etc = node.root.join("etc/containerd");
     fs::create_dir_all(&etc).unwrap();
     let foreign = "disabled_plugins = [\"cri\"]\n";

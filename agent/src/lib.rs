@@ -16,6 +16,7 @@
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
+//! | [`runtime`] | containerd's settings, its restart, and the proof of both |
 //! | [`apply`] | a plan, step by step |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`journal`] | what was done, kept over a crash |
@@ -50,6 +51,7 @@ pub mod reconcile;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod runtime;
 pub mod sources;
 pub mod status;
 pub mod terminal;

@@ -45,6 +45,23 @@ pub struct Cluster {
     /// on a cluster after an hour (`cloud.kubernetes.cluster.start.timeout`).
     #[serde(deserialize_with = "duration")]
     pub wait: Duration,
+    /// Who makes control groups: the kubelet and containerd have to agree.
+    pub cgroup_driver: CgroupDriver,
+    /// Whether the kubelet may run on cgroup v1, which it refuses since Kubernetes 1.35.
+    pub allow_cgroup_v1: bool,
+    /// Preflight checks of kubeadm's that may fail: `SystemVerification`.
+    pub kubeadm_ignores: Vec<String>,
+}
+
+/// Who makes control groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupDriver {
+    /// systemd, as on every machine that it has started.
+    #[default]
+    Systemd,
+    /// The kubelet and the container runtime themselves.
+    Cgroupfs,
 }
 
 /// Section `trust`.
@@ -137,7 +154,12 @@ impl Default for Http {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { wait: Duration::from_secs(50 * 60) }
+        Self {
+            wait: Duration::from_secs(50 * 60),
+            cgroup_driver: CgroupDriver::default(),
+            allow_cgroup_v1: false,
+            kubeadm_ignores: Vec::new(),
+        }
     }
 }
 
@@ -244,12 +266,20 @@ mod tests {
             [containerd]
             socket = "/run/k3s/containerd.sock"
             snapshotter = "native"
+            [cluster]
+            wait = "10m"
+            cgroup-driver = "cgroupfs"
+            allow-cgroup-v1 = true
+            kubeadm-ignores = ["SystemVerification"]
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");
+        let cluster = config.cluster;
+        assert_eq!((cluster.cgroup_driver, cluster.allow_cgroup_v1), (CgroupDriver::Cgroupfs, true));
+        assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bootstrap::plan::Bundle;
 use bootstrap::version::Version;
 
 use crate::board::Board;
-use crate::cluster::{self, Ground};
+use crate::cluster::{self, Ground, Proved};
 use crate::config::Config;
 use crate::host::Host;
 
@@ -37,7 +37,7 @@ pub async fn join(
         version,
         address: address(spec),
         patches: patches.is_dir().then(|| patches.display().to_string()),
-        ignored: Vec::new(),
+        proved: Proved::default(),
     };
     cluster::carry_out(&ground, settings.cluster.wait).await
 }

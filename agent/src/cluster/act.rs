@@ -32,14 +32,23 @@ pub(super) async fn act(
         (Action::Join, Some(Membership::ControlPlane(wish) | Membership::Worker(wish))) => join(ground, wish).await,
         (Action::Apply, Some(Membership::FirstControlPlane(init))) => apply(ground, init, facts).await,
         (Action::AwaitReady, _) => await_ready(ground, began, patience).await,
-        _ => ground.set_up(action).await,
+        (Action::PrepareHost, _) => ground.prepare_host().await,
+        (Action::ConfigureRuntime, _) => ground.configure_runtime().await,
+        _ => Ok(()),
     }
 }
 
 async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<(), Failure> {
     let leftovers = if again { AGAIN.as_slice() } else { &[] };
-    let ignored: Vec<String> =
-        ground.ignored.iter().map(String::as_str).chain(leftovers.iter().copied()).map(str::to_owned).collect();
+    let ignored: Vec<String> = ground
+        .settings
+        .cluster
+        .kubeadm_ignores
+        .iter()
+        .map(String::as_str)
+        .chain(leftovers.iter().copied())
+        .map(str::to_owned)
+        .collect();
     let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context() })?;
     record::begin(ground.host, ground.spec)?;
     run(ground, &config, |path| init_arguments(init, path)).await?;

@@ -41,7 +41,7 @@ pub async fn gather(ground: &Ground<'_>) -> Result<Facts, Failure> {
     };
     facts.is_applied = is_applied(ground, kept.as_ref());
     facts.record = kept;
-    ground.look(&mut facts).await?;
+    ground.look(&mut facts);
     Ok(facts)
 }
 

@@ -13,6 +13,7 @@ pub mod objects;
 pub mod record;
 pub mod redact;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -20,14 +21,15 @@ use bootstrap::cluster::{self, Action, Facts, Stage};
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::{Membership, NodeSpec};
 use bootstrap::plan::Bundle;
-use bootstrap::render::kubeadm::Context;
+use bootstrap::render::kubeadm::{CgroupDriver, Context};
 use bootstrap::state::Phase;
 use bootstrap::version::Version;
 
 use crate::board::Board;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::host::Host;
 use crate::report;
+use crate::runtime;
 
 /// The first pause after what failed in passing, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
@@ -54,8 +56,8 @@ pub struct Ground<'a> {
     pub address: IpAddr,
     /// The directory of patches for what kubeadm writes, where there is one.
     pub patches: Option<String>,
-    /// Checks of kubeadm's that may fail.
-    pub ignored: Vec<String>,
+    /// What this run has proved.
+    pub proved: Proved,
 }
 
 /// Makes the node a member of its cluster, within `patience`.
@@ -139,17 +141,51 @@ impl Ground<'_> {
         Context {
             arguments: &self.bundle.manifest.node.kubeadm_arguments,
             patches: self.patches.as_deref(),
-            ignored_errors: &self.ignored,
+            ignored_errors: &self.settings.cluster.kubeadm_ignores,
+            cgroup_driver: self.cgroup_driver(),
+            allow_cgroup_v1: self.settings.cluster.allow_cgroup_v1,
             ..Context::new(&self.version, self.address)
         }
     }
 
-    async fn set_up(&self, _action: &Action) -> Result<(), Failure> {
+    /// Who makes control groups.
+    fn cgroup_driver(&self) -> CgroupDriver {
+        match self.settings.cluster.cgroup_driver {
+            config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+            config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        }
+    }
+
+    /// What a run has proved itself need not be proved again in the same run.
+    fn look(&self, facts: &mut Facts) {
+        facts.host_is_prepared = self.proved.host.get();
+        facts.runtime_is_configured = self.proved.runtime.get();
+    }
+
+    async fn configure_runtime(&self) -> Result<(), Failure> {
+        let settings = &self.settings.containerd;
+        let socket = settings.socket.clone().unwrap_or_else(|| self.host.path("/run/containerd/containerd.sock"));
+        let wish = runtime::Wish {
+            runtime: &self.spec.runtime,
+            sandbox_image: self.bundle.manifest.sandbox_image.as_deref(),
+            cgroup_driver: self.cgroup_driver(),
+            socket: &socket,
+            patience: self.settings.wait,
+        };
+        runtime::apply(self.host, self.board, &wish).await?;
+        self.proved.runtime.set(true);
         Ok(())
     }
 
-    /// Looks at host, container runtime, etcd, and at what the management server looks for.
-    async fn look(&self, _facts: &mut Facts) -> Result<(), Failure> {
+    async fn prepare_host(&self) -> Result<(), Failure> {
+        self.proved.host.set(true);
         Ok(())
     }
+}
+
+/// What this run has proved.
+#[derive(Debug, Default)]
+pub struct Proved {
+    host: Cell<bool>,
+    runtime: Cell<bool>,
 }

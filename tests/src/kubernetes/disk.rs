@@ -52,6 +52,23 @@ kernel/fs/isofs/isofs.ko
 kernel/drivers/block/loop.ko
 ";
 
+/// kubeadm's patch of kubelet's configuration. The bed is one machine: what its disk or memory lacks is no reason
+/// to evict a pod.
+const KUBELET: &str = "cgroupDriver: cgroupfs
+cgroupRoot: CGROUP
+failCgroupV1: false
+oomScoreAdj: 0
+enforceNodeAllocatable: [none]
+evictionHard: {memory.available: \"0%\", nodefs.available: \"0%\", nodefs.inodesFree: \"0%\", imagefs.available: \"0%\"}
+imageGCHighThresholdPercent: 100
+";
+
+/// What a containerd 2 is told after all else.
+const CONTAINERD: &str = "version = 3
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+  SystemdCgroup = false
+";
+
 /// What distinguishes one template from another.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
@@ -62,7 +79,7 @@ pub(super) struct Template {
 }
 
 /// Makes the disk of a machine called `name`.
-pub(super) fn make(name: &str, template: &Template) -> Result<TempDir> {
+pub(super) fn make(name: &str, cgroup: &str, template: &Template) -> Result<TempDir> {
     let disk = scratch("machine")?;
     let root = disk.path().join("root");
     for directory in DIRECTORIES {
@@ -76,6 +93,7 @@ pub(super) fn make(name: &str, template: &Template) -> Result<TempDir> {
         set_mode(&root.join(mode), 0o700)?;
     }
     settings(&root.join("etc"), name)?;
+    runtime(&root.join("etc"), template, cgroup)?;
     programs(disk.path(), template)?;
     keys(&root, template)?;
     Ok(disk)
@@ -109,6 +127,25 @@ fn settings(etc: &Path, name: &str) -> Result<()> {
         link_to(&format!("/lib/systemd/system/{unit}"), &wants.join(&unit))?;
     }
     users(etc)
+}
+
+/// What containerd and kubelet have to know about a machine without systemd and without a cgroup namespace.
+fn runtime(etc: &Path, template: &Template, cgroup: &str) -> Result<()> {
+    let kubelet = KUBELET.replace("CGROUP", cgroup);
+    write(&etc.join("cks-agent/patches/kubeletconfiguration+merge.yaml"), &kubelet)?;
+    match &template.containerd {
+        // The package's own.
+        None => write(&etc.join("containerd/config.toml"), &read("/etc/containerd/config.toml")?),
+        // Later ones tell kubelet which cgroup driver it has to use.
+        Some(programs) if !programs.to_string_lossy().contains("containerd-v1.") => {
+            write(&etc.join("containerd/conf.d/99-bed.toml"), CONTAINERD)
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("Reading {path}"))
 }
 
 /// [`LOGIN`] in the place of the people of this machine.

@@ -42,13 +42,14 @@ pub struct Machine {
 impl Machine {
     /// A machine that is switched off. `bed` names the bed, `number` is the last part of its address.
     pub(super) fn new(bed: &str, name: &str, number: u8, template: &Template) -> Result<Self> {
+        let cgroup = format!("/bed/{bed}/{name}");
         Ok(Self {
             name: name.to_owned(),
             address: format!("10.1.1.{number}"),
-            cgroup: format!("/bed/{bed}/{name}"),
+            disk: disk::make(name, &cgroup, template).with_context(|| format!("Making the disk of {name}"))?,
+            cgroup,
             cable: format!("node{number}"),
             running: None,
-            disk: disk::make(name, template).with_context(|| format!("Making the disk of {name}"))?,
             boots: 0,
         })
     }
@@ -97,10 +98,6 @@ impl Machine {
 
     pub(super) fn cable(&self) -> &str {
         &self.cable
-    }
-
-    pub(super) fn disk(&self) -> &Path {
-        self.disk.path()
     }
 
     fn first(&self) -> Result<u32> {

@@ -1,9 +1,12 @@
 //! Real Kubernetes in namespaces: machines at one bridge with the virtual router, made for one test and gone with
 //! it.
 
+mod cluster;
 mod disk;
+mod images;
 mod machine;
 mod network;
+mod release;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,9 +14,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+pub use self::cluster::Cluster;
 use self::disk::Template;
+pub use self::images::TOOLS;
 pub use self::machine::{Machine, wait};
 pub use self::network::Outside;
+pub use self::release::Release;
 use crate::netns::ADDRESS;
 use crate::process::Command;
 use crate::scratch;

@@ -12,7 +12,8 @@ ip link add br0 type bridge forward_delay 0 mcast_snooping 0
 ip address del "$1/24" dev lo
 ip address add "$1/24" dev br0
 ip link set br0 up
-sysctl -q -w net.ipv4.ip_forward=1
+# What machines tell each other is not routed, so it is not the router's to filter.
+sysctl -q -w net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
 # A route for all the world, so that a packet gets as far as the counter, and no further.
 ip link add sink0 type veth peer name sink1
 ip link set sink0 up
@@ -31,6 +32,8 @@ table inet outside {
         iifname != "br0" accept
         ip daddr { 10.1.1.0/24, 255.255.255.255, 224.0.0.0/4 } accept
         ip6 daddr { fe80::/10, ff00::/8 } accept
+        # Services and pods, before a node knows the way to them: nobody outside is meant.
+        ip daddr { 10.96.0.0/12, 10.244.0.0/16 } drop
         meta nfproto { ipv4, ipv6 } jump refuse
     }
     chain refuse {

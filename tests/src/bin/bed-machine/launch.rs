@@ -87,7 +87,9 @@ pub(crate) fn log_of(unit: &str) -> PathBuf {
 
 /// Sends a signal; a process that is gone gets none.
 pub(crate) fn signal(process: u32, what: Signal) {
-    drop(i32::try_from(process).map(|process| kill(Pid::from_raw(process), what)));
+    if let Ok(process) = i32::try_from(process) {
+        let _ = kill(Pid::from_raw(process), what);
+    }
 }
 
 /// The directories that a unit has made for it (`StateDirectory=`, …), and the variables that tell of them.

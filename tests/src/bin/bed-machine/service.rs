@@ -235,7 +235,7 @@ impl Service {
                 Err(error) => {
                     crate::say(&format!("{}: {error:#}", self.unit.name));
                     self.result = "resources";
-                    return self.end(place, now);
+                    return self.term(place, now);
                 }
             }
             return;
@@ -249,7 +249,7 @@ impl Service {
                 self.up();
                 let stays = self.kind() != "oneshot" || self.unit.on("RemainAfterExit");
                 if self.main.is_none() && !stays {
-                    self.end(place, now);
+                    self.term(place, now);
                 }
             }
             Stage::Stop => self.term(place, now),
@@ -289,7 +289,7 @@ impl Service {
             match self.stage {
                 Stage::StartPre | Stage::StartPost if bad => {
                     self.result = policy::result(exit);
-                    self.end(place, now);
+                    self.term(place, now);
                 }
                 Stage::Reload => {
                     self.stage = Stage::Running;
@@ -314,10 +314,10 @@ impl Service {
             Stage::AwaitReady if good && self.kind() == "forking" => self.forked(place, now),
             Stage::AwaitReady if good => {
                 self.result = "protocol";
-                self.end(place, now);
+                self.term(place, now);
             }
             Stage::Running if good && self.unit.on("RemainAfterExit") => {}
-            Stage::Start | Stage::AwaitReady | Stage::Running | Stage::Reload => self.end(place, now),
+            Stage::Start | Stage::AwaitReady | Stage::Running | Stage::Reload => self.term(place, now),
             _ => self.tick(place, now),
         }
     }
@@ -353,7 +353,12 @@ impl Service {
     pub(crate) fn stop(&mut self, place: &Place, now: Instant) {
         self.stopping = true;
         match self.stage {
-            Stage::Idle | Stage::AutoRestart => self.rest(),
+            Stage::Idle => self.news.push(News::Stopped),
+            Stage::AutoRestart => {
+                // As systemd has it: what is not running any more has not failed by being stopped.
+                self.result = "success";
+                self.rest();
+            }
             Stage::Running | Stage::Reload => {
                 self.queue = Exec::all(&self.unit, "ExecStop").into();
                 self.deadline = self.unit.time("TimeoutStopSec", TIMEOUT).map(|limit| now + limit);
@@ -363,11 +368,6 @@ impl Service {
             Stage::Term | Stage::Kill | Stage::StopPost | Stage::Stop => {}
             _ => self.term(place, now),
         }
-    }
-
-    /// What is left of it has to go.
-    fn end(&mut self, place: &Place, now: Instant) {
-        self.term(place, now);
     }
 
     fn term(&mut self, place: &Place, now: Instant) {

@@ -177,18 +177,18 @@ fn status(units: &mut Units, name: &str, reply: &mut Reply) -> Result<()> {
     let dot = if service.state == State::Active { '●' } else { '○' };
     let mut text = format!("{dot} {} - {}\n", unit.name, unit.last("Unit", "Description").unwrap_or(&unit.name));
     let path = unit.path.as_deref().unwrap_or(Path::new("")).display().to_string();
-    drop(writeln!(text, "     Loaded: loaded ({path}; {}; preset: enabled)", enablement(unit)));
-    drop(writeln!(text, "     Active: {} ({}), Result: {}", service.state.name(), service.sub(), service.result));
+    let _ = writeln!(text, "     Loaded: loaded ({path}; {}; preset: enabled)", enablement(unit));
+    let _ = writeln!(text, "     Active: {} ({}), Result: {}", service.state.name(), service.sub(), service.result);
     if let Some(main) = service.main {
-        drop(writeln!(text, "   Main PID: {main}"));
+        let _ = writeln!(text, "   Main PID: {main}");
     }
     if !service.text.is_empty() {
-        drop(writeln!(text, "     Status: \"{}\"", service.text));
+        let _ = writeln!(text, "     Status: \"{}\"", service.text);
     }
     let log = fs::read(log_of(&unit.name)).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let lines: Vec<&str> = log.lines().collect();
-    drop(writeln!(text, "\n{}", lines[lines.len().saturating_sub(10)..].join("\n")));
+    let _ = writeln!(text, "\n{}", lines[lines.len().saturating_sub(10)..].join("\n"));
     reply.out += &text;
     if !matches!(service.state, State::Active | State::Activating) {
         reply.code = 3;

@@ -8,6 +8,7 @@
 //! | [`throttle`] | that network, slow |
 //! | [`link`] | a wire from it to a node's own network, as fast as told |
 //! | [`containerd`] | a private containerd |
+//! | [`kubernetes`] | machines in namespaces that real Kubernetes runs on |
 //! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
 //! | [`upstream`] | the web sites that releases come from |
 //! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
@@ -38,6 +39,7 @@ pub mod drive;
 pub mod faults;
 pub mod gate;
 pub mod images;
+pub mod kubernetes;
 pub mod leash;
 pub mod link;
 pub mod netns;

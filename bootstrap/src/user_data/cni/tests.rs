@@ -55,7 +55,7 @@ fn what_is_wrong_is_named_by_the_line_of_the_users_text() {
         ("#cloud-config\n  - one\n  - two\n   - three\n", 4, "indent it by 2"),
         ("#cloud-config\n  - echo a: b\n", 2, "in quotes"),
         ("#cloud-config\n  - one\n\t- two\n", 3, "tabs"),
-        ("#cloud-config\n  - 'echo a\n", 3, "quote"),
+        ("#cloud-config\n  - 'echo a\n", 2, "quote"),
         ("#cloud-config\nruncmd: one\n", 2, "a list"),
         ("#cloud-config\nruncmd:\n  - [a, [b]]\n", 3, "as a list"),
         ("#cloud-config\nruncmd:\n  -\n", 3, "without a command"),

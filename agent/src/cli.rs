@@ -33,7 +33,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install what a role needs from a CKS ISO, verified, resumable, safe to repeat.
+    /// Make this machine the node that its user data asks for; with --role, install it and no more.
     #[command(after_long_help = BOOTSTRAP_EXAMPLES)]
     Bootstrap(Bootstrap),
     /// Do again what was lost since the last bootstrap: same role, same bundle; silent when nothing was.
@@ -68,7 +68,13 @@ pub enum Command {
 
 const BOOTSTRAP_EXAMPLES: &str = "\
 Examples:
-  An etcd node, from the ISO that the virtual router serves:
+  What CloudStack's user data asks for, from wherever the ISO is:
+    cks-agent bootstrap
+
+  What a file asks for:
+    cks-agent bootstrap --user-data node.yaml
+
+  An etcd node, installed from the ISO that the virtual router serves:
     cks-agent bootstrap --role etcd --node-ip 10.1.1.12 --source http://10.1.1.1/cks-iso/
 
   A worker from the attached disc, or from the router when the disc fails:
@@ -102,9 +108,15 @@ pub struct Bootstrap {
     /// The node's root directory
     #[arg(long, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
-    /// What the node is in its cluster
-    #[arg(long, value_enum)]
-    pub role: RoleName,
+    /// Install the node as this, and nothing more; default: what the user data asks for, with all that follows
+    #[arg(long, value_enum, conflicts_with_all = ["user_data", "metadata"])]
+    pub role: Option<RoleName>,
+    /// The user data, instead of the one that the virtual router, a ConfigDrive or cloud-init has for this machine
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A directory with the metadata, a file for each key (docs/user-data.md)
+    #[arg(long, value_name = "DIR")]
+    pub metadata: Option<PathBuf>,
     /// Where the ISO's content is: disc, vr, an URL, an .iso file or device, or a directory; may be
     /// given several times, best first; default: those of the settings
     #[arg(long = "source", value_name = "SOURCE")]

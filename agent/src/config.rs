@@ -33,6 +33,35 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// How the node becomes a member of its cluster.
+    pub cluster: Cluster,
+}
+
+/// Section `cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// How long becoming a member may take, from the moment that the node is installed. The management server gives up
+    /// on a cluster after an hour (`cloud.kubernetes.cluster.start.timeout`).
+    #[serde(deserialize_with = "duration")]
+    pub wait: Duration,
+    /// Who makes control groups: the kubelet and containerd have to agree.
+    pub cgroup_driver: CgroupDriver,
+    /// Whether the kubelet may run on cgroup v1, which it refuses since Kubernetes 1.35.
+    pub allow_cgroup_v1: bool,
+    /// Preflight checks of kubeadm's that may fail: `SystemVerification`.
+    pub kubeadm_ignores: Vec<String>,
+}
+
+/// Who makes control groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupDriver {
+    /// systemd, as on every machine that it has started.
+    #[default]
+    Systemd,
+    /// The kubelet and the container runtime themselves.
+    Cgroupfs,
 }
 
 /// Section `trust`.
@@ -106,6 +135,7 @@ impl Default for Config {
             http: Http::default(),
             disc: Disc::default(),
             containerd: Containerd::default(),
+            cluster: Cluster::default(),
         }
     }
 }
@@ -119,6 +149,17 @@ impl Default for Trust {
 impl Default for Http {
     fn default() -> Self {
         Self { proxy: None, no_proxy: Vec::new(), ca: Vec::new(), connections: 4, inactivity: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(50 * 60),
+            cgroup_driver: CgroupDriver::default(),
+            allow_cgroup_v1: false,
+            kubeadm_ignores: Vec::new(),
+        }
     }
 }
 
@@ -225,12 +266,20 @@ mod tests {
             [containerd]
             socket = "/run/k3s/containerd.sock"
             snapshotter = "native"
+            [cluster]
+            wait = "10m"
+            cgroup-driver = "cgroupfs"
+            allow-cgroup-v1 = true
+            kubeadm-ignores = ["SystemVerification"]
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");
+        let cluster = config.cluster;
+        assert_eq!((cluster.cgroup_driver, cluster.allow_cgroup_v1), (CgroupDriver::Cgroupfs, true));
+        assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
     }
 
     #[test]

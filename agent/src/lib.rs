@@ -9,10 +9,14 @@
 //! | [`host`] | the only holder of `/` |
 //! | [`files`] | files that appear whole or not at all |
 //! | [`tool`] | external programs, spawned in one place |
+//! | [`cluster`] | an installed node becomes a member of its cluster |
+//! | [`wish`] | what the node shall become: told by arguments, or by user data |
+//! | [`member`] | what a membership is worked on with |
 //! | [`facts`] | what the machine is like now |
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
+//! | [`runtime`] | containerd's settings, its restart, and the proof of both |
 //! | [`apply`] | a plan, step by step |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`journal`] | what was done, kept over a crash |
@@ -28,6 +32,7 @@
 pub mod apply;
 pub mod board;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod containerd;
 pub mod direct;
@@ -39,12 +44,14 @@ pub mod install;
 pub mod journal;
 pub mod layer;
 pub mod media;
+pub mod member;
 pub mod metrics;
 pub mod progress;
 pub mod reconcile;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod runtime;
 pub mod sources;
 pub mod status;
 pub mod terminal;
@@ -53,3 +60,4 @@ pub mod trust;
 pub mod verify;
 pub mod version;
 pub mod view;
+pub mod wish;

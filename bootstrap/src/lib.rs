@@ -6,6 +6,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`bundle`] | the manifest of a CKS ISO, its layout, its listings |
+//! | [`cluster`] | what has to be done to be a member of a cluster |
 //! | [`archive`] | image archives: docker-save and OCI layout tars, as indexes into the tar |
 //! | [`bounded`] | a reader for tars that may be hostile |
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
@@ -26,6 +27,7 @@
 pub mod archive;
 pub mod bounded;
 pub mod bundle;
+pub mod cluster;
 pub mod digest;
 pub mod disc;
 pub mod failure;

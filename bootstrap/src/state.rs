@@ -15,8 +15,9 @@ pub struct NodeState {
     pub schema: u32,
     /// Version of the agent that wrote it.
     pub agent: String,
-    /// The role that the node is given.
-    pub role: Role,
+    /// The role that the node is given, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// What is being done.
     pub phase: Phase,
     /// The bundle, once one is found.
@@ -245,6 +246,9 @@ pub struct Wait {
     pub since: String,
     /// The last error.
     pub last_error: String,
+    /// Its class, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// The next try (RFC 3339, UTC).
     pub next_try: String,
     /// When it is given up (RFC 3339, UTC).

@@ -27,7 +27,7 @@ pub(super) fn header(state: &NodeState, look: &Look) -> Line {
     // At a terminal the time is now; a text that is kept has to say it.
     let as_of = if look.width.is_none() { format!(" as of {}", state.updated) } else { String::new() };
     Line::labelled(state.phase.as_str(), style)
-        .and(Style::Strong, state.role.as_str())
+        .and(Style::Strong, state.role.map_or("not told yet", |role| role.as_str()))
         .and(Style::Plain, &format!("{as_of}, {} {took}", if state.phase.is_final() { "took" } else { "for" }))
 }
 

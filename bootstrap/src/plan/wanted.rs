@@ -97,6 +97,8 @@ pub struct Wanted {
     pub images: Vec<Image>,
     /// The image for pod sandboxes.
     pub sandbox_image: Option<String>,
+    /// Whether the node runs pods, and so a container runtime.
+    pub has_runtime: bool,
     /// What the operator should know.
     pub warnings: Vec<Warning>,
 }
@@ -172,6 +174,7 @@ impl Wanted {
         if spec.role == Role::Etcd {
             wanted.add_etcd(spec);
         } else {
+            wanted.has_runtime = true;
             wanted.add_kubelet(&bundle.manifest);
             wanted.add_images(spec.role, &bundle.manifest);
         }

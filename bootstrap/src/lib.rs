@@ -20,6 +20,7 @@
 //! | [`state`] | where a node stands, as status tells it |
 //! | [`digest`] | the sha256 digest |
 //! | [`trust`], [`version`] | who has to have signed a bundle, and how old it may be |
+//! | [`user_data`] | what the management server, or an operator, asked of this machine |
 //! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
@@ -40,4 +41,5 @@ pub mod signature;
 pub mod state;
 pub mod text;
 pub mod trust;
+pub mod user_data;
 pub mod version;

@@ -12,6 +12,7 @@
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
+//! | [`preflight`] | whether a machine can become that node |
 //! | [`rate`] | how fast something goes, and when it will be done |
 //! | [`render`] | values to the text of configuration files |
 //! | [`router`] | where the network's virtual router may be |
@@ -33,6 +34,7 @@ pub mod disc;
 pub mod failure;
 pub mod node_spec;
 pub mod plan;
+pub mod preflight;
 pub mod rate;
 pub mod render;
 pub mod router;

@@ -299,7 +299,7 @@ impl Wanted {
             self.enable("kubelet.service");
         }
         self.texts.insert("/etc/modules-load.d/cks.conf".to_owned(), render::host::MODULES.to_owned());
-        self.texts.insert("/etc/sysctl.d/90-cks.conf".to_owned(), render::host::sysctl(&manifest.node.sysctl));
+        self.texts.insert(render::host::SYSCTL_PATH.to_owned(), render::host::sysctl(&manifest.node.sysctl));
     }
 
     fn enable(&mut self, unit: &str) {

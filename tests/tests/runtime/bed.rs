@@ -36,6 +36,7 @@ start() {
     command=$(sed -n 's/^ExecStart=\(..*\)/\1/p' "$dropin" 2>/dev/null || true)
     rm -f /run/containerd/containerd.sock
     (
+        unset http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY
         set -a
         [ ! -f /etc/containerd/cks-proxy.env ] || . /etc/containerd/cks-proxy.env
         exec ${command:-/usr/bin/containerd}

@@ -93,8 +93,8 @@ fn check(registry: &Registry) -> Result<(), String> {
     if named && (registry.username.is_none() || registry.password.is_none()) {
         return Err("has a user name without password, or a password without user name".to_owned());
     }
-    if named && registry.host == "_default" && registry.endpoints.is_empty() {
-        return Err("has a password for all registries of the world: name endpoints".to_owned());
+    if registry.host == "_default" && registry.endpoints.is_empty() {
+        return Err("stands for all registries of the world: name endpoints".to_owned());
     }
     if registry.client_certificate.is_some() != registry.client_key.is_some() {
         return Err("has a client certificate without key, or a key without certificate".to_owned());
@@ -146,21 +146,30 @@ fn of_registry(registry: &Registry, host: &str) -> Vec<File> {
     files
 }
 
-/// containerd asks the hosts in their order, and then the server; without a server that is the registry itself. Where
-/// endpoints stand for a registry, the last of them is the server, so that nothing else is ever asked.
+/// containerd asks the hosts in their order. After them it would ask the server, which is the registry itself unless it
+/// is named: so that nobody else is ever asked, it is one of them, and for pushes alone. containerd 1.6 takes no file
+/// without hosts.
 fn hosts_toml(registry: &Registry, directory: &str) -> String {
-    let mut text = format!("{HEAD}.\n");
-    let Some((server, hosts)) = registry.endpoints.split_last() else {
-        return text + &transport(registry, "", directory, "");
+    let endpoints = if registry.endpoints.is_empty() {
+        vec![format!("https://{}", own_host(registry))]
+    } else {
+        registry.endpoints.iter().map(|endpoint| endpoint.trim_end_matches('/').to_owned()).collect()
     };
-    // Writing into a String does not fail.
-    let _ = writeln!(text, "server = {}", quoted(server.trim_end_matches('/')));
-    text += &transport(registry, server, directory, "");
-    for host in hosts {
-        let _ = write!(text, "\n[host.{}]\n", quoted(host.trim_end_matches('/')));
+    let mut text = format!("{HEAD}.\n");
+    if let Some(first) = endpoints.first() {
+        // Writing into a String does not fail.
+        let _ = write!(text, "server = {}\ncapabilities = [\"push\"]\n", quoted(first));
+    }
+    for host in &endpoints {
+        let _ = write!(text, "\n[host.{}]\n", quoted(host));
         text += &transport(registry, host, directory, "  ");
     }
     text
+}
+
+/// The host that a registry is asked at where no endpoint stands for it.
+fn own_host(registry: &Registry) -> &str {
+    if registry.host == "docker.io" { "registry-1.docker.io" } else { &registry.host }
 }
 
 /// What holds for one endpoint.
@@ -197,7 +206,7 @@ fn credentials(registries: &[Registry]) -> Result<Credentials<'_>, Failure> {
         let (Some(user), Some(password)) = (&registry.username, &registry.password) else { continue };
         let mut hosts: Vec<&str> = registry.endpoints.iter().filter_map(|url| Some(authority_of(url)?.0)).collect();
         if hosts.is_empty() {
-            hosts.push(if registry.host == "docker.io" { "registry-1.docker.io" } else { &registry.host });
+            hosts.push(own_host(registry));
         }
         for host in hosts {
             let given = (user.as_str(), password);

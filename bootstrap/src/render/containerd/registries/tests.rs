@@ -24,15 +24,19 @@ fn endpoints_stand_for_the_registry_in_their_order() {
     let endpoints = ["https://z.example:5000/", "http://a.example", "https://h.example/v2/proxy"].map(str::to_owned);
     let mirrored = Registry { endpoints: endpoints.to_vec(), insecure: true, ..registry("docker.io") };
     let (text, table) = hosts(&mirrored);
-    assert_eq!(table["server"].as_str(), Some("https://h.example/v2/proxy"));
-    assert_eq!(table["override_path"].as_bool(), Some(true));
-    assert!(text.find("z.example:5000\"]").unwrap() < text.find("a.example\"]").unwrap(), "{text}");
+    let nobody_else = (table["server"].as_str(), table["capabilities"].as_array().unwrap().len());
+    assert_eq!(nobody_else, (Some("https://z.example:5000"), 1), "{text}");
+    let places = ["z.example:5000\"]", "a.example\"]", "h.example/v2/proxy\"]"].map(|host| text.find(host).unwrap());
+    assert!(places.is_sorted(), "{text}");
     let host = &table["host"];
+    assert_eq!(host["https://h.example/v2/proxy"]["override_path"].as_bool(), Some(true));
     assert_eq!(host["https://z.example:5000"]["skip_verify"].as_bool(), Some(true));
     assert!(host["http://a.example"].get("skip_verify").is_none(), "{text}");
-    let (text, table) = hosts(&Registry { insecure: true, ..registry("r.example:5000") });
-    assert!(table.get("server").is_none() && table.get("host").is_none(), "{text}");
-    assert_eq!(table["skip_verify"].as_bool(), Some(true));
+    for (name, asked) in [("r.example:5000", "https://r.example:5000"), ("docker.io", "https://registry-1.docker.io")] {
+        let (text, table) = hosts(&Registry { insecure: true, ..registry(name) });
+        assert_eq!(table["server"].as_str(), Some(asked));
+        assert_eq!(table["host"][asked]["skip_verify"].as_bool(), Some(true), "{text}");
+    }
 }
 
 #[test]
@@ -103,14 +107,14 @@ fn what_containerd_would_stumble_over_is_refused_by_name() {
         (Registry { endpoints: vec!["https://m.example/\"x".to_owned()], ..registry("a") }, "endpoint"),
         (Registry { username: Some("u".to_owned()), ..registry("a") }, "without password"),
         (Registry { password: secret(), ..registry("a") }, "without user"),
-        (Registry { username: Some("u".to_owned()), password: secret(), ..registry("_default") }, "all registries"),
+        (registry("_default"), "all registries"),
         (Registry { client_key: secret(), ..registry("a") }, "without certificate"),
         (Registry { authority: Some("/etc/ca.pem".to_owned()), ..registry("a") }, "PEM"),
     ] {
         let failure = rendered(&[registry]).unwrap_err();
         assert!(failure.what.contains(named) && !failure.what.contains("hunter2"), "{}", failure.what);
     }
-    for good in ["docker.io", "harbor.example:5000", "10.1.1.1:5000", "[fd00::1]:5000", "localhost", "_default"] {
+    for good in ["docker.io", "harbor.example:5000", "10.1.1.1:5000", "[fd00::1]:5000", "localhost"] {
         rendered(&[registry(good)]).unwrap();
     }
     assert!(rendered(&[registry("a.example"), registry("A.example")]).is_err());

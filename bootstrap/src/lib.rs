@@ -17,14 +17,18 @@
 //! | [`secret`] | texts that are shown nowhere |
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
+//! | [`user_data`], [`datasource`] | what the management server asks, and what data sources say |
+//! | [`adoption`] | which of the management server's scripts are taken over |
 //! | [`digest`] | the sha256 digest |
 //! | [`trust`], [`version`] | who has to have signed a bundle, and how old it may be |
 //! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
+pub mod adoption;
 pub mod archive;
 pub mod bounded;
 pub mod bundle;
+pub mod datasource;
 pub mod digest;
 pub mod disc;
 pub mod failure;
@@ -38,4 +42,5 @@ pub mod signature;
 pub mod state;
 pub mod text;
 pub mod trust;
+pub mod user_data;
 pub mod version;

@@ -9,6 +9,8 @@
 //! | [`host`] | the only holder of `/` |
 //! | [`files`] | files that appear whole or not at all |
 //! | [`tool`] | external programs, spawned in one place |
+//! | [`metadata`] | what the machine is asked to become, and by whom |
+//! | [`adopt`] | takes over from the management server's scripts |
 //! | [`facts`] | what the machine is like now |
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
@@ -25,6 +27,7 @@
 //! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
+pub mod adopt;
 pub mod apply;
 pub mod board;
 pub mod cli;
@@ -39,6 +42,7 @@ pub mod install;
 pub mod journal;
 pub mod layer;
 pub mod media;
+pub mod metadata;
 pub mod metrics;
 pub mod progress;
 pub mod reconcile;

@@ -6,6 +6,7 @@
 
 mod runcmd;
 mod script;
+pub mod standing;
 mod vocabulary;
 
 use std::fmt;

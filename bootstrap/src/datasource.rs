@@ -42,20 +42,16 @@ pub fn instance_id(text: &str) -> Option<String> {
 pub fn from_keys(keys: impl IntoIterator<Item = (String, String)>) -> Metadata {
     let mut metadata = Metadata::default();
     for (key, value) in keys {
-        let value = value.trim_end_matches(['\r', '\n']).to_owned();
-        let known = match key.replace('_', "-").as_str() {
-            "instance-id" => &mut metadata.instance_id,
-            "local-hostname" => &mut metadata.local_hostname,
-            "local-ipv4" => &mut metadata.local_ipv4,
-            "availability-zone" => &mut metadata.availability_zone,
-            _ => {
-                metadata.more.insert(key, value);
-                continue;
-            }
-        };
-        *known = Some(value).filter(|value| !value.trim().is_empty()).map(|value| value.trim().to_owned());
+        let value = value.trim_end().to_owned();
+        let told = Some(value.trim()).filter(|value| !value.is_empty());
+        match key.replace('_', "-").as_str() {
+            "instance-id" => metadata.instance_id = told.and_then(instance_id),
+            "local-hostname" => metadata.local_hostname = told.map(str::to_owned),
+            "local-ipv4" => metadata.local_ipv4 = told.and_then(|value| value.parse().ok()),
+            "availability-zone" => metadata.availability_zone = told.map(str::to_owned),
+            _ => drop(metadata.more.insert(key, value)),
+        }
     }
-    metadata.instance_id = metadata.instance_id.as_deref().and_then(instance_id);
     metadata
 }
 
@@ -167,7 +163,7 @@ mod tests {
             let number = metadata.more.get("AS_NUMBER").map(String::as_str);
             assert_eq!(number, zone.map(|_| "65001"));
         }
-        assert_eq!(instance_data(&cloud_init).unwrap().local_ipv4.as_deref(), Some("10.1.1.12"));
+        assert_eq!(instance_data(&cloud_init).unwrap().local_ipv4, Some([10, 1, 1, 12].into()));
         assert_eq!(instance_data(no_source).unwrap().instance_id, None);
         for text in ["", "[]", "{", "\u{0}"] {
             assert_eq!(
@@ -182,7 +178,7 @@ mod tests {
     fn both_spellings_of_a_key_are_one() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let metadata = from_keys([pair("instance_id", ID), pair("local-ipv4", "10.1.1.12\n"), pair("vm-id", ID)]);
-        assert_eq!((metadata.instance_id.as_deref(), metadata.local_ipv4.as_deref()), (Some(ID), Some("10.1.1.12")));
+        assert_eq!((metadata.instance_id.as_deref(), metadata.local_ipv4), (Some(ID), Some([10, 1, 1, 12].into())));
         assert_eq!(metadata.more["vm-id"], ID);
     }
 }

@@ -1,20 +1,19 @@
-//! What a data source says about the machine itself.
+//! What the metadata service says of the machine.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use serde::Serialize;
-
-/// A machine's metadata, as CloudStack names it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// The metadata of an instance, as CloudStack's virtual router or a ConfigDrive has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// The instance's UUID.
+    /// `instance-id`.
     pub instance_id: Option<String>,
-    /// Its name in the network.
+    /// `local-hostname`: the name that the management server knows the node by.
     pub local_hostname: Option<String>,
-    /// Its address in the guest network.
-    pub local_ipv4: Option<String>,
-    /// Its zone.
+    /// `local-ipv4`.
+    pub local_ipv4: Option<IpAddr>,
+    /// `availability-zone`.
     pub availability_zone: Option<String>,
-    /// Every other key, also those that the user gave.
+    /// Everything else by its key, also what a CNI configuration's details add.
     pub more: BTreeMap<String, String>,
 }

@@ -78,7 +78,7 @@ fn the_router_tells_user_data_and_every_key() {
     let metadata = found.metadata;
     assert_eq!(metadata.instance_id.as_deref(), Some(INSTANCE));
     assert_eq!(metadata.local_hostname.as_deref(), Some("c1-control-1"));
-    assert_eq!(metadata.local_ipv4.as_deref(), Some(ADDRESS));
+    assert_eq!(metadata.local_ipv4, ADDRESS.parse().ok());
     assert_eq!(metadata.availability_zone.as_deref(), Some("Zone 1"));
     assert_eq!(metadata.more["AS_NUMBER"], "65001");
     assert_eq!(metadata.more["public-keys"], "ssh-rsa AAAA one\nssh-rsa BBBB two");
@@ -166,16 +166,15 @@ fn a_config_drive_is_known_by_what_it_holds() {
         let other = cks_tests::scratch("other").unwrap();
         iso.insert(&config_drive(other.path(), &[("k8s/kubelet", b"x")], &["-J", "-R", "-V", "CDROM"])).unwrap();
         drive.insert(&image).unwrap();
-        find(root.path(), None, 10, &Board::new(Role::Worker)).map(|found| {
+        find(root.path(), None, 10, &Board::new(Role::Worker)).inspect(|found| {
             assert_eq!(found.source, drive.name());
             assert_eq!(found.metadata.instance_id.as_deref(), Some(INSTANCE));
-            found
         })
     };
     for options in [&["-J", "-r", "-V", "config-2"][..], &["-J", "-r", "-V", "other"], &["-r"], &["-J"]] {
         let found = of(&cloudstack, options).unwrap();
         assert!(found.user_data == large, "{options:?}: {} bytes", found.user_data.len());
-        assert_eq!(found.metadata.local_ipv4.as_deref(), Some("10.1.1.12"));
+        assert_eq!(found.metadata.local_ipv4, "10.1.1.12".parse().ok());
         assert_eq!(found.metadata.local_hostname.as_deref(), Some("c1-control-1"));
         assert_eq!(found.metadata.availability_zone.as_deref(), Some("Zone 1"));
         assert_eq!(found.metadata.more["AS_NUMBER"], "65001");

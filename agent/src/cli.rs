@@ -52,6 +52,9 @@ pub enum Command {
     Sources(Sources),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
+    /// Stay until the agent has done what a script of the management server did.
+    #[command(hide = true)]
+    Attend(Attend),
     /// Print the completions of a shell.
     #[command(hide = true)]
     Completions {
@@ -281,6 +284,34 @@ pub struct Version {
     /// Print a JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `attend`.
+#[derive(Debug, Args)]
+pub struct Attend {
+    /// What is waited for
+    #[arg(value_enum)]
+    pub stage: Stage,
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// How long a run that failed may wait for the next one
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "90s")]
+    pub pause: Duration,
+    /// How long it may take in all
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "1h")]
+    pub patience: Duration,
+}
+
+/// What a script of the management server did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Everything is installed
+    Setup,
+    /// The node is a member of its cluster
+    Ready,
+    /// The container runtime is configured
+    Containerd,
 }
 
 /// What may be drawn on `stream`, as the environment has it (<https://no-color.org>).

@@ -25,6 +25,10 @@ pub struct Config {
     pub wait: Duration,
     /// Old version directories that are kept for a way back.
     pub keep: u32,
+    /// Whether the management server's scripts are taken over.
+    pub adopt: bool,
+    /// Where the node's user data is.
+    pub metadata: Metadata,
     /// What has to vouch for a bundle.
     pub trust: Trust,
     /// How HTTP sources are spoken to.
@@ -76,6 +80,16 @@ pub struct Trust {
     pub signatures: usize,
     /// The oldest Kubernetes version that is installed: `v1.33.0`.
     pub minimum_version: Option<String>,
+}
+
+/// Section `metadata`: a machine that no data source of CloudStack serves. What is named here always counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Metadata {
+    /// A file with the user data.
+    pub user_data: Option<PathBuf>,
+    /// A directory with metadata; and with the user data, where that is not named.
+    pub directory: Option<PathBuf>,
 }
 
 /// Section `http`.
@@ -131,6 +145,8 @@ impl Default for Config {
             sources: ["disc", "vr", "/opt/cks/media"].map(str::to_owned).to_vec(),
             wait: Duration::from_secs(300),
             keep: 1,
+            adopt: true,
+            metadata: Metadata::default(),
             trust: Trust::default(),
             http: Http::default(),
             disc: Disc::default(),
@@ -250,6 +266,10 @@ mod tests {
             sources = ["https://mirror.example.org/cks/"]
             wait = "20m"
             keep = 2
+            adopt = false
+            [metadata]
+            user-data = "/etc/cks-agent/user-data"
+            directory = "/etc/cks-agent/metadata"
             [trust]
             policy = "require-signature"
             keys = "/srv/keys"
@@ -274,6 +294,8 @@ mod tests {
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
+        let metadata = ["user-data", "metadata"].map(|name| Some(Path::new("/etc/cks-agent").join(name)));
+        assert!(!config.adopt && [config.metadata.user_data, config.metadata.directory] == metadata);
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");

@@ -12,6 +12,8 @@
 //! | [`cluster`] | an installed node becomes a member of its cluster |
 //! | [`wish`] | what the node shall become: told by arguments, or by user data |
 //! | [`member`] | what a membership is worked on with |
+//! | [`metadata`] | what the machine is asked to become, and by whom |
+//! | [`adopt`] | takes over from the management server's scripts |
 //! | [`facts`] | what the machine is like now |
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
@@ -29,6 +31,7 @@
 //! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
+pub mod adopt;
 pub mod apply;
 pub mod board;
 pub mod cli;
@@ -45,6 +48,7 @@ pub mod journal;
 pub mod layer;
 pub mod media;
 pub mod member;
+pub mod metadata;
 pub mod metrics;
 pub mod progress;
 pub mod reconcile;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use agent::cli::{Cli, Command};
-use agent::{heap, metrics, reconcile, report, sources, status, verify, version};
+use agent::{adopt, heap, metrics, reconcile, report, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -37,6 +37,7 @@ async fn run() -> ExitCode {
         Command::Metrics(arguments) => metrics::print(&arguments),
         Command::Sources(arguments) => sources::print(&arguments).await,
         Command::Version(arguments) => version::print(&arguments).await,
+        Command::Attend(arguments) => adopt::attend(&arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cks-agent", &mut std::io::stdout());
             Ok(0)

@@ -19,16 +19,20 @@
 //! | [`secret`] | texts that are shown nowhere |
 //! | [`signature`] | who signed a bundle: minisign's keys and signatures |
 //! | [`state`] | where a node stands, as status tells it |
+//! | [`datasource`] | what data sources say |
+//! | [`adoption`] | which of the management server's scripts are taken over |
 //! | [`digest`] | the sha256 digest |
 //! | [`trust`], [`version`] | who has to have signed a bundle, and how old it may be |
 //! | [`user_data`] | what the management server, or an operator, asked of this machine |
 //! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
+pub mod adoption;
 pub mod archive;
 pub mod bounded;
 pub mod bundle;
 pub mod cluster;
+pub mod datasource;
 pub mod digest;
 pub mod disc;
 pub mod failure;

@@ -9,6 +9,7 @@
 //! | [`archive`] | image archives: docker-save and OCI layout tars, as indexes into the tar |
 //! | [`bounded`] | a reader for tars that may be hostile |
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
+//! | [`etcd`] | dedicated etcd clusters: who is a member, and how |
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
 //! | [`rate`] | how fast something goes, and when it will be done |
@@ -27,6 +28,7 @@ pub mod bounded;
 pub mod bundle;
 pub mod digest;
 pub mod disc;
+pub mod etcd;
 pub mod failure;
 pub mod node_spec;
 pub mod plan;

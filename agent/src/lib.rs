@@ -15,6 +15,7 @@
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
 //! | [`apply`] | a plan, step by step |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
+//! | [`etcd`] | a member of a dedicated etcd cluster, and what is done with one |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`record`] | what the last run made of this node |
 //! | [`verify`] | is it still as it was installed? |
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod containerd;
 pub mod direct;
+pub mod etcd;
 pub mod facts;
 pub mod files;
 pub mod heap;

@@ -101,7 +101,7 @@ pub fn standing(facts: &Facts<'_>) -> Result<Standing, Failure> {
     }
     match (facts.data, formed) {
         (Some(data), formed) => with_data(facts, data, formed),
-        (None, Some(cluster)) => Ok(Standing::Joins(joining(facts, cluster))),
+        (None, Some(cluster)) => Ok(Standing::Joins(joining(facts.name, facts.peer_url, cluster))),
         (None, None) => begin(facts),
     }
 }
@@ -173,11 +173,12 @@ fn same_member(facts: &Facts<'_>, member: &Member) -> Result<Standing, Failure> 
     Ok(Standing::Data)
 }
 
-fn joining(facts: &Facts<'_>, cluster: &Cluster) -> Joining {
-    let expected = |member: &&Member| member.name.is_empty() && member.is_at(facts.peer_url);
+/// How the node `name` at `peer_url` joins `cluster`, which it serves in no longer, or not yet.
+#[must_use]
+pub fn joining(name: &str, peer_url: &str, cluster: &Cluster) -> Joining {
+    let expected = |member: &&Member| member.name.is_empty() && member.is_at(peer_url);
     // Whoever has our name or our address, and has been started, is what we were.
-    let past =
-        |member: &&Member| !member.name.is_empty() && (member.name == facts.name || member.is_at(facts.peer_url));
+    let past = |member: &&Member| !member.name.is_empty() && (member.name == name || member.is_at(peer_url));
     let replaces = cluster.members.iter().filter(past).map(|member| member.id).collect();
     Joining { replaces, add: !cluster.members.iter().any(|member| expected(&member)) }
 }

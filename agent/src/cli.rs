@@ -50,6 +50,8 @@ pub enum Command {
     /// Show which sources there are, what each holds, and why one is not used.
     #[command(after_long_help = SOURCES_EXAMPLES)]
     Sources(Sources),
+    /// Work with the dedicated etcd cluster that this node is a member of.
+    Etcd(crate::etcd::command::Etcd),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Stay until the agent has done what a script of the management server did.

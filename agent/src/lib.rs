@@ -21,6 +21,7 @@
 //! | [`runtime`] | containerd's settings, its restart, and the proof of both |
 //! | [`apply`] | a plan, step by step |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
+//! | [`etcd`] | a member of a dedicated etcd cluster, and what is done with one |
 //! | [`journal`] | what was done, kept over a crash |
 //! | [`record`] | what the last run made of this node |
 //! | [`verify`] | is it still as it was installed? |
@@ -39,6 +40,7 @@ pub mod cluster;
 pub mod config;
 pub mod containerd;
 pub mod direct;
+pub mod etcd;
 pub mod facts;
 pub mod files;
 pub mod heap;

@@ -3,7 +3,7 @@
 use super::Metadata;
 use super::place::{Findings, Place};
 use super::section::{Asked, Member, Section};
-use super::server::{self, Server, Task};
+use super::server::{self, Release, Server, Task};
 use super::{refused, refused_at};
 use crate::failure::{Code, Failure};
 use crate::node_spec::cni::CniStep;
@@ -136,6 +136,7 @@ impl Said<'_> {
             skip_phases: Vec::new(),
             etcd: None,
             network: Network::Bundle,
+            dashboards: Vec::new(),
         });
         if let (Some(_), Some(own)) = (server, own) {
             // What the section says counts; lists add up.
@@ -157,6 +158,7 @@ impl Said<'_> {
         init.certificate_sans.dedup();
         self.etcd_of(section, &mut init);
         init.network = self.network(section, findings);
+        init.dashboards = dashboards(self.server.map(|server| server.release));
         init
     }
 
@@ -298,4 +300,12 @@ pub(super) fn remarks(server: &Server, spec: &NodeSpec, part: Place, findings: &
 /// The refusal of user data that asks for nothing that is known.
 pub(super) fn unknown() -> Failure {
     Failure::new(Code::UserDataUnknown, "the user data asks for no node that is known: its scripts are left alone")
+}
+/// Which dashboard counts where a bundle brings both: the one that the management server's own script applies.
+fn dashboards(release: Option<Release>) -> Vec<String> {
+    let both = match release {
+        Some(release) if release < Release::Headlamp => ["dashboard.yaml", "headlamp.yaml"],
+        _ => ["headlamp.yaml", "dashboard.yaml"],
+    };
+    both.map(str::to_owned).to_vec()
 }

@@ -39,6 +39,9 @@ pub enum Command {
     /// Do again what was lost since the last bootstrap: same role, same bundle; silent when nothing was.
     #[command(after_long_help = RECONCILE_EXAMPLES)]
     Reconcile(Reconcile),
+    /// Take this node out of its cluster, so that it can be added again.
+    #[command(after_long_help = LEAVE_EXAMPLES)]
+    Leave(Leave),
     /// Show where this node stands.
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Status),
@@ -95,6 +98,17 @@ Examples:
 
   What would be done:
     cks-agent reconcile --dry-run";
+
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  A worker, with its own identity; its node object is left to the management server:
+    cks-agent leave
+
+  The same, with an identity that may delete the node object:
+    cks-agent leave --kubeconfig admin.conf
+
+  What would be taken away:
+    cks-agent leave --dry-run";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -201,6 +215,37 @@ pub struct Reconcile {
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait: Option<Duration>,
     /// Say more: also that nothing was to do (twice: everything)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Arguments of `leave`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// An identity that may drain and delete the node; default: admin.conf of a control plane node, else the
+    /// node's own, which may drain it
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Leave images in the container runtime, so that a node that is added again needs not fetch them
+    #[arg(long)]
+    pub keep_images: bool,
+    /// How long pods may take to go elsewhere; when they don't, the node stays a member
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = patience)]
+    pub drain_timeout: Duration,
+    /// Leave pods where they are: they end with the node
+    #[arg(long, conflicts_with = "drain_timeout")]
+    pub skip_drain: bool,
+    /// Delete pods that can't be evicted, and those that nobody starts elsewhere; let the last control plane go, which ends
+    /// the cluster
+    #[arg(long)]
+    pub force: bool,
+    /// Show what would be taken away and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document (docs/schema/leave.schema.json)
+    #[arg(long)]
+    pub json: bool,
+    /// Say more (twice: everything)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

@@ -20,6 +20,7 @@
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
 //! | [`runtime`] | containerd's settings, its restart, and the proof of both |
 //! | [`apply`] | a plan, step by step |
+//! | [`leave`] | this node out of its cluster, and clean |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`etcd`] | a member of a dedicated etcd cluster, and what is done with one |
 //! | [`journal`] | what was done, kept over a crash |
@@ -48,6 +49,7 @@ pub mod host;
 pub mod install;
 pub mod journal;
 pub mod layer;
+pub mod leave;
 pub mod media;
 pub mod member;
 pub mod metadata;

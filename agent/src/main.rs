@@ -33,6 +33,10 @@ async fn run() -> ExitCode {
             report::log(0);
             verify::verify(&arguments).await
         }
+        Command::Leave(arguments) => {
+            report::log(arguments.verbose);
+            Ok(agent::leave::leave(&arguments).await)
+        }
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Metrics(arguments) => metrics::print(&arguments),
         Command::Sources(arguments) => sources::print(&arguments).await,

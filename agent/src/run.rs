@@ -325,7 +325,7 @@ async fn finish(
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
 }
 
-async fn signal() -> &'static str {
+pub(crate) async fn signal() -> &'static str {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,

@@ -80,6 +80,9 @@ pub struct Trust {
     pub signatures: usize,
     /// The oldest Kubernetes version that is installed: `v1.33.0`.
     pub minimum_version: Option<String>,
+    /// Keys that the user data tells, besides: as texts of minisign's public keys.
+    #[serde(skip)]
+    pub told: Vec<String>,
 }
 
 /// Section `metadata`: a machine that no data source of CloudStack serves. What is named here always counts.
@@ -158,7 +161,13 @@ impl Default for Config {
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { policy: None, keys: PathBuf::from("/etc/cks-agent/keys"), signatures: 1, minimum_version: None }
+        Self {
+            policy: None,
+            keys: PathBuf::from("/etc/cks-agent/keys"),
+            signatures: 1,
+            minimum_version: None,
+            told: Vec::new(),
+        }
     }
 }
 

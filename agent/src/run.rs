@@ -14,6 +14,7 @@ use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
+use crate::adopt::UserDataRecord;
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
@@ -36,7 +37,7 @@ use crate::record::{BundleRecord, NodeRecord};
 use crate::report;
 use crate::trust;
 use crate::verify::Outcome;
-use crate::wish::{Told, Wish};
+use crate::wish::{Task, Told, Wish};
 
 pub(crate) use self::reach::reach;
 use self::reach::{connect, lease_name};
@@ -68,7 +69,7 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     shown.finish().await;
     match outcome {
         Ok(planned) => {
-            print(arguments, &state, &planned, began.elapsed());
+            print(arguments, &state, planned.as_ref(), began.elapsed());
             0
         }
         Err(failure) => {
@@ -116,7 +117,7 @@ pub(crate) fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
 }
 
 /// Works with the status document kept up to date, and its last version on disk before the lock is free.
-async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Planned, Failure> {
+async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Option<Planned>, Failure> {
     let journal = Arc::clone(&start.journal);
     let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
     let host = start.host.clone();
@@ -143,10 +144,16 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
     outcome
 }
 
-/// Finds out what is wanted, installs it, and makes it a member of its cluster.
-async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Planned, Failure> {
+/// Finds out what is wanted, installs it, and makes it a member of its cluster; none where nothing is wanted.
+async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Option<Planned>, Failure> {
     let Start { host, settings, wish, journal, only } = start;
-    let Told { spec, settings } = wish.resolve(&host, settings, board).await?;
+    let Task { spec, settings, found } = match wish.resolve(&host, settings, board).await? {
+        Told::Become(task) => *task,
+        Told::Nothing(phase) => {
+            board.phase(phase);
+            return Ok(None);
+        }
+    };
     board.role(spec.role);
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
@@ -163,8 +170,9 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
     };
     if spec.membership.is_some() && !arguments.dry_run {
         member::join(&host, &settings, &spec, &installed.bundle, board).await?;
+        found.map_or(Ok(()), |found| UserDataRecord::end(&host, &found))?;
     }
-    Ok(installed.planned)
+    Ok(Some(installed.planned))
 }
 
 /// What an installation is made with.
@@ -339,12 +347,12 @@ pub(crate) async fn signal() -> &'static str {
     }
 }
 
-fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: &Planned, took: Duration) {
-    match (arguments.json, arguments.dry_run) {
-        (true, true) => print_json(planned),
-        (true, false) => print_json(state),
-        (false, true) => print_text(&progress::plan_lines(&planned.plan)),
-        (false, false) => print_text(&progress::summary(state, took)),
+fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: Option<&Planned>, took: Duration) {
+    match (arguments.json, planned.filter(|_| arguments.dry_run)) {
+        (true, Some(planned)) => print_json(planned),
+        (true, None) => print_json(state),
+        (false, Some(planned)) => print_text(&progress::plan_lines(&planned.plan)),
+        (false, None) => print_text(&progress::summary(state, took)),
     }
 }
 

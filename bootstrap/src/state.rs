@@ -104,6 +104,8 @@ pub enum Phase {
     Leave,
     /// The node is out of its cluster, and clean.
     Left,
+    /// Nothing is asked of this machine, or somebody else does it.
+    Idle,
     /// Stopped; `failure` says why.
     Failed,
 }
@@ -294,7 +296,7 @@ impl Activity {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Discover,
         Self::Locate,
         Self::Preflight,
@@ -312,6 +314,7 @@ impl Phase {
         Self::Ready,
         Self::Leave,
         Self::Left,
+        Self::Idle,
         Self::Failed,
     ];
 
@@ -336,6 +339,7 @@ impl Phase {
             Self::Ready => "ready",
             Self::Leave => "leave",
             Self::Left => "left",
+            Self::Idle => "idle",
             Self::Failed => "failed",
         }
     }
@@ -343,6 +347,6 @@ impl Phase {
     /// Whether the run is over.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Installed | Self::Ready | Self::Left | Self::Failed)
+        matches!(self, Self::Installed | Self::Ready | Self::Left | Self::Idle | Self::Failed)
     }
 }

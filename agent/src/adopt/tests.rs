@@ -90,6 +90,7 @@ fn init() -> Membership {
         skip_phases: Vec::new(),
         etcd: None,
         network: Network::Bundle,
+        dashboards: Vec::new(),
     }))
 }
 

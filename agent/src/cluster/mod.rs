@@ -25,8 +25,10 @@ use bootstrap::render::kubeadm::{CgroupDriver, Context};
 use bootstrap::state::Phase;
 use bootstrap::version::Version;
 
+use crate::adopt;
 use crate::board::Board;
 use crate::config::{self, Config};
+use crate::etcd;
 use crate::host::Host;
 use crate::report;
 use crate::runtime;
@@ -160,6 +162,8 @@ impl Ground<'_> {
     fn look(&self, facts: &mut Facts) {
         facts.host_is_prepared = self.proved.host.get();
         facts.runtime_is_configured = self.proved.runtime.get();
+        facts.etcd_serves = self.proved.etcd.get();
+        facts.is_handed_over = self.proved.handed_over.get();
     }
 
     async fn configure_runtime(&self) -> Result<(), Failure> {
@@ -177,6 +181,24 @@ impl Ground<'_> {
         Ok(())
     }
 
+    async fn serve_etcd(&self) -> Result<(), Failure> {
+        record::begin(self.host, self.spec)?;
+        etcd::ensure(self.host, self.spec, self.board).await?;
+        record::reach(self.host, self.spec, Stage::Member)?;
+        self.proved.etcd.set(true);
+        Ok(())
+    }
+
+    fn hand_over(&self) -> Result<(), Failure> {
+        let written = adopt::hand_over(self.host, self.spec, &self.bundle.directory())?;
+        tracing::info!(
+            "handed over: {}",
+            if written.is_empty() { "nothing new".to_owned() } else { written.join(", ") }
+        );
+        self.proved.handed_over.set(true);
+        Ok(())
+    }
+
     async fn prepare_host(&self) -> Result<(), Failure> {
         self.proved.host.set(true);
         Ok(())
@@ -188,4 +210,6 @@ impl Ground<'_> {
 pub struct Proved {
     host: Cell<bool>,
     runtime: Cell<bool>,
+    etcd: Cell<bool>,
+    handed_over: Cell<bool>,
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::preflight::Check;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// How the machine is checked before it becomes a node.
+    pub preflight: Preflight,
 }
 
 /// Section `trust`.
@@ -84,6 +87,14 @@ pub struct Containerd {
     pub snapshotter: String,
 }
 
+/// Section `preflight`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Preflight {
+    /// Names of checks that are left out, besides those that user data names; `all` stands for all.
+    pub skip: Vec<String>,
+}
+
 /// What has to vouch for a bundle's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -106,6 +117,7 @@ impl Default for Config {
             http: Http::default(),
             disc: Disc::default(),
             containerd: Containerd::default(),
+            preflight: Preflight::default(),
         }
     }
 }
@@ -159,6 +171,7 @@ impl Config {
             (!(1..=64).contains(&config.http.connections), "http.connections: 1 to 64"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
         ];
+        Check::named(&config.preflight.skip).map_err(|failure| refuse(format!("preflight.skip: {}", failure.what)))?;
         match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
             Some((_, why)) => Err(refuse(why.to_owned())),
             None => Ok(config),
@@ -225,12 +238,15 @@ mod tests {
             [containerd]
             socket = "/run/k3s/containerd.sock"
             snapshotter = "native"
+            [preflight]
+            skip = ["swap", "size"]
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");
+        assert_eq!(config.preflight.skip, ["swap", "size"]);
     }
 
     #[test]
@@ -256,6 +272,7 @@ mod tests {
             ("[trust]\nsignatures = 0", "trust.signatures"),
             ("[trust]\npolicy = \"none\"", "policy"),
             ("[http]\nconnections = 0", "http.connections"),
+            ("[preflight]\nskip = [\"swop\"]", "swop"),
         ] {
             let failure = Config::parse(text).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);

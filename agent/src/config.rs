@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::preflight::Check;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// How the machine is checked before it becomes a node.
+    pub preflight: Preflight,
     /// How the node becomes a member of its cluster.
     pub cluster: Cluster,
 }
@@ -130,6 +133,14 @@ pub struct Containerd {
     pub snapshotter: String,
 }
 
+/// Section `preflight`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Preflight {
+    /// Names of checks that are left out, besides those that user data names; `all` stands for all.
+    pub skip: Vec<String>,
+}
+
 /// What has to vouch for a bundle's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -155,6 +166,7 @@ impl Default for Config {
             disc: Disc::default(),
             containerd: Containerd::default(),
             cluster: Cluster::default(),
+            preflight: Preflight::default(),
         }
     }
 }
@@ -225,6 +237,7 @@ impl Config {
             (!(1..=64).contains(&config.http.connections), "http.connections: 1 to 64"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
         ];
+        Check::named(&config.preflight.skip).map_err(|failure| refuse(format!("preflight.skip: {}", failure.what)))?;
         match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
             Some((_, why)) => Err(refuse(why.to_owned())),
             None => Ok(config),
@@ -300,6 +313,8 @@ mod tests {
             cgroup-driver = "cgroupfs"
             allow-cgroup-v1 = true
             kubeadm-ignores = ["SystemVerification"]
+            [preflight]
+            skip = ["swap", "size"]
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
@@ -311,6 +326,7 @@ mod tests {
         let cluster = config.cluster;
         assert_eq!((cluster.cgroup_driver, cluster.allow_cgroup_v1), (CgroupDriver::Cgroupfs, true));
         assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
+        assert_eq!(config.preflight.skip, ["swap", "size"]);
     }
 
     #[test]
@@ -336,6 +352,7 @@ mod tests {
             ("[trust]\nsignatures = 0", "trust.signatures"),
             ("[trust]\npolicy = \"none\"", "policy"),
             ("[http]\nconnections = 0", "http.connections"),
+            ("[preflight]\nskip = [\"swop\"]", "swop"),
         ] {
             let failure = Config::parse(text).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);

@@ -18,6 +18,7 @@
 //! | [`media`] | where bundle bytes come from |
 //! | [`install`] | bytes to files and unpacked tarballs |
 //! | [`containerd`] | bytes to images, by containerd's gRPC API |
+//! | [`preflight`], [`host_settings`] | what keeps the machine from its role; what the running kernel is told |
 //! | [`runtime`] | containerd's settings, its restart, and the proof of both |
 //! | [`apply`] | a plan, step by step |
 //! | [`leave`] | this node out of its cluster, and clean |
@@ -46,6 +47,7 @@ pub mod facts;
 pub mod files;
 pub mod heap;
 pub mod host;
+pub mod host_settings;
 pub mod install;
 pub mod journal;
 pub mod layer;
@@ -54,6 +56,7 @@ pub mod media;
 pub mod member;
 pub mod metadata;
 pub mod metrics;
+pub mod preflight;
 pub mod progress;
 pub mod reconcile;
 pub mod record;

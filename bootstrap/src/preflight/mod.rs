@@ -20,6 +20,8 @@ use serde::Serialize;
 
 pub use self::cidr::free;
 pub use self::facts::HostFacts;
+pub use self::machine::programs_looked_for;
+pub use self::network::is_of_pods;
 use crate::failure::{Code, Failure};
 use crate::node_spec::{Endpoint, Membership, NodeSpec};
 use crate::render::kubeadm::Arguments;

@@ -1,9 +1,10 @@
-//! What is rendered for kubeadm and containerd, as the real ones read it.
+//! What is rendered for kubeadm and containerd, as the real ones read it; and what the real kernel tells of a machine.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
 mod bed;
 mod kubeadm;
+mod network;
 mod registries;
 mod settings;
 

@@ -127,6 +127,7 @@ impl Call {
             skip_phases: list("skip-phases")?,
             etcd: None,
             network: Network::Bundle,
+            dashboards: Vec::new(),
         })
     }
 

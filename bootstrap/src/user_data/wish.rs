@@ -136,6 +136,7 @@ impl Said<'_> {
             skip_phases: Vec::new(),
             etcd: None,
             network: Network::Bundle,
+            dashboards: Vec::new(),
         });
         if let (Some(_), Some(own)) = (server, own) {
             // What the section says counts; lists add up.
@@ -157,7 +158,16 @@ impl Said<'_> {
         init.certificate_sans.dedup();
         self.etcd_of(section, &mut init);
         init.network = self.network(section, findings);
+        init.dashboards = self.dashboards(section);
         init
+    }
+
+    /// What the section names; else what the server's script applies, in its order; else whatever the bundle has. Each
+    /// release of the management server finds the Kubernetes Dashboard, only 4.23 finds Headlamp.
+    fn dashboards(&self, section: &Section) -> Vec<String> {
+        let server = self.server.map(|server| server.node.dashboards.clone()).unwrap_or_default();
+        let told = if section.dashboards.is_empty() { server } else { section.dashboards.clone() };
+        if told.is_empty() { server::DASHBOARDS.map(str::to_owned).to_vec() } else { told }
     }
 
     fn etcd_of(&self, section: &Section, init: &mut Init) {

@@ -172,6 +172,7 @@ fn what_matters_of_a_spec_is_asked() {
             skip_phases: Vec::new(),
             etcd: None,
             network,
+            dashboards: Vec::new(),
         };
         spec.membership = Some(Membership::FirstControlPlane(Box::new(init)));
         assert_eq!(Asked::of(&spec), Asked { runs_user_lines, ..FIRST });

@@ -74,6 +74,7 @@ pub(super) struct Section {
     pub(super) init: Option<Init>,
     pub(super) etcd: Etcd,
     pub(super) network: Option<Asked>,
+    pub(super) dashboards: Vec<String>,
     pub(super) delivery: Delivery,
     pub(super) eject: Option<bool>,
     pub(super) registries: Vec<Registry>,
@@ -123,6 +124,11 @@ pub(super) fn section(entry: &Entry, part: Place, findings: &mut Findings) -> Re
     if let Some(external) = keys.truth("external-cni")? {
         let asked = if external { Asked::UserData } else { Asked::Bundle };
         section.network.get_or_insert(asked);
+    }
+    section.dashboards = keys.list("dashboards")?;
+    let is_file = |name: &&String| name.ends_with(".yaml") && !name.contains('/') && !name.starts_with('.');
+    if let Some(name) = section.dashboards.iter().find(|name| !is_file(name)) {
+        return Err(keys.refuse("dashboards", format!("{:?} is no YAML file of the bundle", crate::text::plain(name))));
     }
     section.etcd = etcd(&mut keys)?;
     section.delivery = runtime::delivery(&mut keys)?;

@@ -3,7 +3,7 @@
 use super::Metadata;
 use super::place::{Findings, Place};
 use super::section::{Asked, Member, Section};
-use super::server::{self, Release, Server, Task};
+use super::server::{self, Server, Task};
 use super::{refused, refused_at};
 use crate::failure::{Code, Failure};
 use crate::node_spec::cni::CniStep;
@@ -158,8 +158,16 @@ impl Said<'_> {
         init.certificate_sans.dedup();
         self.etcd_of(section, &mut init);
         init.network = self.network(section, findings);
-        init.dashboards = dashboards(self.server.map(|server| server.release));
+        init.dashboards = self.dashboards(section);
         init
+    }
+
+    /// What the section names; else what the server's script applies, in its order; else whatever the bundle has. Each
+    /// release of the management server finds the Kubernetes Dashboard, only 4.23 finds Headlamp.
+    fn dashboards(&self, section: &Section) -> Vec<String> {
+        let server = self.server.map(|server| server.node.dashboards.clone()).unwrap_or_default();
+        let told = if section.dashboards.is_empty() { server } else { section.dashboards.clone() };
+        if told.is_empty() { server::DASHBOARDS.map(str::to_owned).to_vec() } else { told }
     }
 
     fn etcd_of(&self, section: &Section, init: &mut Init) {
@@ -300,12 +308,4 @@ pub(super) fn remarks(server: &Server, spec: &NodeSpec, part: Place, findings: &
 /// The refusal of user data that asks for nothing that is known.
 pub(super) fn unknown() -> Failure {
     Failure::new(Code::UserDataUnknown, "the user data asks for no node that is known: its scripts are left alone")
-}
-/// Which dashboard counts where a bundle brings both: the one that the management server's own script applies.
-fn dashboards(release: Option<Release>) -> Vec<String> {
-    let both = match release {
-        Some(release) if release < Release::Headlamp => ["dashboard.yaml", "headlamp.yaml"],
-        _ => ["headlamp.yaml", "dashboard.yaml"],
-    };
-    both.map(str::to_owned).to_vec()
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bootstrap::cluster::{Facts, actions};
 use bootstrap::failure::Failure;
 use bootstrap::user_data::{Metadata, look, outline, read};
 use serde_json::{Value, json};
@@ -55,8 +56,9 @@ fn made_of(scenario: &Scenario) -> Value {
     match look(&scenario.user_data, &scenario.metadata) {
         Err(_) => json!({ "failure": failure }),
         Ok(reading) => {
-            let plan = reading.spec.as_ref().map(outline);
-            json!({ "failure": failure, "reading": reading, "plan": plan })
+            let actions = reading.spec.as_ref().map(|spec| actions(spec, &Facts::default()).unwrap());
+            let outline = reading.spec.as_ref().map(outline);
+            json!({ "failure": failure, "reading": reading, "plan": actions, "outline": outline })
         }
     }
 }

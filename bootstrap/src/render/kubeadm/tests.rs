@@ -16,6 +16,7 @@ fn init() -> Init {
         skip_phases: Vec::new(),
         etcd: None,
         network: Network::Bundle,
+        dashboards: Vec::new(),
     }
 }
 

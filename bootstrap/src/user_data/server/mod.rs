@@ -31,6 +31,9 @@ pub const SCRIPTS: [&str; 4] = [
 /// The server's unit of a dedicated etcd member.
 pub const ETCD_UNIT: &str = "/etc/systemd/system/etcd.service";
 
+/// The dashboards of an ISO.
+pub(super) const DASHBOARDS: [&str; 2] = ["dashboard.yaml", "headlamp.yaml"];
+
 const KUBEADM_CONFIG: &str = "/etc/kubernetes/kubeadm-config.yaml";
 
 /// What the server's authority signed for the node; nothing of Kubernetes uses it.
@@ -77,6 +80,8 @@ pub(super) struct Prescribed {
     pub(super) registry: Option<Registry>,
     /// Whether somebody else brings the pod network; older releases don't say.
     pub(super) external_cni: Option<bool>,
+    /// Manifests of the bundle of which the first that is there is applied.
+    pub(super) dashboards: Vec<String>,
 }
 
 /// A script of the server's and where it stands.
@@ -255,7 +260,20 @@ impl Reader<'_> {
             wait_seconds,
             registry: containerd.and_then(|file| registry::registry(&file.content)),
             external_cni: self.flag("EXTERNAL_CNI_PLUGIN", findings),
+            dashboards: self.dashboards(),
         })
+    }
+
+    /// The dashboards that the scripts apply, in the order in which they look for them.
+    fn dashboards(&self) -> Vec<String> {
+        let deploy = self.files.iter().rfind(|file| file.path == SCRIPTS[1]);
+        let Some(script) = deploy.map(|file| file.content.as_str()) else { return Vec::new() };
+        // A web address at the end of the script is for machines without a disc.
+        let found = |name: &str| script.find(&format!("/{name}"));
+        let mut named: Vec<(usize, &str)> =
+            DASHBOARDS.into_iter().filter_map(|name| Some((found(name)?, name))).collect();
+        named.sort_unstable();
+        named.into_iter().map(|(_, name)| name.to_owned()).collect()
     }
 
     /// The server's files that stay as they are; others are named.

@@ -24,6 +24,7 @@
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`view`] | the state as text: pure; [`terminal`] is what it is drawn on |
 //! | [`metrics`] | the state for a monitoring system |
+//! | [`serve`] | the state over HTTP; [`notify`] tells systemd |
 //! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
@@ -44,11 +45,13 @@ pub mod layer;
 pub mod media;
 pub mod metadata;
 pub mod metrics;
+pub mod notify;
 pub mod progress;
 pub mod reconcile;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod serve;
 pub mod sources;
 pub mod status;
 pub mod terminal;

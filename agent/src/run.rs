@@ -329,7 +329,8 @@ async fn finish(
     Ok(())
 }
 
-async fn signal() -> &'static str {
+/// Waits for a signal that ends the program.
+pub(crate) async fn signal() -> &'static str {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,

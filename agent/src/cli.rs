@@ -55,6 +55,8 @@ pub enum Command {
     Sources(Sources),
     /// Work with the dedicated etcd cluster that this node is a member of.
     Etcd(crate::etcd::command::Etcd),
+    /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
+    Serve(Serve),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Stay until the agent has done what a script of the management server did.
@@ -333,6 +335,14 @@ pub struct Version {
     pub json: bool,
 }
 
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
 /// Arguments of `attend`.
 #[derive(Debug, Args)]
 pub struct Attend {
@@ -368,6 +378,13 @@ pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = std::env::var_os("TERM");
     Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
+}
+
+/// The socket of systemd's that a service of its own tells that it is ready, as the environment has it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn notify_socket() -> Option<std::ffi::OsString> {
+    std::env::var_os("NOTIFY_SOCKET")
 }
 
 /// The roles by their names on the command line.

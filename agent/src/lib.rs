@@ -31,6 +31,7 @@
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`view`] | the state as text: pure; [`terminal`] is what it is drawn on |
 //! | [`metrics`] | the state for a monitoring system |
+//! | [`serve`] | the state over HTTP; [`notify`] tells systemd |
 //! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
 
@@ -57,12 +58,14 @@ pub mod member;
 pub mod metadata;
 pub mod metrics;
 pub mod preflight;
+pub mod notify;
 pub mod progress;
 pub mod reconcile;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod runtime;
+pub mod serve;
 pub mod sources;
 pub mod status;
 pub mod terminal;

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use agent::cli::{Cli, Command};
-use agent::{adopt, etcd, heap, metrics, reconcile, report, sources, status, verify, version};
+use agent::cli::{self, Cli, Command};
+use agent::notify::Notify;
+use agent::{adopt, etcd, heap, metrics, reconcile, report, serve, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -45,6 +46,10 @@ async fn run() -> ExitCode {
             etcd::command::run(&arguments).await
         }
         Command::Version(arguments) => version::print(&arguments).await,
+        Command::Serve(arguments) => {
+            report::log(0);
+            serve::daemon(&arguments, &Notify::to(cli::notify_socket())).await
+        }
         Command::Attend(arguments) => adopt::attend(&arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cks-agent", &mut std::io::stdout());

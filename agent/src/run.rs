@@ -333,6 +333,7 @@ async fn finish(
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
 }
 
+/// Waits for a signal that ends the program.
 pub(crate) async fn signal() -> &'static str {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

@@ -33,6 +33,18 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// What is kept of a dedicated etcd cluster.
+    pub etcd: Etcd,
+}
+
+/// Section `etcd`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Etcd {
+    /// Scheduled snapshots that are kept.
+    pub snapshots: usize,
+    /// Where snapshots go that are not told otherwise.
+    pub directory: PathBuf,
 }
 
 /// Section `trust`.
@@ -106,7 +118,14 @@ impl Default for Config {
             http: Http::default(),
             disc: Disc::default(),
             containerd: Containerd::default(),
+            etcd: Etcd::default(),
         }
+    }
+}
+
+impl Default for Etcd {
+    fn default() -> Self {
+        Self { snapshots: 7, directory: PathBuf::from(bootstrap::etcd::snapshots::DIRECTORY) }
     }
 }
 
@@ -157,6 +176,8 @@ impl Config {
             (config.sources.is_empty(), "sources: at least one is needed"),
             (config.trust.signatures == 0, "trust.signatures: at least 1"),
             (!(1..=64).contains(&config.http.connections), "http.connections: 1 to 64"),
+            (config.etcd.snapshots == 0, "etcd.snapshots: at least 1"),
+            (!config.etcd.directory.is_absolute(), "etcd.directory: an absolute path"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
         ];
         match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
@@ -225,12 +246,16 @@ mod tests {
             [containerd]
             socket = "/run/k3s/containerd.sock"
             snapshotter = "native"
+            [etcd]
+            snapshots = 3
+            directory = "/backup"
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");
+        assert_eq!(config.etcd, Etcd { snapshots: 3, directory: PathBuf::from("/backup") });
     }
 
     #[test]
@@ -256,6 +281,8 @@ mod tests {
             ("[trust]\nsignatures = 0", "trust.signatures"),
             ("[trust]\npolicy = \"none\"", "policy"),
             ("[http]\nconnections = 0", "http.connections"),
+            ("[etcd]\nsnapshots = 0", "etcd.snapshots"),
+            ("[etcd]\ndirectory = \"backup\"", "etcd.directory"),
         ] {
             let failure = Config::parse(text).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);

@@ -42,6 +42,8 @@ pub struct Config {
     pub preflight: Preflight,
     /// How the node becomes a member of its cluster.
     pub cluster: Cluster,
+    /// What is kept of a dedicated etcd cluster.
+    pub etcd: Etcd,
 }
 
 /// Section `cluster`.
@@ -69,6 +71,16 @@ pub enum CgroupDriver {
     Systemd,
     /// The kubelet and the container runtime themselves.
     Cgroupfs,
+}
+
+/// Section `etcd`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Etcd {
+    /// Scheduled snapshots that are kept.
+    pub snapshots: usize,
+    /// Where snapshots go that are not told otherwise.
+    pub directory: PathBuf,
 }
 
 /// Section `trust`.
@@ -167,7 +179,14 @@ impl Default for Config {
             containerd: Containerd::default(),
             cluster: Cluster::default(),
             preflight: Preflight::default(),
+            etcd: Etcd::default(),
         }
+    }
+}
+
+impl Default for Etcd {
+    fn default() -> Self {
+        Self { snapshots: 7, directory: PathBuf::from(bootstrap::etcd::snapshots::DIRECTORY) }
     }
 }
 
@@ -235,6 +254,8 @@ impl Config {
             (config.sources.is_empty(), "sources: at least one is needed"),
             (config.trust.signatures == 0, "trust.signatures: at least 1"),
             (!(1..=64).contains(&config.http.connections), "http.connections: 1 to 64"),
+            (config.etcd.snapshots == 0, "etcd.snapshots: at least 1"),
+            (!config.etcd.directory.is_absolute(), "etcd.directory: an absolute path"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
         ];
         Check::named(&config.preflight.skip).map_err(|failure| refuse(format!("preflight.skip: {}", failure.what)))?;
@@ -315,6 +336,9 @@ mod tests {
             kubeadm-ignores = ["SystemVerification"]
             [preflight]
             skip = ["swap", "size"]
+            [etcd]
+            snapshots = 3
+            directory = "/backup"
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
@@ -327,6 +351,7 @@ mod tests {
         assert_eq!((cluster.cgroup_driver, cluster.allow_cgroup_v1), (CgroupDriver::Cgroupfs, true));
         assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
         assert_eq!(config.preflight.skip, ["swap", "size"]);
+        assert_eq!(config.etcd, Etcd { snapshots: 3, directory: PathBuf::from("/backup") });
     }
 
     #[test]
@@ -353,6 +378,8 @@ mod tests {
             ("[trust]\npolicy = \"none\"", "policy"),
             ("[http]\nconnections = 0", "http.connections"),
             ("[preflight]\nskip = [\"swop\"]", "swop"),
+            ("[etcd]\nsnapshots = 0", "etcd.snapshots"),
+            ("[etcd]\ndirectory = \"backup\"", "etcd.directory"),
         ] {
             let failure = Config::parse(text).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);

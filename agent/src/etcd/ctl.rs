@@ -1,5 +1,6 @@
 //! What is asked of a cluster's members, by etcdctl.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bootstrap::etcd::answers::{self, EndpointStatus, KeyHash};
@@ -7,6 +8,7 @@ use bootstrap::etcd::certificates::{DIRECTORY, Purpose};
 use bootstrap::etcd::members::{Cluster, Id};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
+use futures::future::join_all;
 
 use crate::host::Host;
 use crate::tool::{Call, Said, Tool};
@@ -14,6 +16,8 @@ use crate::tool::{Call, Said, Tool};
 /// A member that is up answers at once; a leader is elected in a second.
 const TIMEOUT: &str = "5s";
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For what takes as long as its disk does.
+const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// Members to be asked.
 #[derive(Debug, Clone)]
@@ -54,11 +58,14 @@ impl<'a> Ctl<'a> {
 
     async fn json(&self, args: &[&str]) -> Result<String, Failure> {
         self.some_endpoint()?;
-        let call = self.call(args).args(["--write-out", "json"]);
-        let shown = words(args);
+        self.run(self.call(args).args(["--write-out", "json"]), args).await
+    }
+
+    /// A call to its end.
+    async fn run(&self, call: Call, args: &[&str]) -> Result<String, Failure> {
         match call.output().await? {
             said if said.code == Some(0) => Ok(said.stdout),
-            said => Err(refusal(&shown, &said)),
+            said => Err(refusal("etcdctl", args, &said)),
         }
     }
 
@@ -69,17 +76,27 @@ impl<'a> Ctl<'a> {
         Ok(())
     }
 
-    /// What each member says of itself; those that do not answer are missing.
+    /// What each member says of itself, all asked at once; those that do not answer are missing.
     ///
     /// # Errors
     /// `ETCD_UNAVAILABLE` when none answers.
     pub async fn status(&self) -> Result<Vec<EndpointStatus>, Failure> {
         self.some_endpoint()?;
-        // It exits with 1 when one of several does not answer.
-        let said = self.call(&["endpoint", "status", "--write-out", "json"]).output().await?;
-        match answers::endpoint_status(&said.stdout) {
-            Ok(answers) if !answers.is_empty() => Ok(answers),
-            _ => Err(refusal("endpoint status", &said)),
+        let ask = |endpoint: &String| {
+            let one = self.at(vec![endpoint.clone()]);
+            async move { answers::endpoint_status(&one.json(&["endpoint", "status"]).await?) }
+        };
+        let mut refused = None;
+        let mut all = Vec::new();
+        for answer in join_all(self.endpoints.iter().map(ask)).await {
+            match answer {
+                Ok(answer) => all.extend(answer),
+                Err(failure) => refused = Some(failure),
+            }
+        }
+        match (all.is_empty(), refused) {
+            (true, Some(failure)) => Err(failure),
+            _ => Ok(all),
         }
     }
 
@@ -108,6 +125,32 @@ impl<'a> Ctl<'a> {
         answers::key_hash(&self.json(&["endpoint", "hashkv", "--rev", &revision]).await?)
     }
 
+    /// Writes all that the first member has into the file `path`, which appears when it is whole.
+    ///
+    /// # Errors
+    /// `ETCD_UNAVAILABLE`.
+    pub async fn save(&self, path: &Path) -> Result<(), Failure> {
+        self.some_endpoint()?;
+        let args = ["snapshot", "save"];
+        self.run(self.long_call(&args).arg(path), &args).await.map(drop)
+    }
+
+    /// Makes the first member give unused space back; it does not serve meanwhile.
+    ///
+    /// # Errors
+    /// `ETCD_UNAVAILABLE`.
+    pub async fn defragment(&self) -> Result<(), Failure> {
+        self.some_endpoint()?;
+        let args = ["defrag"];
+        self.run(self.long_call(&args), &args).await.map(drop)
+    }
+
+    /// A call that may take as long as a large database does. Of two timeouts the last counts.
+    fn long_call(&self, args: &[&str]) -> Call {
+        let seconds = format!("{}s", LONG.as_secs());
+        self.call(args).args(["--command-timeout", &seconds]).patience(LONG + PATIENCE)
+    }
+
     /// Adds a member that has no vote yet.
     ///
     /// # Errors
@@ -133,14 +176,11 @@ impl<'a> Ctl<'a> {
     }
 }
 
-fn words(args: &[&str]) -> String {
-    args.join(" ")
-}
-
-/// etcdctl logs in JSON before it says in words what failed; the words are what people read.
-fn refusal(shown: &str, said: &Said) -> Failure {
+/// These programs log in JSON before they say in words what failed; the words are what people read.
+pub(super) fn refusal(program: &str, args: &[&str], said: &Said) -> Failure {
     let text = if said.stderr.trim().is_empty() { &said.stdout } else { &said.stderr };
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with('{'));
     let last = last.unwrap_or_default().trim_start_matches("Error: ");
-    Failure::new(Code::EtcdUnavailable, format!("etcdctl {shown}: {}", bootstrap::text::plain(last)))
+    let (what, why) = (args.join(" "), bootstrap::text::plain(last));
+    Failure::new(Code::EtcdUnavailable, format!("{program} {what}: {why}"))
 }

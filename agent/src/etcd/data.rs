@@ -21,7 +21,12 @@ const MEMBER: &str = "member";
 /// # Errors
 /// `ETCD_FOREIGN`: it holds something, and no log tells whose; `IO`.
 pub(super) fn identity(host: &Host) -> Result<Option<Identity>, Failure> {
-    let logs = host.path(&format!("{DATA_DIR}/{MEMBER}/wal"));
+    identity_at(host, &format!("{DATA_DIR}/{MEMBER}"))
+}
+
+/// As [`identity`], of the directory `member` that etcd writes.
+pub(super) fn identity_at(host: &Host, member: &str) -> Result<Option<Identity>, Failure> {
+    let logs = host.path(&format!("{member}/wal"));
     let Some(first) = first_log(&logs)? else { return Ok(None) };
     let failed = |e| io_failure("Reading", &first, e);
     let mut head = Vec::new();
@@ -80,6 +85,18 @@ pub(super) fn set_aside(host: &Host) -> Result<String, Failure> {
 /// A rename within the data directory outlives a power cut.
 pub(super) fn sync(path: &Path) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Removes a data directory that nobody has used: what a restore makes, by name.
+pub(super) fn clear(directory: &Path) -> Result<(), Failure> {
+    for part in ["member/snap", "member/wal.tmp", "member/wal", "member", ""] {
+        let part = directory.join(part);
+        let Ok(entries) = fs::read_dir(&part) else { continue };
+        let mut files = entries.filter_map(Result::ok);
+        let cleared = files.try_for_each(|entry| fs::remove_file(entry.path()));
+        cleared.and_then(|()| fs::remove_dir(&part)).map_err(|e| io_failure("Removing", &part, e))?;
+    }
+    Ok(())
 }
 
 /// Gives all below `path` to etcd's user.

@@ -8,10 +8,16 @@ pub mod certificates;
 pub mod command;
 pub mod ctl;
 mod data;
+mod defragment;
 mod join;
+mod known;
+mod member;
 mod peers;
 mod record;
+mod restore;
 mod service;
+mod snapshot;
+mod status;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +29,7 @@ use bootstrap::render::etcd::Beginning;
 
 use self::certificates::ClientFiles;
 use self::ctl::Ctl;
+pub use self::member::{leave, may_stop};
 use self::record::Record;
 use self::service::Service;
 use crate::board::Board;
@@ -86,6 +93,20 @@ pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<Option<Cl
         None => Ok(None),
         Some(authority) => certificates::of_client(host, authority).map(Some),
     }
+}
+
+/// Renews what is due of this node's certificates, where it is a member that has any.
+///
+/// # Errors
+/// `STATE_INVALID`, `CONFIG_INVALID`, `IO`.
+pub async fn tend(host: &Host) -> Result<(), Failure> {
+    let Some(record) = Record::read(host)? else { return Ok(()) };
+    let spec = record.spec(host)?;
+    if spec.etcd_authority.is_some() {
+        let ids = account::user(host).await?;
+        certificates::of_member(host, &spec, ids, certificates::Renew::WhenDue)?;
+    }
+    Ok(())
 }
 
 const WAITS_FOR: &str = "etcd";

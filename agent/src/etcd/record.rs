@@ -90,6 +90,7 @@ pub(super) fn kept_authority(host: &Host) -> Result<Authority, Failure> {
     Ok(Authority { certificate, key })
 }
 
-fn path() -> String {
+/// Where the document is.
+pub(super) fn path() -> String {
     format!("{STATE_DIR}/etcd.json")
 }

@@ -189,6 +189,15 @@ impl Node {
         json[0]["HashKV"]["hash"].as_u64().context("no hash")
     }
 
+    /// The process id of etcd, as its machine has it.
+    pub(crate) fn pid(&self) -> String {
+        fs::read_to_string(self.root.join("run/bed/pid")).unwrap_or_default()
+    }
+
+    pub(crate) fn log_of_etcd(&self) -> String {
+        fs::read_to_string(self.root.join("run/bed/etcd.log")).unwrap_or_default()
+    }
+
     /// What etcd and the first process said, for a failed test.
     pub(crate) fn log(&self) -> String {
         let read = |name: &str| fs::read_to_string(self.root.join("run/bed").join(name)).unwrap_or_default();
@@ -273,6 +282,15 @@ impl Bed {
         }
     }
 
+    /// Waits until `condition` holds.
+    pub(crate) fn poll(&self, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !condition() {
+            assert!(Instant::now() < deadline, "what was waited for did not come\n{}", self.logs());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub(crate) fn logs(&self) -> String {
         self.nodes.iter().map(Node::log).collect::<Vec<_>>().join("\n")
     }
@@ -284,4 +302,20 @@ pub(crate) fn authority(directory: &Path, name: &str) -> Result<()> {
     let request = Command::new("openssl").args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=etcd CA"]);
     let request = request.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     request.arg("-keyout").arg(file("key")).arg("-out").arg(file("crt")).ok().map(drop)
+}
+
+/// A certificate of the authority `issuer` for a peer at `address`.
+pub(crate) fn issue(directory: &Path, issuer: &str, address: &str, certificate: &Path, key: &Path) -> Result<()> {
+    let (request, names) = (directory.join("leaf.csr"), directory.join("leaf.names"));
+    fs::write(&names, format!("subjectAltName=IP:{address}\nextendedKeyUsage=serverAuth,clientAuth\n"))?;
+    let ask = Command::new("openssl").args(["req", "-nodes", "-subj", "/CN=peer", "-newkey", "ec"]);
+    let ask = ask.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-out"]).arg(&request);
+    ask.arg("-keyout").arg(directory.join("leaf.tmp")).ok()?;
+    // Into the file that is there, so that its owner stays.
+    fs::write(key, fs::read(directory.join("leaf.tmp"))?)?;
+    let sign = Command::new("openssl").args(["x509", "-req", "-days", "2", "-CAcreateserial", "-in"]).arg(&request);
+    let sign = sign.arg("-CA").arg(directory.join(format!("{issuer}.crt")));
+    let sign = sign.arg("-CAkey").arg(directory.join(format!("{issuer}.key"))).arg("-extfile").arg(&names);
+    fs::write(certificate, sign.ok()?)?;
+    Ok(())
 }

@@ -33,7 +33,7 @@ pub(super) async fn act(
         (Action::Join, Some(Membership::ControlPlane(wish) | Membership::Worker(wish))) => join(ground, wish).await,
         (Action::Apply, Some(Membership::FirstControlPlane(init))) => apply(ground, init, facts).await,
         (Action::AwaitReady, _) => await_ready(ground, began, patience).await,
-        (Action::PrepareHost, _) => ground.prepare_host().await,
+        (Action::PrepareHost, _) => ground.prepare_host(facts).await,
         (Action::ConfigureRuntime, _) => ground.configure_runtime().await,
         (Action::ServeEtcd, _) => ground.serve_etcd().await,
         (Action::HandOver, _) => ground.hand_over(),
@@ -45,16 +45,10 @@ async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<
     if let Some(etcd) = &init.etcd {
         etcd::client_certificates(ground.host, etcd)?;
     }
-    let leftovers = if again { AGAIN.as_slice() } else { &[] };
-    let ignored: Vec<String> = ground
-        .settings
-        .cluster
-        .kubeadm_ignores
-        .iter()
-        .map(String::as_str)
-        .chain(leftovers.iter().copied())
-        .map(str::to_owned)
-        .collect();
+    let mut ignored = ground.ignored.clone();
+    if again {
+        ignored.extend(AGAIN.map(str::to_owned));
+    }
     let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context() })?;
     record::begin(ground.host, ground.spec)?;
     run(ground, &config, |path| init_arguments(init, path)).await?;

@@ -17,11 +17,14 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bootstrap::bundle::Role;
 use bootstrap::cluster::{self, Action, Facts, Stage};
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::{Membership, NodeSpec};
 use bootstrap::plan::Bundle;
-use bootstrap::render::kubeadm::{CgroupDriver, Context};
+use bootstrap::preflight::{Check, Subject};
+use bootstrap::render;
+use bootstrap::render::kubeadm::{Arguments, CgroupDriver, Context};
 use bootstrap::state::Phase;
 use bootstrap::version::Version;
 
@@ -30,11 +33,15 @@ use crate::board::Board;
 use crate::config::{self, Config};
 use crate::etcd;
 use crate::host::Host;
+use crate::host_settings;
+use crate::preflight::{self, Looking};
 use crate::report;
 use crate::runtime;
 
 /// The first pause after what failed in passing, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+/// At boot it takes a while until names are known.
+const NAME_PATIENCE: Duration = Duration::from_secs(60);
 /// An own earlier try may have left a node that looks ready for as long as the control plane hears nothing of it
 /// (`--node-monitor-grace-period`, 50 s).
 const OWN_LEFTOVER: Duration = Duration::from_secs(90);
@@ -58,6 +65,8 @@ pub struct Ground<'a> {
     pub address: IpAddr,
     /// The directory of patches for what kubeadm writes, where there is one.
     pub patches: Option<String>,
+    /// Checks of kubeadm's that may fail.
+    pub ignored: Vec<String>,
     /// What this run has proved.
     pub proved: Proved,
 }
@@ -143,7 +152,7 @@ impl Ground<'_> {
         Context {
             arguments: &self.bundle.manifest.node.kubeadm_arguments,
             patches: self.patches.as_deref(),
-            ignored_errors: &self.settings.cluster.kubeadm_ignores,
+            ignored_errors: &self.ignored,
             cgroup_driver: self.cgroup_driver(),
             allow_cgroup_v1: self.settings.cluster.allow_cgroup_v1,
             ..Context::new(&self.version, self.address)
@@ -199,10 +208,43 @@ impl Ground<'_> {
         Ok(())
     }
 
-    async fn prepare_host(&self) -> Result<(), Failure> {
+    async fn prepare_host(&self, facts: &Facts) -> Result<(), Failure> {
+        let node = &self.bundle.manifest.node;
+        let (arguments, sysctl) = (Arguments::parse(&node.kubeadm_arguments)?, render::host::sysctl(&node.sysctl));
+        let is_control_plane = self.spec.role == Role::ControlPlane;
+        for told in host_settings::prepare(self.host, &sysctl, is_control_plane).await {
+            // Whether it matters, the checks say.
+            tracing::warn!("{told}");
+        }
+        let subject = Subject {
+            spec: self.spec,
+            version: Some(&self.version).filter(|_| self.spec.role != Role::Etcd),
+            arguments: &arguments,
+            sysctl: &sysctl,
+            begun: facts.record.is_some() || facts.has_leftovers(),
+        };
+        let looking = Looking { subject, reference: None, skipped: self.skipped(), patience: NAME_PATIENCE };
+        preflight::check(self.host, self.board, &looking).await?;
         self.proved.host.set(true);
         Ok(())
     }
+
+    /// The checks of the machine that are left out, by name.
+    fn skipped(&self) -> Vec<String> {
+        let told = &self.spec.registration.skip_checks;
+        self.settings.preflight.skip.iter().chain(told).cloned().collect()
+    }
+}
+
+/// Checks of kubeadm's that may fail: those of the settings, and its own of what is left out.
+///
+/// # Errors
+/// `CONFIG_INVALID` names a check that there is not.
+pub fn ignored(settings: &Config, spec: &NodeSpec) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = settings.preflight.skip.iter().chain(&spec.registration.skip_checks).cloned().collect();
+    let theirs =
+        Check::named(&names)?.into_iter().flat_map(|check| check.of_kubeadm().iter().map(|name| (*name).to_owned()));
+    Ok(settings.cluster.kubeadm_ignores.iter().cloned().chain(theirs).collect())
 }
 
 /// What this run has proved.

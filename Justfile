@@ -104,6 +104,11 @@ vr-bed content +command:
 world-bed +command:
     @{{ bed }} world "$@"
 
+# Run CMD on a machine in namespaces with a login, containerd and what stands in for systemd: machine-bed ISO CMD…
+[group('try'), no-cd, no-exit-message]
+machine-bed content +command: build
+    @{{ bed }} machine "$@"
+
 # Run CMD beside a private containerd: containerd-bed [--version V] CMD…; sets CONTAINERD_ADDRESS
 [group('try'), no-cd, no-exit-message]
 containerd-bed +command:

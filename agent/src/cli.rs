@@ -33,7 +33,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install what a role needs from a CKS ISO, verified, resumable, safe to repeat.
+    /// Make this machine the node that its user data asks for; with --role, install it and no more.
     #[command(after_long_help = BOOTSTRAP_EXAMPLES)]
     Bootstrap(Bootstrap),
     /// Do again what was lost since the last bootstrap: same role, same bundle; silent when nothing was.
@@ -53,8 +53,15 @@ pub enum Command {
     /// Show which sources there are, what each holds, and why one is not used.
     #[command(after_long_help = SOURCES_EXAMPLES)]
     Sources(Sources),
+    /// Work with the dedicated etcd cluster that this node is a member of.
+    Etcd(crate::etcd::command::Etcd),
+    /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
+    Serve(Serve),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
+    /// Stay until the agent has done what a script of the management server did.
+    #[command(hide = true)]
+    Attend(Attend),
     /// Print the completions of a shell.
     #[command(hide = true)]
     Completions {
@@ -71,7 +78,13 @@ pub enum Command {
 
 const BOOTSTRAP_EXAMPLES: &str = "\
 Examples:
-  An etcd node, from the ISO that the virtual router serves:
+  What CloudStack's user data asks for, from wherever the ISO is:
+    cks-agent bootstrap
+
+  What a file asks for:
+    cks-agent bootstrap --user-data node.yaml
+
+  An etcd node, installed from the ISO that the virtual router serves:
     cks-agent bootstrap --role etcd --node-ip 10.1.1.12 --source http://10.1.1.1/cks-iso/
 
   A worker from the attached disc, or from the router when the disc fails:
@@ -116,9 +129,15 @@ pub struct Bootstrap {
     /// The node's root directory
     #[arg(long, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
-    /// What the node is in its cluster
-    #[arg(long, value_enum)]
-    pub role: RoleName,
+    /// Install the node as this, and nothing more; default: what the user data asks for, with all that follows
+    #[arg(long, value_enum, conflicts_with_all = ["user_data", "metadata"])]
+    pub role: Option<RoleName>,
+    /// The user data, instead of the one that the virtual router, a ConfigDrive or cloud-init has for this machine
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A directory with the metadata, a file for each key (docs/user-data.md)
+    #[arg(long, value_name = "DIR")]
+    pub metadata: Option<PathBuf>,
     /// Where the ISO's content is: disc, vr, an URL, an .iso file or device, or a directory; may be
     /// given several times, best first; default: those of the settings
     #[arg(long = "source", value_name = "SOURCE")]
@@ -316,6 +335,42 @@ pub struct Version {
     pub json: bool,
 }
 
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// Arguments of `attend`.
+#[derive(Debug, Args)]
+pub struct Attend {
+    /// What is waited for
+    #[arg(value_enum)]
+    pub stage: Stage,
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// How long a run that failed may wait for the next one
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "90s")]
+    pub pause: Duration,
+    /// How long it may take in all
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "1h")]
+    pub patience: Duration,
+}
+
+/// What a script of the management server did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Everything is installed
+    Setup,
+    /// The node is a member of its cluster
+    Ready,
+    /// The container runtime is configured
+    Containerd,
+}
+
 /// What may be drawn on `stream`, as the environment has it (<https://no-color.org>).
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
@@ -323,6 +378,13 @@ pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = std::env::var_os("TERM");
     Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
+}
+
+/// The socket of systemd's that a service of its own tells that it is ready, as the environment has it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn notify_socket() -> Option<std::ffi::OsString> {
+    std::env::var_os("NOTIFY_SOCKET")
 }
 
 /// The roles by their names on the command line.

@@ -38,6 +38,8 @@ pub enum Tool {
     Etcdutl,
     /// Starts and stops services.
     Systemctl,
+    /// Makes users of the system.
+    SystemdSysusers,
     /// Loads kernel modules.
     Modprobe,
     /// Turns swap off.
@@ -96,6 +98,7 @@ impl Tool {
             Self::Etcdctl => "etcdctl",
             Self::Etcdutl => "etcdutl",
             Self::Systemctl => "systemctl",
+            Self::SystemdSysusers => "systemd-sysusers",
             Self::Modprobe => "modprobe",
             Self::Swapoff => "swapoff",
             Self::Ip => "ip",

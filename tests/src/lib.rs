@@ -5,9 +5,11 @@
 //! | [`process`], [`leash`] | every program that is run, and the leash that daemons are kept on |
 //! | [`netns`] | a private network namespace with the virtual router's address |
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
+//! | [`data_server`] | what it tells its guests about themselves |
 //! | [`throttle`] | that network, slow |
 //! | [`link`] | a wire from it to a node's own network, as fast as told |
 //! | [`containerd`] | a private containerd |
+//! | [`kubernetes`] | machines in namespaces that real Kubernetes runs on |
 //! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
 //! | [`upstream`] | the web sites that releases come from |
 //! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
@@ -33,11 +35,13 @@ pub mod authority;
 pub mod bare;
 pub mod components;
 pub mod containerd;
+pub mod data_server;
 pub mod disk;
 pub mod drive;
 pub mod faults;
 pub mod gate;
 pub mod images;
+pub mod kubernetes;
 pub mod leash;
 pub mod link;
 pub mod netns;

@@ -76,7 +76,8 @@ pub const MEMBERSHIP: &str = "/var/lib/cks-agent/membership.json";
 
 /// What else the agent knows of what it was told and made of the node. Without it the same user data counts as new
 /// again, and nothing of the node is mended any more.
-pub const RECORDS: [&str; 2] = ["/var/lib/cks-agent/user-data.json", "/var/lib/cks-agent/node.json"];
+pub const RECORDS: [&str; 3] =
+    ["/var/lib/cks-agent/user-data.json", "/var/lib/cks-agent/cluster.json", "/var/lib/cks-agent/node.json"];
 
 /// What a `leave` has to know after a crash; it goes last.
 pub const BEGUN: &str = "/var/lib/cks-agent/leaving.json";

@@ -1,0 +1,3 @@
+//! The Kubernetes bed itself: its machines, and a real cluster on them.
+
+mod machine;

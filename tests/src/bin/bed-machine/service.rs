@@ -228,7 +228,7 @@ impl Service {
 
     /// The next command, or the next stage where there is none.
     fn advance(&mut self, place: &Place, now: Instant) {
-        while let Some(exec) = self.queue.pop_front() {
+        if let Some(exec) = self.queue.pop_front() {
             match place.start(&self.unit, &exec, &self.environment) {
                 Ok(process) if self.stage == Stage::Start => self.main = Some(process),
                 Ok(process) => self.control = Some((process, exec.may_fail)),

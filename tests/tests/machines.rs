@@ -1,6 +1,8 @@
 //! A machine of the Kubernetes bed: what stands in for systemd, the sockets that a node speaks to, its user data, its
 //! power, its cable, and that nothing is left of it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
+
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

@@ -19,16 +19,16 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Machines that are one cluster, gone when dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Where they are.
-    pub bed: Bed,
-    /// The release that they run.
-    pub release: Release,
     /// The etcd member.
     pub etcd: Machine,
     /// The control plane.
     pub control: Machine,
     /// The workers.
     pub workers: Vec<Machine>,
+    /// Where they are; it is dropped after them.
+    pub bed: Bed,
+    /// The release that they run.
+    pub release: Release,
     begun: Instant,
     tell: fn(Duration, &str),
 }

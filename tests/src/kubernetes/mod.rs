@@ -20,7 +20,7 @@ pub use self::images::TOOLS;
 pub use self::machine::{Machine, wait};
 pub use self::network::Outside;
 pub use self::release::Release;
-use crate::leash::Daemon;
+use crate::leash::Heir;
 use crate::netns::ADDRESS;
 use crate::process::Command;
 use crate::scratch;
@@ -44,14 +44,17 @@ pub struct Bed {
     pub name: String,
     template: Template,
     next: u8,
-    _sweeper: Daemon,
+    _heir: Heir,
     directory: TempDir,
 }
 
-/// Clears up after a test that was killed: what a bed has on the disk, once its machines are gone.
-const SWEEPER: &str = r#"
-trap 'for try in 1 2 3 4 5; do rm -rf --one-file-system "$0" && [ ! -e "$0" ] && exit; sleep 0.2; done' TERM
-sleep infinity & wait
+/// Clears up, also after a test that was killed: what a bed has on the disk, once its machines are gone.
+const HEIR: &str = r#"
+cat >/dev/null
+for try in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf --one-file-system "$@" && exit
+    sleep 0.3
+done
 "#;
 
 impl Bed {
@@ -65,14 +68,14 @@ impl Bed {
         let vr = Vr::start(content)?;
         network::bridge(&vr.netns, ROUTER)?;
         let directory = scratch("bed")?;
-        let sweeper = Command::new("sh").args(["-c", SWEEPER]).arg(directory.path());
-        let sweeper = sweeper.daemon(Path::new("/dev/null"))?;
+        let routers = vr.docroot.parent().unwrap_or(directory.path());
+        let heir = Command::new("sh").args(["-c", HEIR, "heir"]).arg(directory.path()).arg(routers).heir()?;
         let key = directory.path().join("id");
         Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f"]).arg(&key).ok()?;
         let public_key = std::fs::read_to_string(key.with_extension("pub")).context("Reading a key")?;
         let name = format!("{}-{}", std::process::id(), BEDS.fetch_add(1, Ordering::Relaxed));
         let template = Template { containerd: containerd.map(Path::to_owned), public_key };
-        Ok(Self { vr, name, template, next: FIRST, _sweeper: sweeper, directory })
+        Ok(Self { vr, name, template, next: FIRST, _heir: heir, directory })
     }
 
     /// The private key for [`LOGIN`].

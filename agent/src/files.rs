@@ -58,17 +58,42 @@ pub fn digest(path: &Path) -> Result<Digest, Failure> {
     }
 }
 
+/// The file at `path`, which may have up to `limit` bytes; none where there is none.
+///
+/// # Errors
+/// Those of the system, and one for a file that is larger.
+pub fn small(path: &Path, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("has more than {limit} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
 /// Writes `bytes` as the file `path`, in one go for every reader.
 ///
 /// # Errors
 /// `NO_SPACE` or `IO` names the file; the old content then stays.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    write_for(path, bytes, mode, (0, 0))
+}
+
+/// As [`write`], for a user and a group.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_for(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> Result<(), Failure> {
     let beside = beside(path);
     let failed = |e| io_failure("Writing", path, e);
     let written = (|| {
         let mut file = create_anew(&beside)?;
         file.write_all(bytes)?;
-        own(&file, mode)?;
+        own(&file, mode, owner)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
         sync_directory(path)
@@ -117,7 +142,7 @@ pub fn publish(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
 pub fn publish_all(files: &[(&Path, &Path, u32)]) -> Result<(), Failure> {
     let failed = |to: &Path, e| io_failure("Installing", to, e);
     for (from, to, mode) in files {
-        let ready = File::open(from).and_then(|file| own(&file, *mode).and_then(|()| file.sync_all()));
+        let ready = File::open(from).and_then(|file| own(&file, *mode, (0, 0)).and_then(|()| file.sync_all()));
         ready.map_err(|e| failed(to, e))?;
     }
     for (from, to, _) in files {
@@ -129,10 +154,10 @@ pub fn publish_all(files: &[(&Path, &Path, u32)]) -> Result<(), Failure> {
     })
 }
 
-/// Gives a file to root, whatever the directory's group rules say, and its permission bits, whatever the umask
-/// is. Where that is not allowed (`--root` of somebody else than root), the owner stays.
-fn own(file: &File, mode: u32) -> std::io::Result<()> {
-    match std::os::unix::fs::fchown(file, Some(0), Some(0)) {
+/// Gives a file to its owner, root in most cases, whatever the directory's group rules say, and its permission bits,
+/// whatever the umask is. Where that is not allowed (`--root` of somebody else than root), the owner stays.
+fn own(file: &File, mode: u32, owner: (u32, u32)) -> std::io::Result<()> {
+    match std::os::unix::fs::fchown(file, Some(owner.0), Some(owner.1)) {
         Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => return Err(e),
         _ => {}
     }
@@ -186,6 +211,16 @@ mod tests {
         assert_ne!(before.0, after.0);
         assert_eq!((after.1, digest(&path).unwrap()), (0o755, Digest::of(b"two")));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_small_file_is_read_and_no_large_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        assert_eq!(small(&path, 3).unwrap(), None);
+        write(&path, b"one", 0o644).unwrap();
+        assert_eq!(small(&path, 3).unwrap().unwrap(), b"one");
+        assert!(small(&path, 2).is_err() && small(directory.path(), 2).is_err());
     }
 
     #[test]

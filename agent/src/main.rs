@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use agent::cli::{Cli, Command};
-use agent::{heap, metrics, reconcile, report, sources, status, verify, version};
+use agent::cli::{self, Cli, Command};
+use agent::notify::Notify;
+use agent::{adopt, etcd, heap, metrics, reconcile, report, serve, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -33,10 +34,23 @@ async fn run() -> ExitCode {
             report::log(0);
             verify::verify(&arguments).await
         }
+        Command::Leave(arguments) => {
+            report::log(arguments.verbose);
+            Ok(agent::leave::leave(&arguments).await)
+        }
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Metrics(arguments) => metrics::print(&arguments),
         Command::Sources(arguments) => sources::print(&arguments).await,
+        Command::Etcd(arguments) => {
+            report::log(0);
+            etcd::command::run(&arguments).await
+        }
         Command::Version(arguments) => version::print(&arguments).await,
+        Command::Serve(arguments) => {
+            report::log(0);
+            serve::daemon(&arguments, &Notify::to(cli::notify_socket())).await
+        }
+        Command::Attend(arguments) => adopt::attend(&arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cks-agent", &mut std::io::stdout());
             Ok(0)

@@ -18,7 +18,7 @@ use crate::install::staging;
 use crate::progress;
 use crate::record::NodeRecord;
 use crate::report;
-use crate::run::{self, Planned, Start};
+use crate::run::{self, Installing, Planned, Start};
 
 /// What a look at the node brought to light.
 enum Found {
@@ -60,13 +60,13 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     let repeated = Box::new(again(arguments, &record));
     let mut start = run::begin(&repeated)?;
     start.only = Some(record.bundle.id);
+    let spec = record.spec()?;
     let Some(bundle) = recorded(&host, &record) else { return Ok(Found::Drift(repeated, Box::new(Ok(start)))) };
     staging::check(&host, &bundle.directory_name())?;
-    match plan(&repeated, &start, &bundle).await {
-        Ok(plan) if plan.is_empty() => {
-            let (id, directory) = (bundle.id.to_string(), bundle.directory());
-            Ok(Found::Whole(Planned { bundle: id, directory, plan }))
-        }
+    let journal = std::sync::Arc::clone(&start.journal);
+    let with = Installing { host: &host, settings: &start.settings, spec: &spec, journal, only: None };
+    match plan(&repeated, &with, &bundle, &Board::new(spec.role)).await {
+        Ok(plan) if plan.is_empty() => Ok(Found::Whole(Planned::nothing(&bundle))),
         Ok(_) => Ok(Found::Drift(repeated, Box::new(Ok(start)))),
         // Told and shown as the failure of a run.
         Err(failure) => Ok(Found::Drift(repeated, Box::new(Err(failure)))),
@@ -77,7 +77,9 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
 fn again(arguments: &cli::Reconcile, record: &NodeRecord) -> cli::Bootstrap {
     cli::Bootstrap {
         root: arguments.root.clone(),
-        role: record.role.into(),
+        role: Some(record.role.into()),
+        user_data: None,
+        metadata: None,
         sources: record.sources.clone(),
         dry_run: arguments.dry_run,
         json: arguments.json,
@@ -113,12 +115,30 @@ fn recorded(host: &Host, record: &NodeRecord) -> Option<Bundle> {
     Some(bundle)
 }
 
-async fn plan(arguments: &cli::Bootstrap, start: &Start, bundle: &Bundle) -> Result<Plan, Failure> {
-    let (host, journal) = (&start.host, &start.journal);
-    let arch = host.arch()?;
-    let wanted = Wanted::of(&start.spec, bundle)?;
-    let board = Board::new(start.spec.role);
-    let containerd = run::reach(arguments, &start.settings, &board, host, &start.spec, bundle).await?;
-    let facts = facts::gather(host, journal, arch, bundle, &wanted, containerd.as_ref()).await?;
+/// The bundle that is installed, where an earlier run left a node of this wish and nothing of it was lost: no source has
+/// to be there for it.
+pub(crate) async fn left_whole(
+    arguments: &cli::Bootstrap,
+    with: &Installing<'_>,
+    board: &Board,
+) -> Result<Option<Bundle>, Failure> {
+    let Some(record) = NodeRecord::read(with.host)?.filter(|record| record.role == with.spec.role) else {
+        return Ok(None);
+    };
+    let Some(bundle) = recorded(with.host, &record) else { return Ok(None) };
+    let plan = plan(arguments, with, &bundle, board).await?;
+    Ok(plan.is_empty().then_some(bundle))
+}
+
+async fn plan(
+    arguments: &cli::Bootstrap,
+    with: &Installing<'_>,
+    bundle: &Bundle,
+    board: &Board,
+) -> Result<Plan, Failure> {
+    let arch = with.host.arch()?;
+    let wanted = Wanted::of(with.spec, bundle)?;
+    let containerd = run::reach(arguments, with.settings, board, with.host, with.spec, bundle).await?;
+    let facts = facts::gather(with.host, &with.journal, arch, bundle, &wanted, containerd.as_ref()).await?;
     plan::plan(&wanted, bundle, &facts)
 }

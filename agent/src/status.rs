@@ -1,7 +1,7 @@
 //! `cks-agent status`: the state document, for people, for programs, and as it changes.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
@@ -53,7 +53,7 @@ pub async fn status(arguments: &cli::Status) -> Result<u8, Failure> {
 
 /// Follows the state until its run is over.
 async fn watch(host: &Host, as_json: bool, terminal: Terminal) -> Result<Option<NodeState>, Failure> {
-    let changes = std::sync::Arc::new(Changes::of(host.path(STATUS_PATH)));
+    let changes = std::sync::Arc::new(Changes::of(host));
     let mut shown = Shown::default();
     loop {
         let state = read(host)?;
@@ -178,12 +178,13 @@ fn parse(path: &Path) -> Result<Option<NodeState>, Failure> {
 
 /// Tells when the status document may have changed.
 #[derive(Debug)]
-struct Changes {
+pub(crate) struct Changes {
     inotify: Option<Inotify>,
 }
 
 impl Changes {
-    fn of(path: PathBuf) -> Self {
+    pub(crate) fn of(host: &Host) -> Self {
+        let path = host.path(STATUS_PATH);
         let watch = || {
             let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
             // The directory, not the file: the document is replaced by rename.
@@ -193,7 +194,7 @@ impl Changes {
         Self { inotify: watch() }
     }
 
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         match &self.inotify {
             Some(inotify) => {
                 use std::os::fd::AsFd as _;

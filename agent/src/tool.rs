@@ -1,14 +1,21 @@
 //! External programs: every one that the agent starts, started here.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
+
+use bootstrap::failure::{Code, Failure};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 
 use crate::host::Host;
 
 /// A version is printed at once, or the program hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What programs find their own programs by: CKS keeps its own in `/opt/bin`.
+const PATH: &str = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// As much of what a failed program said last goes into its failure.
+const TAIL: usize = 2048;
 
 /// A program of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,23 +24,112 @@ pub enum Tool {
     Kubelet,
     /// Joins, upgrades, resets.
     Kubeadm,
+    /// Speaks to the API server.
+    Kubectl,
     /// The container runtime.
     Containerd,
+    /// Speaks CRI to the container runtime.
+    Crictl,
     /// The key-value store.
     Etcd,
+    /// Speaks to it.
+    Etcdctl,
+    /// Works on its files.
+    Etcdutl,
+    /// Starts and stops services.
+    Systemctl,
+    /// Makes users of the system.
+    SystemdSysusers,
+    /// Loads kernel modules.
+    Modprobe,
+    /// Turns swap off.
+    Swapoff,
+    /// Links, addresses, routes.
+    Ip,
+    /// The packet filter's rules.
+    Nft,
+    /// The same, by the older program.
+    Iptables,
+    /// Prints them.
+    IptablesSave,
+    /// Replaces them.
+    IptablesRestore,
+    /// The same for IPv6.
+    Ip6tablesSave,
+    /// The same for IPv6.
+    Ip6tablesRestore,
+    /// Prints rules that are kept by nftables.
+    IptablesNftSave,
+    /// Replaces them.
+    IptablesNftRestore,
+    /// The same for IPv6.
+    Ip6tablesNftSave,
+    /// The same for IPv6.
+    Ip6tablesNftRestore,
+    /// Prints rules that are kept in iptables' own tables.
+    IptablesLegacySave,
+    /// Replaces them.
+    IptablesLegacyRestore,
+    /// The same for IPv6.
+    Ip6tablesLegacySave,
+    /// The same for IPv6.
+    Ip6tablesLegacyRestore,
+    /// The kernel's load balancer.
+    Ipvsadm,
+    /// Sets of addresses.
+    Ipset,
+    /// The shell, for lines of a user's own.
+    Shell,
     /// Sets SELinux labels as the host's policy wants them.
     Restorecon,
 }
 
 impl Tool {
-    /// Where the program may be, best first.
-    fn paths(self) -> &'static [&'static str] {
+    /// Its name as one types it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Kubelet => &["/opt/bin/kubelet", "/usr/bin/kubelet"],
-            Self::Kubeadm => &["/opt/bin/kubeadm", "/usr/bin/kubeadm"],
-            Self::Containerd => &["/usr/bin/containerd", "/usr/local/bin/containerd", "/opt/bin/containerd"],
-            Self::Etcd => &["/opt/bin/etcd", "/usr/bin/etcd"],
-            Self::Restorecon => &["/usr/sbin/restorecon", "/sbin/restorecon"],
+            Self::Kubelet => "kubelet",
+            Self::Kubeadm => "kubeadm",
+            Self::Kubectl => "kubectl",
+            Self::Containerd => "containerd",
+            Self::Crictl => "crictl",
+            Self::Etcd => "etcd",
+            Self::Etcdctl => "etcdctl",
+            Self::Etcdutl => "etcdutl",
+            Self::Systemctl => "systemctl",
+            Self::SystemdSysusers => "systemd-sysusers",
+            Self::Modprobe => "modprobe",
+            Self::Swapoff => "swapoff",
+            Self::Ip => "ip",
+            Self::Nft => "nft",
+            Self::Iptables => "iptables",
+            Self::IptablesSave => "iptables-save",
+            Self::IptablesRestore => "iptables-restore",
+            Self::Ip6tablesSave => "ip6tables-save",
+            Self::Ip6tablesRestore => "ip6tables-restore",
+            Self::IptablesNftSave => "iptables-nft-save",
+            Self::IptablesNftRestore => "iptables-nft-restore",
+            Self::Ip6tablesNftSave => "ip6tables-nft-save",
+            Self::Ip6tablesNftRestore => "ip6tables-nft-restore",
+            Self::IptablesLegacySave => "iptables-legacy-save",
+            Self::IptablesLegacyRestore => "iptables-legacy-restore",
+            Self::Ip6tablesLegacySave => "ip6tables-legacy-save",
+            Self::Ip6tablesLegacyRestore => "ip6tables-legacy-restore",
+            Self::Ipvsadm => "ipvsadm",
+            Self::Ipset => "ipset",
+            Self::Shell => "sh",
+            Self::Restorecon => "restorecon",
+        }
+    }
+
+    /// Where the program may be, best first.
+    fn directories(self) -> &'static [&'static str] {
+        match self {
+            Self::Kubelet | Self::Kubeadm | Self::Kubectl | Self::Crictl => &["/opt/bin", "/usr/bin"],
+            Self::Etcd | Self::Etcdctl | Self::Etcdutl => &["/opt/bin", "/usr/bin"],
+            Self::Containerd => &["/usr/bin", "/usr/local/bin", "/opt/bin"],
+            _ => &["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"],
         }
     }
 
@@ -41,14 +137,15 @@ impl Tool {
     fn version_arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kubeadm => &["version", "-o", "short"],
-            Self::Kubelet | Self::Containerd | Self::Etcd | Self::Restorecon => &["--version"],
+            _ => &["--version"],
         }
     }
 
     /// The program below `host`, where it is installed.
     #[must_use]
     pub fn find(self, host: &Host) -> Option<PathBuf> {
-        self.paths().iter().map(|path| host.path(path)).find(|path| path.is_file())
+        let name = self.name();
+        self.directories().iter().map(|place| host.path(&format!("{place}/{name}"))).find(|path| path.is_file())
     }
 
     /// What the program prints when it is asked for its version; none where it is not installed.
@@ -56,31 +153,233 @@ impl Tool {
     /// # Errors
     /// In words: it can't be started, fails, or does not answer in ten seconds.
     pub async fn ask_version(self, host: &Host) -> Option<Result<String, String>> {
-        let arguments = self.version_arguments().iter().map(OsStr::new).collect::<Vec<_>>();
-        self.run(host, &arguments, PATIENCE).await
+        self.find(host)?;
+        let said = self.call(host).args(self.version_arguments()).patience(PATIENCE).ok(Code::Io).await;
+        Some(said.map_err(|failure| failure.what))
     }
 
-    /// What the program prints when it is run with `arguments`; none where it is not installed.
+    /// A run of the program, to be told more and then started.
+    pub fn call(self, host: &Host) -> Call {
+        Call {
+            tool: self,
+            path: self.find(host),
+            args: Vec::new(),
+            env: vec![("PATH".into(), PATH.into()), ("HOME".into(), "/root".into()), ("LANG".into(), "C.UTF-8".into())],
+            input: None,
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// One run of a program. It has nothing of the agent's own environment.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Call {
+    tool: Tool,
+    path: Option<PathBuf>,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    input: Option<Vec<u8>>,
+    patience: Duration,
+}
+
+/// What a program said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Its exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Call {
+    /// With one more argument; never a secret, everybody sees arguments.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// With more arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// With `input` on its standard input; without, it reads nothing.
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Ended after `patience`; ten seconds unless told.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// As one would type it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let words = self.args.iter().map(|arg| arg.to_string_lossy());
+        std::iter::once(self.tool.name().into()).chain(words).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs it to its end, whatever the exit code.
     ///
     /// # Errors
-    /// In words: it can't be started, fails, or has not ended after `patience`.
-    pub async fn run(self, host: &Host, arguments: &[&OsStr], patience: Duration) -> Option<Result<String, String>> {
-        let path = self.find(host)?;
+    /// `TOOL_MISSING`, `IO` when it can't be started, `TIMED_OUT`.
+    pub async fn output(self) -> Result<Said, Failure> {
+        self.lines(|_| {}).await
+    }
+
+    /// Runs it to its end and gives its standard output.
+    ///
+    /// # Errors
+    /// As [`Self::output`]; and `code`, with the end of what it said, when it fails.
+    pub async fn ok(self, code: Code) -> Result<String, Failure> {
+        let shown = self.shown();
+        let said = self.output().await?;
+        if said.code == Some(0) { Ok(said.stdout) } else { Err(said.failure(&shown, code)) }
+    }
+
+    /// As [`Self::output`], with each line of both outputs as it comes.
+    ///
+    /// # Errors
+    /// As [`Self::output`].
+    pub async fn lines(self, mut each: impl FnMut(&str)) -> Result<Said, Failure> {
+        let shown = self.shown();
+        let Some(path) = &self.path else {
+            let what = format!("{} is not installed", self.tool.name());
+            return Err(Failure::new(Code::ToolMissing, what));
+        };
         #[expect(clippy::disallowed_methods, reason = "the one place where the agent starts programs")]
-        let child = tokio::process::Command::new(&path)
-            .args(arguments)
-            .env_clear()
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        Some(match tokio::time::timeout(patience, child).await {
-            Err(_) => Err(format!("{} did not answer in {} s", path.display(), patience.as_secs())),
-            Ok(Err(e)) => Err(format!("{}: {e}", path.display())),
-            Ok(Ok(output)) if !output.status.success() => {
-                let stderr = String::from_utf8_lossy(&output.stderr);
-                Err(format!("{} ended with {}: {}", path.display(), output.status, stderr.trim()))
+        let mut command = tokio::process::Command::new(path);
+        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.args(&self.args).env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let failed = |e| Failure::new(Code::Io, format!("Running {}", path.display())).with_source(e);
+        let mut child = command.spawn().map_err(failed)?;
+        let (stdin, input) = (child.stdin.take(), self.input);
+        let feeding = async {
+            if let (Some(mut stdin), Some(input)) = (stdin, input) {
+                // A program that does not want all of it says so by its exit code.
+                let _ = stdin.write_all(&input).await;
             }
-            Ok(Ok(output)) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        })
+        };
+        let (mut stdout, mut stderr) = (Lines::of(child.stdout.take()), Lines::of(child.stderr.take()));
+        let reading = async {
+            loop {
+                tokio::select! {
+                    line = stdout.next(), if !stdout.ended => if let Some(line) = line { each(&line) },
+                    line = stderr.next(), if !stderr.ended => if let Some(line) = line { each(&line) },
+                    else => break,
+                }
+            }
+        };
+        let running = async { tokio::join!(feeding, reading, child.wait()).2 };
+        let ended = tokio::time::timeout(self.patience, running).await;
+        let status: ExitStatus = match ended {
+            Ok(status) => status.map_err(failed)?,
+            Err(_) => {
+                let what = format!("{shown} did not end in {} s", self.patience.as_secs());
+                return Err(Failure::new(Code::TimedOut, what));
+            }
+        };
+        Ok(Said { code: status.code(), stdout: stdout.text, stderr: stderr.text })
+    }
+}
+
+impl Said {
+    /// The failure of a program that was run as `shown`, with the end of what it said.
+    #[must_use]
+    pub fn failure(&self, shown: &str, code: Code) -> Failure {
+        let said = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
+        let said = said.trim();
+        let from = said.len().saturating_sub(TAIL);
+        let from = (from..=said.len()).find(|at| said.is_char_boundary(*at)).unwrap_or_default();
+        let tail = said.get(from..).unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let ended = self.code.map_or_else(|| "was ended by a signal".to_owned(), |code| format!("ended with {code}"));
+        Failure::new(code, format!("{shown} {ended}: {tail}"))
+    }
+}
+
+/// A stream of lines, and all that came of it.
+struct Lines<R> {
+    reader: Option<BufReader<R>>,
+    text: String,
+    ended: bool,
+    buffer: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn of(reader: Option<R>) -> Self {
+        Self { ended: reader.is_none(), reader: reader.map(BufReader::new), text: String::new(), buffer: Vec::new() }
+    }
+
+    /// The next line; none at the end. Dropped half-way, it goes on where it was.
+    async fn next(&mut self) -> Option<String> {
+        let reader = self.reader.as_mut()?;
+        match reader.read_until(b'\n', &mut self.buffer).await {
+            Ok(read) if read > 0 || !self.buffer.is_empty() => {
+                let line = String::from_utf8_lossy(&self.buffer).into_owned();
+                self.buffer.clear();
+                self.text.push_str(&line);
+                Some(line.trim_end_matches('\n').to_owned())
+            }
+            _ => {
+                self.ended = true;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host::new("/".as_ref()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn both_outputs_and_the_exit_code_are_told() {
+        let mut lines = Vec::new();
+        let call = Tool::Shell.call(&host()).args(["-c", "cat; echo b >&2; printf c; exit 3"]).input("a\n");
+        let said = call.lines(|line| lines.push(line.to_owned())).await.unwrap();
+        assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(3), "a\nc", "b\n"));
+        lines.sort();
+        assert_eq!(lines, ["a", "b", "c"]);
+        let failure = said.failure("sh", Code::KubeadmFailed);
+        assert_eq!((failure.code, failure.what.as_str()), (Code::KubeadmFailed, "sh ended with 3: b"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_ended() {
+        let call = Tool::Shell.call(&host()).args(["-c", "exec sleep 600"]).patience(Duration::from_millis(50));
+        assert_eq!(call.output().await.unwrap_err().code, Code::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_our_environment_is_handed_on() {
+        let said = Tool::Shell.call(&host()).args(["-c", "env"]).env("A", "b").ok(Code::Io).await.unwrap();
+        let names: Vec<&str> = said.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+        assert!(names.contains(&"A") && !names.iter().any(|name| name.starts_with("CARGO")), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let failure = Tool::Kubeadm.call(&host).output().await.unwrap_err();
+        assert_eq!((failure.code, failure.what.as_str()), (Code::ToolMissing, "kubeadm is not installed"));
     }
 }

@@ -81,7 +81,7 @@ fn parse(tool: Tool, text: &str) -> Option<String> {
         Tool::Kubeadm => line,
         Tool::Containerd => line.split_whitespace().nth(2)?.trim_start_matches('v'),
         Tool::Etcd => line.strip_prefix("etcd Version: ")?,
-        Tool::Restorecon => return None,
+        _ => return None,
     };
     version.contains('.').then(|| version.to_owned())
 }

@@ -77,6 +77,58 @@ pub enum Code {
     VersionTooOld,
     /// What is installed or imported is no longer what the manifest says.
     Drift,
+    /// User data can't be read, or contradicts itself.
+    UserDataInvalid,
+    /// User data asks for nothing that is known: its scripts are left alone.
+    UserDataUnknown,
+    /// Nobody tells this machine its user data.
+    MetadataUnreachable,
+    /// The user's CNI configuration can't be used.
+    CniInvalid,
+    /// The machine lacks something that a node needs.
+    HostUnfit,
+    /// This Kubernetes version does not run on cgroup v1.
+    CgroupUnsupported,
+    /// A network of the cluster overlaps one that the machine is in.
+    CidrOverlap,
+    /// This machine's clock is so far off that certificates are not valid.
+    ClockSkew,
+    /// Another program listens at a port that the node needs.
+    PortInUse,
+    /// containerd runs with other settings than a node needs.
+    ContainerdMisconfigured,
+    /// A service does not start, or does not stay up.
+    ServiceFailed,
+    /// The API server does not answer.
+    ApiUnreachable,
+    /// The cluster does not know the bootstrap token.
+    TokenRefused,
+    /// The API server's authority is not the one that was told.
+    CaMismatch,
+    /// The uploaded certificates are gone, or of another key.
+    CertificateKeyRefused,
+    /// Another ready node of the cluster has this name.
+    NodeNameTaken,
+    /// This machine is a node of another cluster.
+    AlreadyMember,
+    /// kubeadm init or join failed.
+    KubeadmFailed,
+    /// The node does not become what it should be in its cluster.
+    NodeNotReady,
+    /// The API server refuses an object.
+    ApplyRefused,
+    /// etcd does not answer.
+    EtcdUnavailable,
+    /// What was asked for would cost etcd its quorum.
+    EtcdQuorum,
+    /// etcd's data or members are of another cluster.
+    EtcdForeign,
+    /// Something of the node could not be taken away.
+    LeaveIncomplete,
+    /// A program of the distribution is missing.
+    ToolMissing,
+    /// What was waited for did not come in time.
+    TimedOut,
     /// Reading or writing a file of this machine failed.
     Io,
     /// Interrupted by a signal; run again to go on.
@@ -95,7 +147,7 @@ pub enum Retry {
 
 impl Code {
     /// Every code, in the order of `docs/errors.md`.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 61] = [
         Self::MediaNotFound,
         Self::MediaNotABundle,
         Self::MediaLacksEtcd,
@@ -129,6 +181,32 @@ impl Code {
         Self::RegistryLacksImage,
         Self::VersionTooOld,
         Self::Drift,
+        Self::UserDataInvalid,
+        Self::UserDataUnknown,
+        Self::MetadataUnreachable,
+        Self::CniInvalid,
+        Self::HostUnfit,
+        Self::CgroupUnsupported,
+        Self::CidrOverlap,
+        Self::ClockSkew,
+        Self::PortInUse,
+        Self::ContainerdMisconfigured,
+        Self::ServiceFailed,
+        Self::ApiUnreachable,
+        Self::TokenRefused,
+        Self::CaMismatch,
+        Self::CertificateKeyRefused,
+        Self::NodeNameTaken,
+        Self::AlreadyMember,
+        Self::KubeadmFailed,
+        Self::NodeNotReady,
+        Self::ApplyRefused,
+        Self::EtcdUnavailable,
+        Self::EtcdQuorum,
+        Self::EtcdForeign,
+        Self::LeaveIncomplete,
+        Self::ToolMissing,
+        Self::TimedOut,
         Self::Io,
         Self::Interrupted,
     ];
@@ -168,6 +246,25 @@ impl Code {
                 | Self::NotCached
                 | Self::RegistryDenied
                 | Self::Drift
+                | Self::UserDataInvalid
+                | Self::UserDataUnknown
+                | Self::CniInvalid
+                | Self::HostUnfit
+                | Self::CgroupUnsupported
+                | Self::CidrOverlap
+                | Self::ClockSkew
+                | Self::PortInUse
+                | Self::ContainerdMisconfigured
+                | Self::TokenRefused
+                | Self::CaMismatch
+                | Self::CertificateKeyRefused
+                | Self::NodeNameTaken
+                | Self::AlreadyMember
+                | Self::ApplyRefused
+                | Self::EtcdQuorum
+                | Self::EtcdForeign
+                | Self::LeaveIncomplete
+                | Self::ToolMissing
                 | Self::Io,
             ) => 78,
             (Retry::NeedsOperator, _) => 65,
@@ -218,6 +315,32 @@ const ROWS: [Row; Code::ALL.len()] = [
     ("REGISTRY_LACKS_IMAGE", NeedsOperator, "correct the reference, or choose a tag that has the architecture"),
     ("VERSION_TOO_OLD", NeedsOperator, "attach a newer ISO, or lower trust.minimum-version in /etc/cks-agent/config.toml"),
     ("DRIFT", NeedsOperator, "run cks-agent bootstrap again: it mends what differs; and find out who changed it"),
+    ("USER_DATA_INVALID", NeedsOperator, "correct the named line of the user data; cks-agent explain shows what is understood"),
+    ("USER_DATA_UNKNOWN", NeedsOperator, "cks-agent explain shows what was recognised; give --role, or a cks: section"),
+    ("METADATA_UNREACHABLE", Transient, "check the virtual router, or the ConfigDrive, of this node's network"),
+    ("CNI_INVALID", NeedsOperator, "correct the named line of the CNI configuration and register it anew"),
+    ("HOST_UNFIT", NeedsOperator, "change what the message names, or leave the check out by its name"),
+    ("CGROUP_UNSUPPORTED", NeedsOperator, "boot with systemd.unified_cgroup_hierarchy=1, or use Kubernetes 1.34 or older"),
+    ("CIDR_OVERLAP", NeedsOperator, "choose another pod or service network, or another guest network"),
+    ("CLOCK_SKEW", NeedsOperator, "set the clock: chronyc makestep, or start a time service"),
+    ("PORT_IN_USE", NeedsOperator, "stop the program that the message names"),
+    ("CONTAINERD_MISCONFIGURED", NeedsOperator, "compare `containerd config dump` with /etc/containerd/conf.d"),
+    ("SERVICE_FAILED", Transient, "systemctl status and journalctl -u of the named unit"),
+    ("API_UNREACHABLE", Transient, "check that the control plane is up and that port 6443 is reached from here"),
+    ("TOKEN_REFUSED", NeedsOperator, "make a token on the control plane (kubeadm token create) and give it in the user data"),
+    ("CA_MISMATCH", NeedsOperator, "do not join: find out who answers at that address; correct the pin if the authority was renewed"),
+    ("CERTIFICATE_KEY_REFUSED", NeedsOperator, "upload the certificates again (kubeadm init phase upload-certs --upload-certs) with the same key"),
+    ("NODE_NAME_TAKEN", NeedsOperator, "remove the other node (kubectl delete node), or give this machine another name"),
+    ("ALREADY_MEMBER", NeedsOperator, "run cks-agent leave first"),
+    ("KUBEADM_FAILED", Transient, "read the named log; cks-agent leave cleans up what was begun"),
+    ("NODE_NOT_READY", Transient, "kubectl describe node, and journalctl -u kubelet"),
+    ("APPLY_REFUSED", NeedsOperator, "correct the manifest that the message names"),
+    ("ETCD_UNAVAILABLE", Transient, "systemctl status etcd on the members; cks-agent etcd status"),
+    ("ETCD_QUORUM", NeedsOperator, "bring the other members back first; cks-agent etcd status"),
+    ("ETCD_FOREIGN", NeedsOperator, "move the data directory away if it is not wanted; cks-agent etcd member replace"),
+    ("LEAVE_INCOMPLETE", NeedsOperator, "stop what the message names and run cks-agent leave again"),
+    ("TOOL_MISSING", NeedsOperator, "install the program's package"),
+    ("TIMED_OUT", Transient, "cks-agent status tells what was waited for; run the same command again"),
     ("IO", NeedsOperator, "look at the named file and the kernel log"),
     ("INTERRUPTED", Transient, "run the same command again: it goes on where it stopped"),
 ];

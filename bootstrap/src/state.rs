@@ -15,8 +15,9 @@ pub struct NodeState {
     pub schema: u32,
     /// Version of the agent that wrote it.
     pub agent: String,
-    /// The role that the node is given.
-    pub role: Role,
+    /// The role that the node is given, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// What is being done.
     pub phase: Phase,
     /// The bundle, once one is found.
@@ -69,6 +70,8 @@ pub struct NodeState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// Finds out what this machine is asked to become.
+    Discover,
     /// Looks for a source that holds a bundle.
     Locate,
     /// Looks at the machine and makes the plan.
@@ -83,6 +86,26 @@ pub enum Phase {
     Verify,
     /// Everything that the role needs is installed.
     Installed,
+    /// Sets the host and the container runtime up.
+    Configure,
+    /// Starts the etcd member, or joins it to its cluster.
+    Etcd,
+    /// Begins the cluster.
+    Init,
+    /// Joins the cluster.
+    Join,
+    /// Applies what belongs to every cluster: pod network, dashboard, role bindings.
+    Apply,
+    /// Leaves what the management server looks for.
+    HandOver,
+    /// The node is a member of its cluster.
+    Ready,
+    /// Takes the node out of its cluster.
+    Leave,
+    /// The node is out of its cluster, and clean.
+    Left,
+    /// Nothing is asked of this machine, or somebody else does it.
+    Idle,
     /// Stopped; `failure` says why.
     Failed,
 }
@@ -225,6 +248,9 @@ pub struct Wait {
     pub since: String,
     /// The last error.
     pub last_error: String,
+    /// Its class, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// The next try (RFC 3339, UTC).
     pub next_try: String,
     /// When it is given up (RFC 3339, UTC).
@@ -270,7 +296,8 @@ impl Activity {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 19] = [
+        Self::Discover,
         Self::Locate,
         Self::Preflight,
         Self::Install,
@@ -278,6 +305,16 @@ impl Phase {
         Self::ImportRest,
         Self::Verify,
         Self::Installed,
+        Self::Configure,
+        Self::Etcd,
+        Self::Init,
+        Self::Join,
+        Self::Apply,
+        Self::HandOver,
+        Self::Ready,
+        Self::Leave,
+        Self::Left,
+        Self::Idle,
         Self::Failed,
     ];
 
@@ -285,6 +322,7 @@ impl Phase {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Discover => "discover",
             Self::Locate => "locate",
             Self::Preflight => "preflight",
             Self::Install => "install",
@@ -292,6 +330,16 @@ impl Phase {
             Self::ImportRest => "import-rest",
             Self::Verify => "verify",
             Self::Installed => "installed",
+            Self::Configure => "configure",
+            Self::Etcd => "etcd",
+            Self::Init => "init",
+            Self::Join => "join",
+            Self::Apply => "apply",
+            Self::HandOver => "hand-over",
+            Self::Ready => "ready",
+            Self::Leave => "leave",
+            Self::Left => "left",
+            Self::Idle => "idle",
             Self::Failed => "failed",
         }
     }
@@ -299,6 +347,6 @@ impl Phase {
     /// Whether the run is over.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Installed | Self::Failed)
+        matches!(self, Self::Installed | Self::Ready | Self::Left | Self::Idle | Self::Failed)
     }
 }

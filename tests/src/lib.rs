@@ -5,6 +5,7 @@
 //! | [`process`], [`leash`] | every program that is run, and the leash that daemons are kept on |
 //! | [`netns`] | a private network namespace with the virtual router's address |
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
+//! | [`data_server`] | what it tells its guests about themselves |
 //! | [`throttle`] | that network, slow |
 //! | [`link`] | a wire from it to a node's own network, as fast as told |
 //! | [`containerd`] | a private containerd |
@@ -34,6 +35,7 @@ pub mod authority;
 pub mod bare;
 pub mod components;
 pub mod containerd;
+pub mod data_server;
 pub mod disk;
 pub mod drive;
 pub mod faults;

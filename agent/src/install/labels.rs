@@ -1,11 +1,11 @@
 //! SELinux labels, where the host has SELinux: the policy's, set by its own program before anything is live.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bootstrap::failure::Code;
 use bootstrap::plan::{Plan, Step};
 
 use super::Site;
@@ -23,13 +23,9 @@ pub async fn restore(site: &Site, plan: &Plan) {
         return;
     }
     // -R: a version directory with all that is in it; -i: what is not there is no error.
-    let arguments: Vec<&OsStr> =
-        [OsStr::new("-R"), OsStr::new("-i")].into_iter().chain(paths.iter().map(|path| path.as_os_str())).collect();
-    let why = match Tool::Restorecon.run(&site.host, &arguments, PATIENCE).await {
-        Some(Ok(_)) => return,
-        Some(Err(why)) => why,
-        None => "restorecon is not installed".to_owned(),
-    };
+    let call = Tool::Restorecon.call(&site.host).args(["-R", "-i"]).args(&paths).patience(PATIENCE);
+    let Err(failure) = call.ok(Code::Io).await else { return };
+    let why = failure.what;
     site.board.warn(format!("SELINUX_LABELS: {why}: run restorecon -R /opt/cks /opt/bin /opt/cni /etc/systemd/system"));
 }
 

@@ -97,6 +97,8 @@ pub struct Wanted {
     pub images: Vec<Image>,
     /// The image for pod sandboxes.
     pub sandbox_image: Option<String>,
+    /// Whether the node runs pods, and so a container runtime.
+    pub has_runtime: bool,
     /// What the operator should know.
     pub warnings: Vec<Warning>,
 }
@@ -172,6 +174,7 @@ impl Wanted {
         if spec.role == Role::Etcd {
             wanted.add_etcd(spec);
         } else {
+            wanted.has_runtime = true;
             wanted.add_kubelet(&bundle.manifest);
             wanted.add_images(spec.role, &bundle.manifest);
         }
@@ -276,8 +279,10 @@ impl Wanted {
     fn add_etcd(&mut self, spec: &NodeSpec) {
         if spec.address.is_none() {
             self.warn("ETCD_LOOPBACK", "etcd listens on 127.0.0.1 only: give --node-ip to make it reachable");
+        } else if spec.etcd_authority.is_none() {
+            self.warn("ETCD_PLAINTEXT", render::etcd::PLAINTEXT);
         }
-        self.texts.insert("/etc/systemd/system/etcd.service".to_owned(), render::etcd::unit(spec));
+        self.texts.insert(render::etcd::UNIT_PATH.to_owned(), render::etcd::UNIT.to_owned());
         self.enable("etcd.service");
     }
 
@@ -296,7 +301,7 @@ impl Wanted {
             self.enable("kubelet.service");
         }
         self.texts.insert("/etc/modules-load.d/cks.conf".to_owned(), render::host::MODULES.to_owned());
-        self.texts.insert("/etc/sysctl.d/90-cks.conf".to_owned(), render::host::sysctl(&manifest.node.sysctl));
+        self.texts.insert(render::host::SYSCTL_PATH.to_owned(), render::host::sysctl(&manifest.node.sysctl));
     }
 
     fn enable(&mut self, unit: &str) {

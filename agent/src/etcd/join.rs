@@ -1,0 +1,62 @@
+//! Into a cluster that is there: the own past is removed, a learner added, and promoted when it has all data. A learner
+//! does not count for the quorum, so one that never comes costs nothing.
+
+use bootstrap::etcd::members::{Cluster, Id};
+use bootstrap::etcd::report::health;
+use bootstrap::etcd::standing::joining;
+use bootstrap::etcd::{members::Member, quorum};
+use bootstrap::failure::{Code, Failure};
+use bootstrap::node_spec::NodeSpec;
+
+use super::ctl::Ctl;
+
+/// Makes the cluster expect this node, and gives its members then.
+///
+/// # Errors
+/// `ETCD_QUORUM`: the others are too few; `ETCD_FOREIGN`: another machine serves under this name; `ETCD_UNAVAILABLE`:
+/// the cluster can't change its members now.
+pub(super) async fn expect(others: &Ctl<'_>, spec: &NodeSpec) -> Result<Cluster, Failure> {
+    let (name, url) = (&spec.node_name, spec.peer_url());
+    let cluster = members(others).await?;
+    let joining = joining(name, &url, &cluster);
+    for id in &joining.replaces {
+        remove(others, &cluster, *id).await?;
+    }
+    if joining.add {
+        others.add_learner(name, &url).await?;
+    }
+    if joining.add || !joining.replaces.is_empty() { others.members().await } else { Ok(cluster) }
+}
+
+/// The members, or the failure of a cluster without a quorum.
+async fn members(others: &Ctl<'_>) -> Result<Cluster, Failure> {
+    others.members().await.map_err(|failure| match failure.code {
+        // What it waits for is that enough members come back.
+        Code::EtcdUnavailable => Failure::new(failure.code, format!("the cluster has no quorum: {}", failure.what)),
+        _ => failure,
+    })
+}
+
+/// Removes the member `id`, which must not serve, if the others have a quorum without it.
+///
+/// # Errors
+/// As [`expect`].
+pub(super) async fn remove(others: &Ctl<'_>, cluster: &Cluster, id: Id) -> Result<(), Failure> {
+    let urls = cluster.members.iter().flat_map(|member| member.client_urls.clone()).collect();
+    let answers = others.at(urls).status().await?;
+    let health = health(cluster, &answers);
+    if let Some(alive) = health.iter().find(|health| health.member.id == id && health.healthy) {
+        let what = format!("member {} serves at {}", alive.member.shown(), alive.member.client_urls.join(", "));
+        return Err(Failure::new(Code::EtcdForeign, what)
+            .with_remedy("another machine has this name or address: stop its etcd, or give this one another name"));
+    }
+    quorum::may_remove(&health, id)?;
+    let gone: Vec<&Member> = cluster.members.iter().filter(|member| member.id == id).collect();
+    tracing::info!("removing member {} of etcd", gone.first().map_or("", |member| member.shown()));
+    others.remove(id).await
+}
+
+/// Gives the learner its vote; why not yet otherwise.
+pub(super) async fn promote(others: &Ctl<'_>, id: Id) -> Result<(), String> {
+    others.promote(id).await.map_err(|failure| failure.what)
+}

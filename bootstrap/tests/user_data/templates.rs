@@ -1,0 +1,1 @@
+//! Our own templates for the management server, filled in as it does.

@@ -1,6 +1,7 @@
 //! Real Kubernetes in namespaces: machines at one bridge with the virtual router, made for one test and gone with
 //! it.
 
+mod agent;
 mod cluster;
 mod disk;
 mod images;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+pub use self::agent::{SETTINGS, bootstrap};
 pub use self::cluster::Cluster;
 use self::disk::Template;
 pub use self::images::TOOLS;

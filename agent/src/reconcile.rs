@@ -48,7 +48,9 @@ pub async fn reconcile(arguments: &cli::Reconcile) -> u8 {
         }
         Ok(Found::Drift(arguments, start)) => run::carry_out(&arguments, *start).await,
         Err(failure) => {
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            let state = report::state_of(&failure);
+            report::log_failure(&state);
+            report::last_words(&state, cli::log());
             failure.code.exit_code()
         }
     }

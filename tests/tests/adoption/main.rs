@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
+mod attending;
 mod finding;
+mod telling;
 
 use std::fs::{self, File};
 use std::future::Future;

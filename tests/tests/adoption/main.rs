@@ -5,6 +5,7 @@
 mod attending;
 mod finding;
 mod telling;
+mod upgrading;
 
 use std::fs::{self, File};
 use std::future::Future;

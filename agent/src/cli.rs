@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{Config, Policy, patience};
+use crate::report::Log;
 use crate::terminal::Terminal;
 
 const EXIT_CODES: &str = "\
@@ -378,6 +379,23 @@ pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = std::env::var_os("TERM");
     Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
+}
+
+/// Where the journal takes entries with fields.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Where the log goes, as the environment has it (systemd.exec(5), `JOURNAL_STREAM`).
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn log() -> Log {
+    use std::io::IsTerminal as _;
+    let stream = std::env::var_os("JOURNAL_STREAM");
+    let stderr = nix::sys::stat::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    match (stream, stderr) {
+        (Some(stream), Ok(stderr)) if *stream == *stderr => Log::Journal,
+        _ if !std::io::stderr().is_terminal() && std::path::Path::new(JOURNAL).exists() => Log::Both,
+        _ => Log::Stderr,
+    }
 }
 
 /// The socket of systemd's that a service of its own tells that it is ready, as the environment has it.

@@ -23,15 +23,15 @@ fn main() -> ExitCode {
 async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Bootstrap(arguments) => {
-            report::log(arguments.verbose);
+            report::log(arguments.verbose, cli::log());
             Ok(agent::run::bootstrap(&arguments).await)
         }
         Command::Reconcile(arguments) => {
-            report::log(arguments.verbose);
+            report::log(arguments.verbose, cli::log());
             Ok(reconcile::reconcile(&arguments).await)
         }
         Command::Verify(arguments) => {
-            report::log(0);
+            report::log(0, cli::log());
             verify::verify(&arguments).await
         }
         Command::Leave(arguments) => {
@@ -47,7 +47,7 @@ async fn run() -> ExitCode {
         }
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Serve(arguments) => {
-            report::log(0);
+            report::log(0, cli::log());
             serve::daemon(&arguments, &Notify::to(cli::notify_socket())).await
         }
         Command::Attend(arguments) => adopt::attend(&arguments).await,
@@ -64,6 +64,8 @@ async fn run() -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    eprint!("{}", report::lines(&report::state_of(failure)));
+    let state = report::state_of(failure);
+    report::log_failure(&state);
+    report::last_words(&state, cli::log());
     ExitCode::from(failure.code.exit_code())
 }

@@ -31,10 +31,11 @@ use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
+use crate::outside::Outside;
 use crate::progress;
 use crate::reconcile;
 use crate::record::{BundleRecord, NodeRecord};
-use crate::report;
+use crate::report::{self, Log};
 use crate::trust;
 use crate::verify::Outcome;
 use crate::wish::{Task, Told, Wish};
@@ -56,7 +57,13 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
 pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, Failure>) -> u8 {
     let board = Board::new(arguments.role.map(Role::from));
     let began = Instant::now();
-    let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
+    let shown = progress::show(
+        board.subscribe(),
+        arguments.json || cli::log() == Log::Journal,
+        cli::terminal(std::io::stderr()),
+    );
+    let seen = start.as_ref().ok().filter(|_| !arguments.dry_run);
+    let outside = seen.map(|start| Outside::of(&start.host, &board));
     let outcome = match start {
         Ok(start) => run(arguments, start, &board).await,
         Err(failure) => Err(failure),
@@ -67,6 +74,11 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
+    if let Some(outside) = outside {
+        outside.finish().await;
+    } else if let Some(failure) = &state.failure {
+        report::log_failure(failure);
+    }
     match outcome {
         Ok(planned) => {
             print(arguments, &state, planned.as_ref(), began.elapsed());
@@ -76,7 +88,7 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
             if arguments.json {
                 print_json(&state);
             }
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            report::last_words(&report::state_of(&failure), cli::log());
             failure.code.exit_code()
         }
     }

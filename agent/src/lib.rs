@@ -39,6 +39,7 @@ pub mod cluster;
 pub mod config;
 pub mod containerd;
 pub mod direct;
+pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod heap;

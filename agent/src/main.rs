@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use agent::cli::{Cli, Command};
-use agent::{adopt, heap, metrics, reconcile, report, sources, status, verify, version};
+use agent::{adopt, explain, heap, metrics, reconcile, report, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -36,6 +36,7 @@ async fn run() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Metrics(arguments) => metrics::print(&arguments),
         Command::Sources(arguments) => sources::print(&arguments).await,
+        Command::Explain(arguments) => explain::print(&arguments).await,
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Attend(arguments) => adopt::attend(&arguments).await,
         Command::Completions { shell } => {

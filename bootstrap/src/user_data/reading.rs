@@ -160,6 +160,11 @@ impl Looker {
                 self.findings.ignore(place, "the management server's scripts", why);
             } else {
                 self.outcome = Some(cloud_init::outcome(part, &self.variables));
+                let registry = self.server.as_ref().is_some_and(|(_, server)| server.node.registry.is_some());
+                if registry && part.jinja && part.text.contains("registry is defined") {
+                    let text = "jinja leaves the private registry out of what cloud-init writes here; it is set up all the same";
+                    self.findings.warn(place, text);
+                }
             }
         }
         if let Some(entry) = config.get("cks") {

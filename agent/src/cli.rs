@@ -58,6 +58,9 @@ pub enum Command {
     Etcd(crate::etcd::command::Etcd),
     /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
     Serve(Serve),
+    /// Show what user data asks for, how it is understood, and what would be done; nothing is changed.
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Stay until the agent has done what a script of the management server did.
@@ -321,6 +324,39 @@ pub struct Sources {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print a JSON document (docs/schema/sources.schema.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  What this machine is asked, from wherever its user data is:
+    cks-agent explain
+
+  A CNI configuration before it is registered, behind the user data that a server of yours once sent:
+    cks-agent explain --user-data control.txt --metadata ./metadata
+
+  Only what is wrong:
+    cks-agent explain --user-data - --json < user-data | jq -r '.failure.message, .reading.cni[].what'
+
+Exit code: 0 when a node could be made of it, else that of the failure (78).";
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// A file with the user data, in any encoding; - for standard input; default: this machine's
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A directory with the metadata, a file for each key; default: this machine's name and nothing else
+    #[arg(long, value_name = "DIR", requires = "user_data")]
+    pub metadata: Option<PathBuf>,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON document (docs/schema/explain.schema.json)
     #[arg(long)]
     pub json: bool,
 }

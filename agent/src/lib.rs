@@ -47,6 +47,7 @@ pub mod console;
 pub mod containerd;
 pub mod direct;
 pub mod etcd;
+pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod heap;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agent::cli::{self, Cli, Command};
 use agent::notify::Notify;
-use agent::{adopt, etcd, heap, metrics, reconcile, report, serve, sources, status, verify, version};
+use agent::{adopt, etcd, explain, heap, metrics, reconcile, report, serve, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -35,16 +35,17 @@ async fn run() -> ExitCode {
             verify::verify(&arguments).await
         }
         Command::Leave(arguments) => {
-            report::log(arguments.verbose);
+            report::log(arguments.verbose, cli::log());
             Ok(agent::leave::leave(&arguments).await)
         }
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Metrics(arguments) => metrics::print(&arguments),
         Command::Sources(arguments) => sources::print(&arguments).await,
         Command::Etcd(arguments) => {
-            report::log(0);
+            report::log(0, cli::log());
             etcd::command::run(&arguments).await
         }
+        Command::Explain(arguments) => explain::print(&arguments).await,
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Serve(arguments) => {
             report::log(0, cli::log());

@@ -94,33 +94,42 @@ fn environment<'s>() -> Environment<'s> {
 /// # Errors
 /// Each undefined variable, or what is wrong with the template, with its line.
 pub(super) fn render(text: &str, variables: &Value) -> Result<Rendered, Vec<Fault>> {
+    let (rendered, undefined) = attempt(text, variables, |_| String::new())?;
+    if undefined.is_empty() { Ok(rendered) } else { Err(undefined) }
+}
+
+/// Renders `text` as cloud-init does, to which an undefined variable is no failure: it writes a name in its place.
+pub(super) fn render_anyway(text: &str, variables: &Value) -> Option<String> {
+    let name = |expression: &str| format!("CI_MISSING_JINJA_VAR/{expression}");
+    attempt(text, variables, name).ok().map(|(rendered, _)| rendered.text)
+}
+
+/// Renders `text`, with what `instead` says for each undefined variable.
+fn attempt(
+    text: &str,
+    variables: &Value,
+    instead: impl Fn(&str) -> String,
+) -> Result<(Rendered, Vec<Fault>), Vec<Fault>> {
     statements(text).map_err(|fault| vec![fault])?;
     let environment = environment();
     let mut source = text.to_owned();
     let mut undefined = Vec::new();
     loop {
         let error = match rendered(&environment, &source, variables) {
-            Ok(_) if !undefined.is_empty() => return Err(undefined),
-            Ok(rendered) => return Ok(rendered),
+            Ok(rendered) => return Ok((rendered, undefined)),
             Err(error) => error,
         };
         let line = error.line().unwrap_or(1);
-        let hole = error.range().filter(|_| error.kind() == ErrorKind::UndefinedError).and_then(|at| hole(&source, at));
-        match hole {
-            Some((expression, range)) if undefined.len() < MOST_UNDEFINED => {
-                undefined.push(Fault { line, what: missing(&expression) });
-                // Without it, the next one is found. Lines stay where they are.
-                let breaks = "\n".repeat(source.get(range.clone()).unwrap_or_default().matches('\n').count());
-                source.replace_range(range, &breaks);
-            }
-            _ => {
-                undefined.push(Fault {
-                    line,
-                    what: format!("jinja: {}", plain(error.detail().unwrap_or("it can't be rendered"))),
-                });
-                return Err(undefined);
-            }
-        }
+        let is_undefined = error.kind() == ErrorKind::UndefinedError && undefined.len() < MOST_UNDEFINED;
+        let Some((expression, range)) = error.range().filter(|_| is_undefined).and_then(|at| hole(&source, at)) else {
+            let what = format!("jinja: {}", plain(error.detail().unwrap_or("it can't be rendered")));
+            undefined.push(Fault { line, what });
+            return Err(undefined);
+        };
+        undefined.push(Fault { line, what: missing(&expression) });
+        // Without it, the next one is found. Lines stay where they are.
+        let breaks = source.get(range.clone()).unwrap_or_default().matches('\n').count();
+        source.replace_range(range, &(instead(&expression) + &"\n".repeat(breaks)));
     }
 }
 

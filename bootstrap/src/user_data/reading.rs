@@ -8,7 +8,7 @@ use super::cloud_init::{self, Outcome};
 use super::cni::{self, Cni};
 use super::decode::{Kind, Layer, Part, decode};
 use super::place::{Findings, Ignored, Origin, Place, Remark};
-use super::section::{Section, section};
+use super::section::{Member, Section, section};
 use super::server::{self, Release, Server};
 use super::split::{UserText, split};
 use super::wish::{self, Said};
@@ -160,6 +160,11 @@ impl Looker {
                 self.findings.ignore(place, "the management server's scripts", why);
             } else {
                 self.outcome = Some(cloud_init::outcome(part, &self.variables));
+                let registry = self.server.as_ref().is_some_and(|(_, server)| server.node.registry.is_some());
+                if registry && part.jinja && part.text.contains("registry is defined") {
+                    let text = "jinja leaves the private registry out of what cloud-init writes here; it is set up all the same";
+                    self.findings.warn(place, text);
+                }
             }
         }
         if let Some(entry) = config.get("cks") {
@@ -182,10 +187,7 @@ impl Looker {
 
     /// The text as it is read: the server's conditions kept, variables of the metadata filled in, placeholders guarded.
     fn readable(&mut self, text: &str, is_jinja: bool, is_server: bool, place: Place) -> String {
-        let mut text = text.to_owned();
-        if is_server {
-            text = without_conditions(&text);
-        }
+        let mut text = without_conditions(text, is_server);
         if is_jinja {
             text = jinja::substitute(&text, &self.variables);
             if !is_server && text.contains("{%") {
@@ -256,7 +258,10 @@ impl Looker {
             Some((_, server)) => {
                 matches!(server.task, server::Task::Init(_)) && server.node.external_cni != Some(false)
             }
-            None => true,
+            None => self
+                .section
+                .as_ref()
+                .is_none_or(|section| matches!(section.member, None | Some(Member::FirstControlPlane))),
         };
         if !announced {
             return self.left(user, place);
@@ -383,13 +388,18 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#')
 }
 
-/// The server's text without jinja's conditions: what they would leave out on this node is the private registry, which
-/// the node needs. Lines stay where they are.
-fn without_conditions(text: &str) -> String {
+/// The text without the condition on a private registry, which jinja finds undefined even where the server filled in all
+/// that is within; of the server's own text, without any condition. Lines stay where they are.
+fn without_conditions(text: &str, is_server: bool) -> String {
     let mut kept = String::with_capacity(text.len());
+    let mut open = false;
     for line in text.split_inclusive('\n') {
         let inner = line.trim();
-        match inner.starts_with("{%") && inner.ends_with("%}") {
+        let is_tag = inner.starts_with("{%") && inner.ends_with("%}");
+        let opens = is_tag && inner.contains("registry is defined");
+        let closes = is_tag && open && inner.contains("endif");
+        open = (open || opens) && !closes;
+        match opens || closes || (is_tag && is_server) {
             true => kept.push('\n'),
             false => kept.push_str(line),
         }

@@ -69,7 +69,7 @@ const WAITING: &str = "8e4d6b2f1a7c45d39f0e3c5b7a9d2e64";
 const WARNING: &str = "c7f2a9e4d1b84e06a5d3f8c2b6e0719d";
 
 fn log(state: &NodeState, notice: &Notice) {
-    let (role, phase, text) = (state.role.to_string(), state.phase.as_str(), notice.text.as_str());
+    let (role, phase, text) = (state.role_name().to_owned(), state.phase.as_str(), notice.text.as_str());
     match &notice.event {
         Event::Phase(_) => tracing::info!(target: TARGET, message_id = PHASE, role, phase, "{text}"),
         Event::Waiting { object } => {

@@ -71,7 +71,7 @@ impl Notices {
         }
         self.waits.retain(|(object, _)| state.waits.iter().any(|wait| wait.waits_for == *object));
         for phase in state.timeline.iter().skip(self.phases).map(|time| time.phase) {
-            notices.push((Event::Phase(phase), format!("{} {}", state.role, phase.as_str())));
+            notices.push((Event::Phase(phase), format!("{} {}", state.role_name(), phase.as_str())));
         }
         self.phases = state.timeline.len();
         if state.phase.is_final() && !std::mem::replace(&mut self.over, true) {
@@ -80,7 +80,7 @@ impl Notices {
                     let told = format!("failed {}: {}; remedy: {}", failure.code, failure.message, failure.remedy);
                     (Event::Failed(failure.clone()), told)
                 }
-                None => (Event::Phase(state.phase), format!("{} {}", state.role, end(state))),
+                None => (Event::Phase(state.phase), format!("{} {}", state.role_name(), end(state))),
             });
         }
         notices.into_iter().map(|(event, text)| Notice { event, text: plain(&text) }).collect()

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::facts::Facts;
@@ -20,13 +20,13 @@ const STOPPING: Duration = Duration::from_secs(90);
 /// kubeadm tries five times to remove each container.
 const RESETTING: Duration = Duration::from_secs(180);
 
-/// Does `action`; what is left of its object, and why.
-pub(super) async fn act(host: &Host, action: &Action, facts: &Facts) -> Vec<Left> {
+/// Does `action`; what is left of its object, and why. A mount that is busy is tried again until `deadline`.
+pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: Instant) -> Vec<Left> {
     let object = action.to_string();
     let outcome: Result<Vec<Left>, String> = match action {
         Action::StopKubelet => stop_kubelet(host).await.map(|()| Vec::new()),
         Action::RemovePods { .. } => none(runtime::remove_pods(host).await),
-        Action::Unmount { path } => unmount::unmount(host, path).await.map(|()| Vec::new()),
+        Action::Unmount { path } => unmount::unmount(host, path, deadline).await.map(|()| Vec::new()),
         Action::ResetKubeadm => reset(host, facts).await.map(|()| Vec::new()),
         Action::KeepAside { path } => keep_aside(host, path).map(|()| Vec::new()),
         Action::RemoveTree { path, stays } => remove_tree(host, path, *stays).await,

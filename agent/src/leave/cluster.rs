@@ -52,7 +52,7 @@ pub(super) async fn leave(
     // From here on there is no way back: what is not to be found out afterwards is kept.
     local::note(host, facts)?;
     if facts.kubelet.runs || facts.kubelet.enabled {
-        let left = act::act(host, &Action::StopKubelet, facts).await;
+        let left = act::act(host, &Action::StopKubelet, facts, Instant::now()).await;
         if let Some(Left { why, .. }) = left.into_iter().next() {
             return Err(Failure::new(Code::ServiceFailed, format!("stopping kubelet: {why}")));
         }

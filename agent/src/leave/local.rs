@@ -1,10 +1,12 @@
 //! What is done on the machine itself: look, plan, act, and look again until nothing is left to do.
 
+use std::time::{Duration, Instant};
+
 use bootstrap::failure::Failure;
 use bootstrap::leaving::facts::Facts;
 use bootstrap::leaving::{Action, Left, Report, Wishes, begin, plan};
 
-use super::{act, facts, record};
+use super::{act, facts, record, unmount};
 use crate::board::{self, Board};
 use crate::host::Host;
 
@@ -17,7 +19,7 @@ const MAX_ROUNDS: usize = 5;
 /// # Errors
 /// `NO_SPACE` and `IO` name the file.
 pub(super) fn note(host: &Host, facts: &Facts) -> Result<(), Failure> {
-    record::write(host, &begin(facts, &board::timestamp(std::time::Duration::ZERO)))
+    record::write(host, &begin(facts, &board::timestamp(Duration::ZERO)))
 }
 
 /// Takes away all that can be taken away, and tells it in `report`. The last look decides: what is still planned is left,
@@ -27,6 +29,7 @@ pub(super) fn note(host: &Host, facts: &Facts) -> Result<(), Failure> {
 /// `NO_SPACE` and `IO` name the record of the leave.
 pub(super) async fn clean(host: &Host, wishes: Wishes, report: &mut Report, board: &Board) -> Result<(), Failure> {
     let mut tried: Vec<(Action, Vec<Left>)> = Vec::new();
+    let mut deadline = None;
     for round in 0.. {
         let facts = facts::gather(host).await;
         let actions = plan(&facts, wishes);
@@ -39,7 +42,12 @@ pub(super) async fn clean(host: &Host, wishes: Wishes, report: &mut Report, boar
         note(host, &facts)?;
         tried.clear();
         for action in actions {
-            let left = act::act(host, &action, &facts).await;
+            // From the first mount on: what goes before it takes its own time.
+            let deadline = match action {
+                Action::Unmount { .. } => *deadline.get_or_insert_with(|| Instant::now() + unmount::PATIENCE),
+                _ => Instant::now(),
+            };
+            let left = act::act(host, &action, &facts, deadline).await;
             if left.is_empty() {
                 tracing::info!("{action}");
                 told(report, &action);

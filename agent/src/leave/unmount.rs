@@ -10,8 +10,8 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::host::Host;
 
-/// Processes that were ended let go of what they held a moment later.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Processes that were ended let go of what they held a moment later; all mounts of a leave share this time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 /// So many holders are named.
 const MAX_NAMED: usize = 4;
@@ -21,19 +21,19 @@ pub(super) fn mounts(host: &Host) -> Vec<Mount> {
     mounts::parse(&fs::read_to_string(host.path("/proc/self/mountinfo")).unwrap_or_default())
 }
 
-/// Unmounts what lies on top at `path`; never lazily, for a lazy one only hides what is still written to.
+/// Unmounts what lies on top at `path`; never lazily, for a lazy one only hides what is still written to. What is busy is
+/// tried again until `deadline`.
 ///
 /// # Errors
 /// In words: who holds it.
-pub(super) async fn unmount(host: &Host, path: &str) -> Result<(), String> {
-    let since = Instant::now();
+pub(super) async fn unmount(host: &Host, path: &str, deadline: Instant) -> Result<(), String> {
     let full = host.path(path);
     loop {
         match umount2(&full, MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => return Ok(()),
             // Somebody else was faster, or another mount lies over it: the next look tells.
             Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-            Err(Errno::EBUSY) if since.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+            Err(Errno::EBUSY) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
             Err(Errno::EBUSY) => return Err(format!("busy: {}", holders(host, path))),
             Err(errno) => return Err(errno.desc().to_owned()),
         }

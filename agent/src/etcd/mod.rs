@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(700);
 /// How long is waited, and for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For others to answer, before a cluster is begun without having heard of one.
+    /// For all others to come, before a quorum of nodes without data begins a cluster without the rest.
     pub others: Duration,
     /// For etcd to serve, before what was begun here is taken for a mistake.
     pub serve: Duration,
@@ -126,6 +126,8 @@ impl Member<'_> {
         let began = Instant::now();
         // Since when etcd could have been serving.
         let mut started: Option<Instant> = None;
+        // Says to the others that we wait, for as long as we do.
+        let mut waiting = None;
         loop {
             let waited = match started {
                 Some(started) => started.elapsed() >= patience.serve,
@@ -133,6 +135,14 @@ impl Member<'_> {
             };
             let (standing, cluster) = self.look(waited).await?;
             tracing::debug!(?standing, "etcd");
+            match standing {
+                Standing::Undecided(_) if waiting.is_none() => {
+                    waiting = Some(peers::wait(self.host, self.spec).await?);
+                }
+                Standing::Undecided(_) => {}
+                // Its place is etcd's.
+                _ => drop(waiting.take()),
+            }
             let why = match self.act(&standing, cluster.as_ref()).await? {
                 Outcome::Arrived => return Ok(()),
                 Outcome::Begun(why) => {
@@ -170,8 +180,9 @@ impl Member<'_> {
             waited,
         };
         let standing = standing(&facts)?;
-        let known = |answer: Answer| answer.cluster.ok().filter(Cluster::is_formed);
-        Ok((standing, facts.others.into_iter().find_map(known)))
+        let mut clusters = facts.others.iter().filter_map(Answer::cluster);
+        let cluster = clusters.find(|cluster| cluster.is_formed()).cloned();
+        Ok((standing, cluster))
     }
 
     /// What its own etcd says, where it is ours and serves.

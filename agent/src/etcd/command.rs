@@ -90,7 +90,7 @@ pub enum MemberCommand {
         #[arg(long, value_name = "TIME", value_parser = patience)]
         wait: Option<Duration>,
     },
-    /// Remove a member that never comes back
+    /// Remove a member that never comes back; or this node, for good
     Remove {
         /// Its name, or its id
         name: String,

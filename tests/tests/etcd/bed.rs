@@ -184,8 +184,15 @@ impl Node {
         self.netns.enter(command)
     }
 
+    /// Writes a value, with all the time that the members need for another leader.
     pub(crate) fn put(&self, key: &str, value: &str) -> Result<()> {
-        self.etcdctl(&["put", key, value]).ok().map(drop)
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.etcdctl(&["put", key, value]).ok() {
+                Err(_) if Instant::now() < deadline => {}
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     /// A value as this member has it, whether there is a leader or not.

@@ -160,3 +160,40 @@ fn a_member_whose_data_is_gone_waits_for_the_others() {
     assert!(output.stderr.contains("its data is gone"), "{output:?}");
     assert_eq!(started(&bed.nodes[0]), 1);
 }
+
+#[test]
+fn what_a_stock_unit_began_is_taken_over() {
+    let programs = bed::etcd().unwrap();
+    let bed = Bed::formed(3, false, &programs).unwrap();
+    bed.nodes[0].put("/key", "value").unwrap();
+    let hash = bed.agree().unwrap();
+    for node in &bed.nodes {
+        node.stop().unwrap();
+        let root = &node.root;
+        fs::rename(root.join("var/lib/etcd"), root.join(format!("{}.etcd", node.name))).unwrap();
+        Command::new("chown").args(["-R", "0:0"]).arg(root.join(format!("{}.etcd", node.name))).ok().unwrap();
+        for file in ["var/lib/cks-agent/etcd.json", "etc/etcd/etcd.env"] {
+            fs::remove_file(root.join(file)).unwrap();
+        }
+    }
+    bed.start_all().unwrap();
+    assert_eq!(bed.agree().unwrap(), hash);
+}
+
+#[test]
+fn a_member_is_not_torn_out_of_its_cluster_by_other_settings() {
+    let programs = bed::etcd().unwrap();
+    let bed = Bed::formed(1, false, &programs).unwrap();
+    bed::authority(bed.directory.path(), "ca").unwrap();
+    let told = fs::read(bed.nodes[0].root.join("etc/etcd/etcd.env")).unwrap();
+    let file = |name: &str| bed.directory.path().join(name).to_string_lossy().into_owned();
+    let tls = ["--ca-certificate", &file("ca.crt"), "--ca-key", &file("ca.key")];
+    let name = ["start", "--node-name", "e2", "--node-ip", "10.1.1.11"];
+    for start in [bed.start(&bed.nodes[0]).unwrap().args(tls), bed.nodes[0].agent(&name).unwrap()] {
+        let output = start.output().unwrap();
+        assert_eq!((output.code, code(&output)), (78, "ETCD_FOREIGN"), "{output:?}");
+        assert!(output.stderr.contains("this node is e1 at http://10.1.1.11:2380"), "{output:?}");
+    }
+    assert_eq!(fs::read(bed.nodes[0].root.join("etc/etcd/etcd.env")).unwrap(), told);
+    bed.ok(0, &["status"]).unwrap();
+}

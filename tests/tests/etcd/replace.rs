@@ -74,3 +74,21 @@ fn nothing_is_replaced_or_removed_that_the_quorum_needs() {
     assert!(output.stderr.contains("no quorum"), "{output:?}");
     assert!(!bed.nodes[0].root.join("etc/etcd/etcd.env").exists());
 }
+
+#[test]
+fn members_leave_one_after_the_other_and_the_last_one_stays() {
+    let bed = Bed::formed(3, true, &bed::etcd().unwrap()).unwrap();
+    bed.nodes[0].put("/key", "value").unwrap();
+    for (at, name) in [(2, "e3"), (1, "e2")] {
+        let said = bed.ok(at, &["member", "remove", name]).unwrap();
+        assert!(said.contains("has left"), "{said}");
+        let output = bed.nodes[at].agent(&["status"]).unwrap().output().unwrap();
+        assert_eq!(code(&output), "ETCD_UNAVAILABLE", "{output:?}");
+    }
+    assert_eq!(bed.nodes[0].get("/key").unwrap(), "value");
+    let status = bed.ok(0, &["status"]).unwrap();
+    assert!(status.contains("1 member, quorum"), "{status}");
+    // The cluster is another one than the list says: whoever comes anew joins it.
+    bed.start(&bed.nodes[1]).unwrap().ok().unwrap();
+    assert_eq!(bed.nodes[1].get("/key").unwrap(), "value");
+}

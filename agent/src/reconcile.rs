@@ -13,6 +13,7 @@ use bootstrap::version::Version;
 
 use crate::board::Board;
 use crate::cli;
+use crate::etcd;
 use crate::facts;
 use crate::host::Host;
 use crate::install::staging;
@@ -63,6 +64,10 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     let Some(record) = NodeRecord::read(&host)? else { return Ok(Found::NoRecord) };
     let repeated = Box::new(again(arguments, &record));
     let mut start = run::begin(&repeated)?;
+    if !arguments.dry_run {
+        // Certificates end whether anything is lost or not.
+        etcd::tend(&start.host).await?;
+    }
     start.only = Some(record.bundle.id);
     let spec = record.spec()?;
     let Some(bundle) = recorded(&host, &record) else { return Ok(Found::Drift(repeated, Box::new(Ok(start)))) };

@@ -90,7 +90,7 @@ pub enum MemberCommand {
         #[arg(long, value_name = "TIME", value_parser = patience)]
         wait: Option<Duration>,
     },
-    /// Remove a member that never comes back
+    /// Remove a member that never comes back; or this node, for good
     Remove {
         /// Its name, or its id
         name: String,
@@ -149,7 +149,7 @@ pub struct Start {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE", requires = "ca_certificate")]
     pub ca_key: Option<PathBuf>,
-    /// How long others may be silent before a cluster is begun without them; default: 45s
+    /// How long others may be silent before a quorum without data begins the cluster; default: 45s
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait_others: Option<Duration>,
     /// How long etcd may take to serve, before what was begun while the others were silent is taken for a mistake

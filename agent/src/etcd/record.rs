@@ -51,6 +51,26 @@ impl Record {
         self.identity.map_or(Past::Begun, Past::Member)
     }
 
+    /// Refuses a wish that would tear this member out of its cluster: that knows it by its name and its peer URL.
+    ///
+    /// # Errors
+    /// `ETCD_FOREIGN`.
+    pub(super) fn fits(&self, spec: &NodeSpec) -> Result<(), Failure> {
+        if self.identity.is_none() {
+            return Ok(());
+        }
+        let known = NodeSpec { address: self.address, etcd_authority: None, ..spec.clone() }.peer_url();
+        let known = if self.tls { known.replacen("http:", "https:", 1) } else { known };
+        let (name, url) = (&spec.node_name, spec.peer_url());
+        if self.name == *name && known == url {
+            return Ok(());
+        }
+        let what = format!("this node is {} at {known} in its cluster, and is told to be {name} at {url}", self.name);
+        Err(Failure::new(Code::EtcdForeign, what).with_remedy(
+            "give it the name, address and authority that it had; docs/etcd.md tells how to move a cluster to others",
+        ))
+    }
+
     /// As the last run left it; none before the first.
     pub(super) fn read(host: &Host) -> Result<Option<Self>, Failure> {
         let path = host.path(&path());

@@ -13,7 +13,7 @@ fn status_tells_what_is_there_and_what_is_wrong() {
     let json: Value = serde_json::from_str(&bed.ok(0, &["status", "--json"]).unwrap()).unwrap();
     assert_eq!((json["quorum"].as_bool(), json["tolerates"].as_u64()), (Some(true), Some(1)), "{json}");
     assert_eq!(json["members"].as_array().unwrap().iter().filter(|member| member["leader"] == true).count(), 1);
-    assert_eq!(json["certificates"]["server"], 364, "{json}");
+    assert!(json["certificates"]["server"].as_i64().unwrap() >= 364, "{json}");
     let list: Value = serde_json::from_str(&bed.ok(0, &["member", "list", "--json"]).unwrap()).unwrap();
     assert_eq!(list[2]["name"], "e3");
 

@@ -31,6 +31,7 @@ use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
+use crate::notify::Notify;
 use crate::outside::Outside;
 use crate::progress;
 use crate::reconcile;
@@ -159,7 +160,10 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
 /// Finds out what is wanted, installs it, and makes it a member of its cluster; none where nothing is wanted.
 async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Option<Planned>, Failure> {
     let Start { host, settings, wish, journal, only } = start;
-    let Task { spec, settings, found } = match wish.resolve(&host, settings, board).await? {
+    let told = wish.resolve(&host, settings, board).await?;
+    // What cloud-init does next finds the management server's scripts taken over, or has to do with them itself.
+    Notify::to(cli::notify_socket()).ready();
+    let Task { spec, settings, found } = match told {
         Told::Become(task) => *task,
         Told::Nothing(phase) => {
             board.phase(phase);

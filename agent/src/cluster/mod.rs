@@ -105,6 +105,11 @@ pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Fa
 
 /// Does what is missing; true when nothing was.
 async fn round(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<bool, Failure> {
+    if let Some(process) = kubeadm::at_work(ground.host) {
+        // It outlives an agent that was killed, and may yet finish what that one began.
+        let what = format!("another kubeadm is at work (process {process})");
+        return Err(Failure::new(Code::AlreadyRunning, what).with_remedy("it ends by itself within minutes"));
+    }
     let facts = facts::gather(ground).await?;
     let actions = cluster::actions(ground.spec, &facts)?;
     for action in &actions {

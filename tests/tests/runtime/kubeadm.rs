@@ -44,6 +44,7 @@ fn stock() -> Init {
         skip_phases: Vec::new(),
         etcd: None,
         network: Network::Bundle,
+        dashboards: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{Config, Policy, patience};
+use crate::report::Log;
 use crate::terminal::Terminal;
 
 const EXIT_CODES: &str = "\
@@ -39,6 +40,9 @@ pub enum Command {
     /// Do again what was lost since the last bootstrap: same role, same bundle; silent when nothing was.
     #[command(after_long_help = RECONCILE_EXAMPLES)]
     Reconcile(Reconcile),
+    /// Take this node out of its cluster, so that it can be added again.
+    #[command(after_long_help = LEAVE_EXAMPLES)]
+    Leave(Leave),
     /// Show where this node stands.
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Status),
@@ -50,6 +54,10 @@ pub enum Command {
     /// Show which sources there are, what each holds, and why one is not used.
     #[command(after_long_help = SOURCES_EXAMPLES)]
     Sources(Sources),
+    /// Work with the dedicated etcd cluster that this node is a member of.
+    Etcd(crate::etcd::command::Etcd),
+    /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
+    Serve(Serve),
     /// Show what user data asks for, how it is understood, and what would be done; nothing is changed.
     #[command(after_long_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
@@ -96,6 +104,17 @@ Examples:
 
   What would be done:
     cks-agent reconcile --dry-run";
+
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  A worker, with its own identity; its node object is left to the management server:
+    cks-agent leave
+
+  The same, with an identity that may delete the node object:
+    cks-agent leave --kubeconfig admin.conf
+
+  What would be taken away:
+    cks-agent leave --dry-run";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -202,6 +221,37 @@ pub struct Reconcile {
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait: Option<Duration>,
     /// Say more: also that nothing was to do (twice: everything)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Arguments of `leave`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// An identity that may drain and delete the node; default: admin.conf of a control plane node, else the
+    /// node's own, which may drain it
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Leave images in the container runtime, so that a node that is added again needs not fetch them
+    #[arg(long)]
+    pub keep_images: bool,
+    /// How long pods may take to go elsewhere; when they don't, the node stays a member
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = patience)]
+    pub drain_timeout: Duration,
+    /// Leave pods where they are: they end with the node
+    #[arg(long, conflicts_with = "drain_timeout")]
+    pub skip_drain: bool,
+    /// Delete pods that can't be evicted, and those that nobody starts elsewhere; let the last control plane go, which ends
+    /// the cluster
+    #[arg(long)]
+    pub force: bool,
+    /// Show what would be taken away and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document (docs/schema/leave.schema.json)
+    #[arg(long)]
+    pub json: bool,
+    /// Say more (twice: everything)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -322,6 +372,14 @@ pub struct Version {
     pub json: bool,
 }
 
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
 /// Arguments of `attend`.
 #[derive(Debug, Args)]
 pub struct Attend {
@@ -357,6 +415,30 @@ pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = std::env::var_os("TERM");
     Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
+}
+
+/// Where the journal takes entries with fields.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Where the log goes, as the environment has it (systemd.exec(5), `JOURNAL_STREAM`).
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn log() -> Log {
+    use std::io::IsTerminal as _;
+    let stream = std::env::var_os("JOURNAL_STREAM");
+    let stderr = nix::sys::stat::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    match (stream, stderr) {
+        (Some(stream), Ok(stderr)) if *stream == *stderr => Log::Journal,
+        _ if !std::io::stderr().is_terminal() && std::path::Path::new(JOURNAL).exists() => Log::Both,
+        _ => Log::Stderr,
+    }
+}
+
+/// The socket of systemd's that a service of its own tells that it is ready, as the environment has it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn notify_socket() -> Option<std::ffi::OsString> {
+    std::env::var_os("NOTIFY_SOCKET")
 }
 
 /// The roles by their names on the command line.

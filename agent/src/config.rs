@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::preflight::Check;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -37,8 +38,12 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// How the machine is checked before it becomes a node.
+    pub preflight: Preflight,
     /// How the node becomes a member of its cluster.
     pub cluster: Cluster,
+    /// What is kept of a dedicated etcd cluster.
+    pub etcd: Etcd,
 }
 
 /// Section `cluster`.
@@ -68,6 +73,16 @@ pub enum CgroupDriver {
     Cgroupfs,
 }
 
+/// Section `etcd`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Etcd {
+    /// Scheduled snapshots that are kept.
+    pub snapshots: usize,
+    /// Where snapshots go that are not told otherwise.
+    pub directory: PathBuf,
+}
+
 /// Section `trust`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -80,6 +95,9 @@ pub struct Trust {
     pub signatures: usize,
     /// The oldest Kubernetes version that is installed: `v1.33.0`.
     pub minimum_version: Option<String>,
+    /// Keys that the user data tells, besides: as texts of minisign's public keys.
+    #[serde(skip)]
+    pub told: Vec<String>,
 }
 
 /// Section `metadata`: a machine that no data source of CloudStack serves. What is named here always counts.
@@ -127,6 +145,14 @@ pub struct Containerd {
     pub snapshotter: String,
 }
 
+/// Section `preflight`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Preflight {
+    /// Names of checks that are left out, besides those that user data names; `all` stands for all.
+    pub skip: Vec<String>,
+}
+
 /// What has to vouch for a bundle's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -152,13 +178,27 @@ impl Default for Config {
             disc: Disc::default(),
             containerd: Containerd::default(),
             cluster: Cluster::default(),
+            preflight: Preflight::default(),
+            etcd: Etcd::default(),
         }
+    }
+}
+
+impl Default for Etcd {
+    fn default() -> Self {
+        Self { snapshots: 7, directory: PathBuf::from(bootstrap::etcd::snapshots::DIRECTORY) }
     }
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { policy: None, keys: PathBuf::from("/etc/cks-agent/keys"), signatures: 1, minimum_version: None }
+        Self {
+            policy: None,
+            keys: PathBuf::from("/etc/cks-agent/keys"),
+            signatures: 1,
+            minimum_version: None,
+            told: Vec::new(),
+        }
     }
 }
 
@@ -214,8 +254,11 @@ impl Config {
             (config.sources.is_empty(), "sources: at least one is needed"),
             (config.trust.signatures == 0, "trust.signatures: at least 1"),
             (!(1..=64).contains(&config.http.connections), "http.connections: 1 to 64"),
+            (config.etcd.snapshots == 0, "etcd.snapshots: at least 1"),
+            (!config.etcd.directory.is_absolute(), "etcd.directory: an absolute path"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
         ];
+        Check::named(&config.preflight.skip).map_err(|failure| refuse(format!("preflight.skip: {}", failure.what)))?;
         match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
             Some((_, why)) => Err(refuse(why.to_owned())),
             None => Ok(config),
@@ -291,6 +334,11 @@ mod tests {
             cgroup-driver = "cgroupfs"
             allow-cgroup-v1 = true
             kubeadm-ignores = ["SystemVerification"]
+            [preflight]
+            skip = ["swap", "size"]
+            [etcd]
+            snapshots = 3
+            directory = "/backup"
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
@@ -302,6 +350,8 @@ mod tests {
         let cluster = config.cluster;
         assert_eq!((cluster.cgroup_driver, cluster.allow_cgroup_v1), (CgroupDriver::Cgroupfs, true));
         assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
+        assert_eq!(config.preflight.skip, ["swap", "size"]);
+        assert_eq!(config.etcd, Etcd { snapshots: 3, directory: PathBuf::from("/backup") });
     }
 
     #[test]
@@ -327,6 +377,9 @@ mod tests {
             ("[trust]\nsignatures = 0", "trust.signatures"),
             ("[trust]\npolicy = \"none\"", "policy"),
             ("[http]\nconnections = 0", "http.connections"),
+            ("[preflight]\nskip = [\"swop\"]", "swop"),
+            ("[etcd]\nsnapshots = 0", "etcd.snapshots"),
+            ("[etcd]\ndirectory = \"backup\"", "etcd.directory"),
         ] {
             let failure = Config::parse(text).unwrap_err();
             assert_eq!(failure.code, Code::ConfigInvalid);

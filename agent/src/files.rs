@@ -80,12 +80,20 @@ pub fn small(path: &Path, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// `NO_SPACE` or `IO` names the file; the old content then stays.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    write_for(path, bytes, mode, (0, 0))
+}
+
+/// As [`write`], for a user and a group.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_for(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> Result<(), Failure> {
     let beside = beside(path);
     let failed = |e| io_failure("Writing", path, e);
     let written = (|| {
         let mut file = create_anew(&beside)?;
         file.write_all(bytes)?;
-        own(&file, mode)?;
+        own(&file, mode, owner)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
         sync_directory(path)
@@ -134,7 +142,7 @@ pub fn publish(from: &Path, to: &Path, mode: u32) -> Result<(), Failure> {
 pub fn publish_all(files: &[(&Path, &Path, u32)]) -> Result<(), Failure> {
     let failed = |to: &Path, e| io_failure("Installing", to, e);
     for (from, to, mode) in files {
-        let ready = File::open(from).and_then(|file| own(&file, *mode).and_then(|()| file.sync_all()));
+        let ready = File::open(from).and_then(|file| own(&file, *mode, (0, 0)).and_then(|()| file.sync_all()));
         ready.map_err(|e| failed(to, e))?;
     }
     for (from, to, _) in files {
@@ -146,10 +154,10 @@ pub fn publish_all(files: &[(&Path, &Path, u32)]) -> Result<(), Failure> {
     })
 }
 
-/// Gives a file to root, whatever the directory's group rules say, and its permission bits, whatever the umask
-/// is. Where that is not allowed (`--root` of somebody else than root), the owner stays.
-fn own(file: &File, mode: u32) -> std::io::Result<()> {
-    match std::os::unix::fs::fchown(file, Some(0), Some(0)) {
+/// Gives a file to its owner, root in most cases, whatever the directory's group rules say, and its permission bits,
+/// whatever the umask is. Where that is not allowed (`--root` of somebody else than root), the owner stays.
+fn own(file: &File, mode: u32, owner: (u32, u32)) -> std::io::Result<()> {
+    match std::os::unix::fs::fchown(file, Some(owner.0), Some(owner.1)) {
         Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => return Err(e),
         _ => {}
     }

@@ -37,6 +37,7 @@ pub async fn join(
         version,
         address: address(spec),
         patches: patches.is_dir().then(|| patches.display().to_string()),
+        ignored: cluster::ignored(settings, spec)?,
         proved: Proved::default(),
     };
     cluster::carry_out(&ground, settings.cluster.wait).await

@@ -14,6 +14,7 @@ use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
+use crate::adopt::UserDataRecord;
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
@@ -30,13 +31,15 @@ use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
+use crate::notify::Notify;
+use crate::outside::Outside;
 use crate::progress;
 use crate::reconcile;
 use crate::record::{BundleRecord, NodeRecord};
-use crate::report;
+use crate::report::{self, Log};
 use crate::trust;
 use crate::verify::Outcome;
-use crate::wish::{Told, Wish};
+use crate::wish::{Task, Told, Wish};
 
 pub(crate) use self::reach::reach;
 use self::reach::{connect, lease_name};
@@ -55,7 +58,13 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
 pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, Failure>) -> u8 {
     let board = Board::new(arguments.role.map(Role::from));
     let began = Instant::now();
-    let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
+    let shown = progress::show(
+        board.subscribe(),
+        arguments.json || cli::log() == Log::Journal,
+        cli::terminal(std::io::stderr()),
+    );
+    let seen = start.as_ref().ok().filter(|_| !arguments.dry_run);
+    let outside = seen.map(|start| Outside::of(&start.host, &board));
     let outcome = match start {
         Ok(start) => run(arguments, start, &board).await,
         Err(failure) => Err(failure),
@@ -66,16 +75,21 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
+    if let Some(outside) = outside {
+        outside.finish().await;
+    } else if let Some(failure) = &state.failure {
+        report::log_failure(failure);
+    }
     match outcome {
         Ok(planned) => {
-            print(arguments, &state, &planned, began.elapsed());
+            print(arguments, &state, planned.as_ref(), began.elapsed());
             0
         }
         Err(failure) => {
             if arguments.json {
                 print_json(&state);
             }
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            report::last_words(&report::state_of(&failure), cli::log());
             failure.code.exit_code()
         }
     }
@@ -116,7 +130,7 @@ pub(crate) fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
 }
 
 /// Works with the status document kept up to date, and its last version on disk before the lock is free.
-async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Planned, Failure> {
+async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Option<Planned>, Failure> {
     let journal = Arc::clone(&start.journal);
     let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
     let host = start.host.clone();
@@ -143,10 +157,19 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
     outcome
 }
 
-/// Finds out what is wanted, installs it, and makes it a member of its cluster.
-async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Planned, Failure> {
+/// Finds out what is wanted, installs it, and makes it a member of its cluster; none where nothing is wanted.
+async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Option<Planned>, Failure> {
     let Start { host, settings, wish, journal, only } = start;
-    let Told { spec, settings } = wish.resolve(&host, settings, board).await?;
+    let told = wish.resolve(&host, settings, board).await?;
+    // What cloud-init does next finds the management server's scripts taken over, or has to do with them itself.
+    Notify::to(cli::notify_socket()).ready();
+    let Task { spec, settings, found } = match told {
+        Told::Become(task) => *task,
+        Told::Nothing(phase) => {
+            board.phase(phase);
+            return Ok(None);
+        }
+    };
     board.role(spec.role);
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
@@ -163,8 +186,9 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
     };
     if spec.membership.is_some() && !arguments.dry_run {
         member::join(&host, &settings, &spec, &installed.bundle, board).await?;
+        found.map_or(Ok(()), |found| UserDataRecord::end(&host, &found))?;
     }
-    Ok(installed.planned)
+    Ok(Some(installed.planned))
 }
 
 /// What an installation is made with.
@@ -325,7 +349,8 @@ async fn finish(
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
 }
 
-async fn signal() -> &'static str {
+/// Waits for a signal that ends the program.
+pub(crate) async fn signal() -> &'static str {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,
@@ -339,12 +364,12 @@ async fn signal() -> &'static str {
     }
 }
 
-fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: &Planned, took: Duration) {
-    match (arguments.json, arguments.dry_run) {
-        (true, true) => print_json(planned),
-        (true, false) => print_json(state),
-        (false, true) => print_text(&progress::plan_lines(&planned.plan)),
-        (false, false) => print_text(&progress::summary(state, took)),
+fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: Option<&Planned>, took: Duration) {
+    match (arguments.json, planned.filter(|_| arguments.dry_run)) {
+        (true, Some(planned)) => print_json(planned),
+        (true, None) => print_json(state),
+        (false, Some(planned)) => print_text(&progress::plan_lines(&planned.plan)),
+        (false, None) => print_text(&progress::summary(state, took)),
     }
 }
 

@@ -10,6 +10,8 @@
 //! | [`archive`] | image archives: docker-save and OCI layout tars, as indexes into the tar |
 //! | [`bounded`] | a reader for tars that may be hostile |
 //! | [`disc`] | ISO 9660 images: names, modes and extents |
+//! | [`etcd`] | dedicated etcd clusters: who is a member, and how |
+//! | [`leaving`] | what a cluster left on a node, and what takes it away |
 //! | [`node_spec`] | what a node is meant to become |
 //! | [`plan`] | what is missing on a machine, step by step |
 //! | [`preflight`] | whether a machine can become that node |
@@ -35,7 +37,9 @@ pub mod cluster;
 pub mod datasource;
 pub mod digest;
 pub mod disc;
+pub mod etcd;
 pub mod failure;
+pub mod leaving;
 pub mod node_spec;
 pub mod plan;
 pub mod preflight;

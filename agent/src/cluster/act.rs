@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use bootstrap::cluster::{Action, Facts, Identity, Stage};
 use bootstrap::failure::{Code, Failure};
-use bootstrap::node_spec::{CaTrust, Init, Join, Membership};
+use bootstrap::node_spec::{CaTrust, Init, Join, Membership, Network};
 use bootstrap::render::kubeadm::{Context, init_arguments, init_config, join_arguments, join_config};
 
 use super::redact::Redactor;
 use super::{Ground, api, identity, kubeadm, objects, record};
 use crate::tool::Tool;
+use crate::{adopt, etcd};
 
 /// How often a node that is not ready yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -32,23 +33,22 @@ pub(super) async fn act(
         (Action::Join, Some(Membership::ControlPlane(wish) | Membership::Worker(wish))) => join(ground, wish).await,
         (Action::Apply, Some(Membership::FirstControlPlane(init))) => apply(ground, init, facts).await,
         (Action::AwaitReady, _) => await_ready(ground, began, patience).await,
-        (Action::PrepareHost, _) => ground.prepare_host().await,
+        (Action::PrepareHost, _) => ground.prepare_host(facts).await,
         (Action::ConfigureRuntime, _) => ground.configure_runtime().await,
+        (Action::ServeEtcd, _) => ground.serve_etcd().await,
+        (Action::HandOver, _) => ground.hand_over(),
         _ => Ok(()),
     }
 }
 
 async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<(), Failure> {
-    let leftovers = if again { AGAIN.as_slice() } else { &[] };
-    let ignored: Vec<String> = ground
-        .settings
-        .cluster
-        .kubeadm_ignores
-        .iter()
-        .map(String::as_str)
-        .chain(leftovers.iter().copied())
-        .map(str::to_owned)
-        .collect();
+    if let Some(etcd) = &init.etcd {
+        etcd::client_certificates(ground.host, etcd)?;
+    }
+    let mut ignored = ground.ignored.clone();
+    if again {
+        ignored.extend(AGAIN.map(str::to_owned));
+    }
     let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context() })?;
     record::begin(ground.host, ground.spec)?;
     run(ground, &config, |path| init_arguments(init, path)).await?;
@@ -121,6 +121,10 @@ fn pin_own_authority(ground: &Ground<'_>) -> Result<(), Failure> {
 }
 
 async fn apply(ground: &Ground<'_>, init: &Init, facts: &Facts) -> Result<(), Failure> {
+    if matches!(init.network, Network::UserData(_)) {
+        // The user's own commands look for the manifests where the stock scripts lay them out.
+        adopt::stage_manifests(ground.host, &ground.bundle.directory())?;
+    }
     let parts = objects::wanted(ground.host, init);
     let applied = facts.record.as_ref().map(|record| record.applied.clone()).unwrap_or_default();
     objects::apply(ground.host, &parts, &applied, |name, digest| {

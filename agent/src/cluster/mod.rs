@@ -17,22 +17,31 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bootstrap::bundle::Role;
 use bootstrap::cluster::{self, Action, Facts, Stage};
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::{Membership, NodeSpec};
 use bootstrap::plan::Bundle;
-use bootstrap::render::kubeadm::{CgroupDriver, Context};
+use bootstrap::preflight::{Check, Subject};
+use bootstrap::render;
+use bootstrap::render::kubeadm::{Arguments, CgroupDriver, Context};
 use bootstrap::state::Phase;
 use bootstrap::version::Version;
 
+use crate::adopt;
 use crate::board::Board;
 use crate::config::{self, Config};
+use crate::etcd;
 use crate::host::Host;
+use crate::host_settings;
+use crate::preflight::{self, Looking};
 use crate::report;
 use crate::runtime;
 
 /// The first pause after what failed in passing, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+/// At boot it takes a while until names are known.
+const NAME_PATIENCE: Duration = Duration::from_secs(60);
 /// An own earlier try may have left a node that looks ready for as long as the control plane hears nothing of it
 /// (`--node-monitor-grace-period`, 50 s).
 const OWN_LEFTOVER: Duration = Duration::from_secs(90);
@@ -56,6 +65,8 @@ pub struct Ground<'a> {
     pub address: IpAddr,
     /// The directory of patches for what kubeadm writes, where there is one.
     pub patches: Option<String>,
+    /// Checks of kubeadm's that may fail.
+    pub ignored: Vec<String>,
     /// What this run has proved.
     pub proved: Proved,
 }
@@ -94,6 +105,11 @@ pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Fa
 
 /// Does what is missing; true when nothing was.
 async fn round(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<bool, Failure> {
+    if let Some(process) = kubeadm::at_work(ground.host) {
+        // It outlives an agent that was killed, and may yet finish what that one began.
+        let what = format!("another kubeadm is at work (process {process})");
+        return Err(Failure::new(Code::AlreadyRunning, what).with_remedy("it ends by itself within minutes"));
+    }
     let facts = facts::gather(ground).await?;
     let actions = cluster::actions(ground.spec, &facts)?;
     for action in &actions {
@@ -141,7 +157,7 @@ impl Ground<'_> {
         Context {
             arguments: &self.bundle.manifest.node.kubeadm_arguments,
             patches: self.patches.as_deref(),
-            ignored_errors: &self.settings.cluster.kubeadm_ignores,
+            ignored_errors: &self.ignored,
             cgroup_driver: self.cgroup_driver(),
             allow_cgroup_v1: self.settings.cluster.allow_cgroup_v1,
             ..Context::new(&self.version, self.address)
@@ -160,6 +176,8 @@ impl Ground<'_> {
     fn look(&self, facts: &mut Facts) {
         facts.host_is_prepared = self.proved.host.get();
         facts.runtime_is_configured = self.proved.runtime.get();
+        facts.etcd_serves = self.proved.etcd.get();
+        facts.is_handed_over = self.proved.handed_over.get();
     }
 
     async fn configure_runtime(&self) -> Result<(), Failure> {
@@ -177,10 +195,61 @@ impl Ground<'_> {
         Ok(())
     }
 
-    async fn prepare_host(&self) -> Result<(), Failure> {
+    async fn serve_etcd(&self) -> Result<(), Failure> {
+        record::begin(self.host, self.spec)?;
+        etcd::ensure(self.host, self.spec, self.board).await?;
+        record::reach(self.host, self.spec, Stage::Member)?;
+        self.proved.etcd.set(true);
+        Ok(())
+    }
+
+    fn hand_over(&self) -> Result<(), Failure> {
+        let written = adopt::hand_over(self.host, self.spec, &self.bundle.directory())?;
+        tracing::info!(
+            "handed over: {}",
+            if written.is_empty() { "nothing new".to_owned() } else { written.join(", ") }
+        );
+        self.proved.handed_over.set(true);
+        Ok(())
+    }
+
+    async fn prepare_host(&self, facts: &Facts) -> Result<(), Failure> {
+        let node = &self.bundle.manifest.node;
+        let (arguments, sysctl) = (Arguments::parse(&node.kubeadm_arguments)?, render::host::sysctl(&node.sysctl));
+        let is_control_plane = self.spec.role == Role::ControlPlane;
+        for told in host_settings::prepare(self.host, &sysctl, is_control_plane).await {
+            // Whether it matters, the checks say.
+            tracing::warn!("{told}");
+        }
+        let subject = Subject {
+            spec: self.spec,
+            version: Some(&self.version).filter(|_| self.spec.role != Role::Etcd),
+            arguments: &arguments,
+            sysctl: &sysctl,
+            begun: facts.record.is_some() || facts.has_leftovers(),
+        };
+        let looking = Looking { subject, reference: None, skipped: self.skipped(), patience: NAME_PATIENCE };
+        preflight::check(self.host, self.board, &looking).await?;
         self.proved.host.set(true);
         Ok(())
     }
+
+    /// The checks of the machine that are left out, by name.
+    fn skipped(&self) -> Vec<String> {
+        let told = &self.spec.registration.skip_checks;
+        self.settings.preflight.skip.iter().chain(told).cloned().collect()
+    }
+}
+
+/// Checks of kubeadm's that may fail: those of the settings, and its own of what is left out.
+///
+/// # Errors
+/// `CONFIG_INVALID` names a check that there is not.
+pub fn ignored(settings: &Config, spec: &NodeSpec) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = settings.preflight.skip.iter().chain(&spec.registration.skip_checks).cloned().collect();
+    let theirs =
+        Check::named(&names)?.into_iter().flat_map(|check| check.of_kubeadm().iter().map(|name| (*name).to_owned()));
+    Ok(settings.cluster.kubeadm_ignores.iter().cloned().chain(theirs).collect())
 }
 
 /// What this run has proved.
@@ -188,4 +257,6 @@ impl Ground<'_> {
 pub struct Proved {
     host: Cell<bool>,
     runtime: Cell<bool>,
+    etcd: Cell<bool>,
+    handed_over: Cell<bool>,
 }

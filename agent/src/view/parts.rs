@@ -153,6 +153,7 @@ pub(super) fn result(state: &NodeState, look: &Look) -> Vec<Line> {
             lines
         }
         (Phase::Ready, _) => paragraph("done", Style::Good, "the node is a member of its cluster", look),
+        (Phase::Idle, _) => paragraph("done", Style::Plain, "nothing is asked of this machine", look),
         (Phase::Left, _) => paragraph("done", Style::Good, "the node has left its cluster", look),
         (Phase::Installed, _) => {
             let directory = state.bundle.as_ref().map_or("", |bundle| bundle.directory.as_str());

@@ -84,7 +84,8 @@ impl NodeSpec {
         let own = spec.etcd_members.iter().find(|(name, _)| *name == spec.node_name);
         let (listens, told) = (spec.peer_url(), own.map(|(_, url)| url.trim_end_matches('/')));
         match told {
-            Some(told) if told != listens => {
+            // Whether they speak TLS is told elsewhere, and later.
+            Some(told) if told != listens && told.strip_prefix("https") != listens.strip_prefix("http") => {
                 let what =
                     format!("the etcd members say that {} is at {told}, but it listens at {listens}", spec.node_name);
                 Err(refuse(what))
@@ -103,7 +104,43 @@ impl NodeSpec {
         self
     }
 
-    /// Where etcd listens for its peers (CloudStack 4.21: plain HTTP, port 2380).
+    /// All members of its etcd cluster as `(name, peer URL)`, itself among them; all speak TLS where there is an
+    /// authority, and none does otherwise.
+    #[must_use]
+    pub fn etcd_cluster(&self) -> Vec<(String, String)> {
+        let told = |(name, url): &(String, String)| {
+            let place = url.split_once("://").map_or(&url[..], |(_, place)| place).trim_end_matches('/');
+            (name.clone(), format!("{}://{place}", self.etcd_scheme()))
+        };
+        match &self.etcd_members[..] {
+            [] => vec![(self.node_name.clone(), self.peer_url())],
+            members => members.iter().map(told).collect(),
+        }
+    }
+
+    /// Refuses members that speak TLS where no authority is told.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` names the member.
+    pub fn check_etcd(&self) -> Result<(), Failure> {
+        let tls = self.etcd_members.iter().find(|(_, url)| url.starts_with("https://"));
+        match (tls, &self.etcd_authority) {
+            (Some((name, url)), None) => {
+                let what = format!("the etcd member {name} is at {url}, and no authority is told for its certificates");
+                Err(Failure::new(Code::ConfigInvalid, what)
+                    .with_remedy("give the cluster's authority in the user data, or http:// for plain HTTP"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `https`, or `http` without an authority.
+    #[must_use]
+    pub fn etcd_scheme(&self) -> &'static str {
+        if self.etcd_authority.is_some() { "https" } else { "http" }
+    }
+
+    /// Where etcd listens for its peers (CloudStack 4.21: port 2380).
     #[must_use]
     pub fn peer_url(&self) -> String {
         self.url(2380)
@@ -116,7 +153,7 @@ impl NodeSpec {
     }
 
     fn url(&self, port: u16) -> String {
-        let scheme = if self.etcd_authority.is_some() { "https" } else { "http" };
+        let scheme = self.etcd_scheme();
         match self.bind_address() {
             IpAddr::V4(address) => format!("{scheme}://{address}:{port}"),
             IpAddr::V6(address) => format!("{scheme}://[{address}]:{port}"),
@@ -147,6 +184,7 @@ pub fn secured(url: &str) -> String {
 
 fn is_url(text: &str) -> bool {
     text.strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
         .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic() && !"\"'\\$%".contains(c)))
 }
 
@@ -164,7 +202,7 @@ mod tests {
             ("-a", None, None, "-a"),
             ("a", address, Some("b=http://h:2380"), "do not name this node"),
             ("a", address, Some("a=http://10.1.1.3:2380"), "listens at http://10.1.1.2:2380"),
-            ("a", address, Some("a=https://10.1.1.2:2380"), "not of the form"),
+            ("a", address, Some("a=https://10.1.1.3:2380"), "listens at http://10.1.1.2:2380"),
             ("a", address, Some("a"), "not of the form"),
             ("a", address, Some("a=ftp://h"), "not of the form"),
             ("a", address, Some("a=http://h x"), "not of the form"),
@@ -187,6 +225,18 @@ mod tests {
             ("https://10.1.1.2:2379".into(), "https://10.1.1.2:2380".into())
         );
         assert!(spec.etcd_members.iter().all(|(_, url)| url.starts_with("https://")));
+    }
+
+    #[test]
+    fn an_authority_makes_all_members_speak_tls() {
+        let members = "a=https://10.1.1.2:2380,b=http://10.1.1.3:2380/";
+        let mut spec = NodeSpec::new(Role::Etcd, "a", Some(IpAddr::from([10, 1, 1, 2])), Some(members)).unwrap();
+        assert!(spec.check_etcd().unwrap_err().what.contains("no authority"));
+        spec.etcd_authority = Some(Authority { certificate: String::new(), key: None });
+        spec.check_etcd().unwrap();
+        let urls: Vec<String> = spec.etcd_cluster().into_iter().map(|(_, url)| url).collect();
+        assert_eq!(urls, ["https://10.1.1.2:2380", "https://10.1.1.3:2380"]);
+        assert_eq!(spec.client_url(), "https://10.1.1.2:2379");
     }
 
     #[test]

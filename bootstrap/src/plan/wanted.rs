@@ -279,8 +279,10 @@ impl Wanted {
     fn add_etcd(&mut self, spec: &NodeSpec) {
         if spec.address.is_none() {
             self.warn("ETCD_LOOPBACK", "etcd listens on 127.0.0.1 only: give --node-ip to make it reachable");
+        } else if spec.etcd_authority.is_none() {
+            self.warn("ETCD_PLAINTEXT", render::etcd::PLAINTEXT);
         }
-        self.texts.insert("/etc/systemd/system/etcd.service".to_owned(), render::etcd::unit(spec));
+        self.texts.insert(render::etcd::UNIT_PATH.to_owned(), render::etcd::UNIT.to_owned());
         self.enable("etcd.service");
     }
 

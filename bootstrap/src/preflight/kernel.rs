@@ -76,7 +76,7 @@ pub(super) fn sysctl(subject: &Subject<'_>, facts: &HostFacts) -> Vec<Finding> {
     let words = |value: &str| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     for (key, value) in &facts.sysctls {
         // The last line that fits a key is the one that counts, as for systemd-sysctl and sysctl.
-        let wanted = settings(subject.sysctl).into_iter().filter(|setting| setting.fits(key)).next_back();
+        let wanted = settings(subject.sysctl).into_iter().rfind(|setting| setting.fits(key));
         let Some(wanted) = wanted.filter(|wanted| words(&wanted.value) != words(value)) else { continue };
         let why = facts.unwritable.get(key).map(|why| format!(", and can't be written: {why}")).unwrap_or_default();
         let what = format!("{key} is {}, not {}{why}", crate::text::plain(value), wanted.value);

@@ -28,9 +28,14 @@ const KUBELET_ROOM: u64 = 512 << 20;
 const ETCD_ROOM: u64 = 1 << 30;
 
 /// Programs that the kubelet and kubeadm start, or kube-proxy needs; without them there is no node.
-pub(super) const NEEDED: [&str; 6] = ["conntrack", "iptables", "ip", "mount", "losetup", "nsenter"];
+const NEEDED: [&str; 6] = ["conntrack", "iptables", "ip", "mount", "losetup", "nsenter"];
 /// Programs that parts of it start: `kubectl port-forward`, some CNI plugins, traffic shaping.
-pub(super) const USEFUL: [&str; 3] = ["socat", "ethtool", "tc"];
+const USEFUL: [&str; 3] = ["socat", "ethtool", "tc"];
+
+/// The programs that are looked for.
+pub fn programs_looked_for() -> impl Iterator<Item = &'static str> {
+    NEEDED.into_iter().chain(USEFUL)
+}
 
 /// Arguments that kubelets no longer know, with the first minor that does not.
 const REMOVED: [(&str, u64); 6] = [

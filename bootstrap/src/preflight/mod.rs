@@ -20,6 +20,8 @@ use serde::Serialize;
 
 pub use self::cidr::free;
 pub use self::facts::HostFacts;
+pub use self::machine::programs_looked_for;
+pub use self::network::is_of_pods;
 use crate::failure::{Code, Failure};
 use crate::node_spec::{Endpoint, Membership, NodeSpec};
 use crate::render::kubeadm::Arguments;
@@ -295,6 +297,18 @@ pub fn judge(findings: &[Finding], skipped: &[Check]) -> Result<Vec<String>, Fai
     let left_out = findings.iter().filter(|finding| skipped.contains(&finding.check));
     let left_out = left_out.map(|finding| format!("{finding}: left out as you wish"));
     Ok(counted().map(|finding| format!("{finding}: {}", finding.remedy)).chain(left_out).collect())
+}
+
+/// What kubeadm is told to ignore where `skipped` is left out here.
+#[must_use]
+pub fn ignored_by_kubeadm(skipped: &[Check]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in skipped.iter().flat_map(|check| check.of_kubeadm()) {
+        if !names.iter().any(|known| known == name) {
+            names.push((*name).to_owned());
+        }
+    }
+    names
 }
 
 /// The address that the kubelet registers: the one that is wished for, else the one that reaches the control plane, else

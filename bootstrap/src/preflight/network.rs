@@ -14,7 +14,14 @@ const OWN: [&str; 7] =
     ["kubelet", "kube-apiserver", "kube-scheduler", "kube-controller", "kube-controller-manager", "etcd", "kube-proxy"];
 
 /// How interfaces of pod networks begin: routes over them are inside the cluster's networks by their nature.
-const OF_PODS: [&str; 9] = ["cni", "flannel", "cali", "tunl", "vxlan.calico", "cilium", "lxc", "kube-", "weave"];
+const OF_PODS: [&str; 11] =
+    ["cni", "flannel", "cali", "tunl", "vxlan.calico", "cilium", "lxc", "kube-", "weave", "veth", "docker"];
+
+/// Whether an interface is one of containers, and not of the machine.
+#[must_use]
+pub fn is_of_pods(interface: &str) -> bool {
+    OF_PODS.iter().any(|start| interface.starts_with(start))
+}
 
 pub(super) fn ports(subject: &Subject<'_>, facts: &HostFacts) -> Vec<Finding> {
     let mut wanted = Vec::new();
@@ -58,7 +65,7 @@ fn shown(address: IpAddr) -> String {
 pub(super) fn networks(subject: &Subject<'_>, facts: &HostFacts) -> Vec<Finding> {
     let cluster = subject.networks();
     let foreign: Vec<&(IpNet, String)> =
-        facts.networks.iter().filter(|(_, name)| !OF_PODS.iter().any(|start| name.starts_with(start))).collect();
+        facts.networks.iter().filter(|(_, name)| name.starts_with("docker") || !is_of_pods(name)).collect();
     let taken: Vec<IpNet> =
         foreign.iter().map(|(network, _)| *network).chain(cluster.iter().map(|(_, n)| *n)).collect();
     let mut all = Vec::new();

@@ -79,6 +79,43 @@ pub fn routes_v6(text: &str) -> Vec<(IpNet, String)> {
     text.lines().filter_map(route).collect()
 }
 
+/// The machine's IPv4 addresses, of `/proc/net/fib_trie`.
+#[must_use]
+pub fn addresses(text: &str) -> Vec<IpAddr> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    let mut last = None;
+    for line in text.lines() {
+        match line.trim_start_matches([' ', '|', '+', '-']) {
+            rest if rest.starts_with("/32 host LOCAL") => {
+                found.extend(last.take().map(IpAddr::V4).filter(|address| !found.contains(address)));
+            }
+            rest => last = rest.parse::<Ipv4Addr>().ok().or(last),
+        }
+    }
+    found
+}
+
+/// The machine's IPv6 addresses, of `/proc/net/if_inet6`; not those of one link.
+#[must_use]
+pub fn addresses_v6(text: &str) -> Vec<IpAddr> {
+    let digits = text.lines().filter_map(|line| line.split_whitespace().next());
+    let addresses = digits.filter_map(|digits| u128::from_str_radix(digits, 16).ok()).map(Ipv6Addr::from);
+    addresses.filter(|address| !address.is_unicast_link_local()).map(IpAddr::V6).collect()
+}
+
+/// Whether `/etc/hosts` knows `name`, and if so whether by a loopback address.
+#[must_use]
+pub fn known_to_hosts(text: &str, name: &str) -> Option<bool> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let entry = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address: IpAddr = words.next()?.parse().ok()?;
+        words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+    };
+    let found: Vec<IpAddr> = lines.filter_map(entry).collect();
+    (!found.is_empty()).then(|| found.iter().any(IpAddr::is_loopback))
+}
+
 /// The devices and files of `/proc/swaps`.
 #[must_use]
 pub fn swaps(text: &str) -> Vec<String> {
@@ -115,7 +152,7 @@ pub fn modules(text: &str) -> Vec<String> {
 #[must_use]
 pub fn kubelet_arguments(text: &str) -> Option<String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let value = lines.filter_map(|line| line.strip_prefix("KUBELET_EXTRA_ARGS=")).last()?;
+    let value = lines.filter_map(|line| line.strip_prefix("KUBELET_EXTRA_ARGS=")).next_back()?;
     let value = value.trim().trim_matches(['"', '\'']).trim();
     (!value.is_empty()).then(|| value.to_owned())
 }
@@ -163,6 +200,23 @@ mod tests {
             + &line("fd010000000000000000000000000005", "80", "lo")
             + &line("ff000000000000000000000000000000", "08", "eth0");
         assert_eq!(shown(routes_v6(&text)), ["fd00::/64 eth0"]);
+    }
+
+    #[test]
+    fn a_machine_s_addresses_are_those_that_it_hosts() {
+        let text = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     +-- 10.1.1.0/24 2 0 2\n\
+            \x20       |-- 10.1.1.0\n           /24 link UNICAST\n        |-- 10.1.1.5\n           /32 host LOCAL\n\
+            \x20       |-- 10.1.1.255\n           /32 link BROADCAST\n     |-- 127.0.0.1\n        /32 host LOCAL\n\
+            Local:\n        |-- 10.1.1.5\n           /32 host LOCAL\n";
+        let shown = |found: Vec<IpAddr>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(addresses(text)), ["10.1.1.5", "127.0.0.1"]);
+        let text = "00000000000000000000000000000001 01 80 10 80       lo\n\
+            fd000000000000000000000000000005 02 40 00 80     eth0\nfe80000000000000fc00feff00000001 02 40 20 80 eth0\n";
+        assert_eq!(shown(addresses_v6(text)), ["::1", "fd00::5"]);
+        let hosts = "127.0.0.1 localhost # n2\n10.1.1.5\tN1 n1.example\n::1 localhost ip6-localhost\n";
+        for (name, known) in [("localhost", Some(true)), ("n1", Some(false)), ("n2", None), ("127.0.0.1", None)] {
+            assert_eq!(known_to_hosts(hosts, name), known, "{name}");
+        }
     }
 
     #[test]

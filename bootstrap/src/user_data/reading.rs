@@ -1,5 +1,7 @@
 //! All parts of one user data, read together.
 
+use std::collections::BTreeSet;
+
 use minijinja::Value as Variables;
 use serde::Serialize;
 
@@ -17,6 +19,9 @@ use super::{Metadata, jinja, placeholder, refused_at};
 use crate::failure::{Code, Failure};
 use crate::node_spec::NodeSpec;
 use crate::text::plain;
+
+/// Faults of a CNI configuration that one message tells.
+const MOST_FAULTS: usize = 10;
 
 /// What user data says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,7 +96,11 @@ impl Reading {
         if self.cni.is_empty() {
             return Ok(spec);
         }
-        let faults: Vec<String> = self.cni.iter().map(|fault| format!("{}: {}", fault.at, fault.what)).collect();
+        let told = |fault: &CniFault| format!("{}: {}", fault.at, fault.what);
+        let mut faults: Vec<String> = self.cni.iter().take(MOST_FAULTS).map(told).collect();
+        if let Some(more) = self.cni.len().checked_sub(MOST_FAULTS).filter(|more| *more > 0) {
+            faults.push(format!("and {more} more"));
+        }
         Err(Failure::new(Code::CniInvalid, faults.join("; ")))
     }
 }
@@ -224,10 +233,9 @@ impl Looker {
 
     /// Names the placeholders that are still there. Those of a private registry always are, on a cluster without one.
     fn unfilled(&mut self, guarded: &str, place: Place) {
-        let mut named: Vec<&str> = Vec::new();
+        let mut named: BTreeSet<&str> = BTreeSet::new();
         for (line, name) in placeholder::all(guarded) {
-            if !name.starts_with("registry.") && !named.contains(&name) {
-                named.push(name);
+            if !name.starts_with("registry.") && named.insert(name) {
                 if self.findings.ignored.iter().any(|one| one.at == place.at(line)) {
                     continue;
                 }
@@ -327,7 +335,7 @@ impl Looker {
                 Kind::ShellScript => ("a shell script", "cloud-init runs it"),
                 Kind::Boothook => ("a boothook", "cloud-init runs it"),
                 Kind::Include => ("an include", "nothing is read from elsewhere: it is left to cloud-init"),
-                Kind::Other => ("a text", "it is of no kind that cloud-init knows"),
+                Kind::Other => ("a text", "it is not understood, and left to cloud-init"),
                 Kind::Binary => ("bytes", "they are no text"),
             };
             self.findings.ignore(place, what, why);

@@ -18,6 +18,10 @@ pub const MAX_NODES: usize = 100_000;
 /// Collections inside each other.
 pub const MAX_DEPTH: usize = 64;
 
+/// Characters with a meaning to YAML (`[ ] { } , :`) in one text: the parser holds a flow collection's tokens until it
+/// ends.
+const MAX_MARKS: usize = 1 << 18;
+
 /// Bytes in the scalars of one text, those behind aliases each time.
 const MAX_SCALARS: usize = 2 * MAX_TEXT;
 
@@ -224,6 +228,9 @@ impl Node {
 pub fn documents(text: &str) -> Result<Vec<Document>, Fault> {
     if text.len() > MAX_TEXT {
         return Err(Fault { line: 1, what: format!("the text is longer than {} MiB", MAX_TEXT >> 20) });
+    }
+    if text.bytes().filter(|byte| b"[]{},:".contains(byte)).nth(MAX_MARKS).is_some() {
+        return Err(Fault { line: 1, what: format!("the text has more than {MAX_MARKS} of [ ] {{ }} , :") });
     }
     let mut reader = Reader::new(text);
     let mut documents = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use minijinja::Value as Variables;
 
-use self::text::{guard, headless, is_comment, without_conditions};
+use self::text::{guard, headless, is_comment, without_registry_condition};
 use super::{Adoption, CniFault, PartShown, Reading, Recognised};
 use crate::failure::Failure;
 use crate::text::plain;
@@ -14,6 +14,7 @@ use crate::user_data::cloud_config::CloudConfig;
 use crate::user_data::cloud_init::{self, Outcome};
 use crate::user_data::cni::{self, Cni};
 use crate::user_data::decode::{Kind, Layer, Part};
+use crate::user_data::jinja::Rendered;
 use crate::user_data::place::{Findings, Origin, Place};
 use crate::user_data::section::{Member, Section, section};
 use crate::user_data::server::{self, Release, Server};
@@ -56,8 +57,9 @@ impl Looker {
         let place = self.place(number);
         let (text, user) = split(&part.text);
         let is_server = server::is_likely(text);
-        let guarded = self.readable(text, part.jinja, is_server, place);
-        let config = CloudConfig::read(&guarded);
+        let readable = self.readable(text, part.jinja, place);
+        let mut config = CloudConfig::read(&readable.text);
+        config.relocate(&|line| readable.source_line(line));
         if is_server && self.server.is_none() {
             self.server = server::recognise(&config, place, &mut self.findings)?.map(|server| (number, server));
             if self.server.is_none() {
@@ -82,7 +84,7 @@ impl Looker {
         if is_ours || config.get("cks").is_some() {
             self.twice(&config, place);
             self.others(&config, place, is_ours);
-            self.unfilled(&guarded, place);
+            self.unfilled(&readable, place);
             if let Some(user) = user {
                 self.user_text(&user, Origin::Cni, place)?;
             }
@@ -90,21 +92,22 @@ impl Looker {
         Ok(())
     }
 
-    /// The text as it is read: the server's conditions kept, variables of the metadata filled in, placeholders guarded.
-    fn readable(&mut self, text: &str, is_jinja: bool, is_server: bool, place: Place) -> String {
-        let mut text = without_conditions(text, is_server);
-        if is_jinja {
-            text = jinja::substitute(&text, &self.variables);
-            if !is_server && text.contains("{%") {
-                match jinja::render(&text, &self.variables) {
-                    Ok(rendered) => text = rendered.text,
-                    Err(faults) => faults.into_iter().for_each(|fault| {
-                        self.findings.ignore(place.at(fault.line), "jinja", fault.what);
-                    }),
-                }
+    /// The text as it is read: variables of the metadata filled in, conditions decided, placeholders guarded. That on a
+    /// private registry counts as true.
+    fn readable(&mut self, text: &str, is_jinja: bool, place: Place) -> Rendered {
+        let text = without_registry_condition(text);
+        if !is_jinja {
+            return Rendered::plain(&placeholder::guard(&text));
+        }
+        if text.contains("{%") {
+            match jinja::render_keeping(&text, &self.variables) {
+                Ok(rendered) => return rendered,
+                Err(faults) => faults.into_iter().for_each(|fault| {
+                    self.findings.ignore(place.at(fault.line), "conditions of jinja", fault.what);
+                }),
             }
         }
-        placeholder::guard(&text)
+        Rendered::plain(&placeholder::guard(&jinja::substitute(&text, &self.variables)))
     }
 
     fn section(&mut self, entry: &Entry, place: Place) -> Result<(), Failure> {
@@ -128,9 +131,10 @@ impl Looker {
     }
 
     /// Names the placeholders that are still there. Those of a private registry always are, on a cluster without one.
-    fn unfilled(&mut self, guarded: &str, place: Place) {
+    fn unfilled(&mut self, readable: &Rendered, place: Place) {
         let mut named: BTreeSet<&str> = BTreeSet::new();
-        for (line, name) in placeholder::all(guarded) {
+        for (line, name) in placeholder::all(&readable.text) {
+            let line = readable.source_line(line);
             if !name.starts_with("registry.") && named.insert(name) {
                 if self.findings.ignored.iter().any(|one| one.at == place.at(line)) {
                     continue;

@@ -9,8 +9,8 @@ pub(super) fn is_comment(line: &str) -> bool {
 }
 
 /// The text without the condition on a private registry, which jinja finds undefined even where the server filled in all
-/// that is within; of the server's own text, without any condition. Lines stay where they are.
-pub(super) fn without_conditions(text: &str, is_server: bool) -> String {
+/// that is within. Lines stay where they are.
+pub(super) fn without_registry_condition(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut open = false;
     for line in text.split_inclusive('\n') {
@@ -19,10 +19,7 @@ pub(super) fn without_conditions(text: &str, is_server: bool) -> String {
         let opens = is_tag && inner.contains("registry is defined");
         let closes = is_tag && open && inner.contains("endif");
         open = (open || opens) && !closes;
-        match opens || closes || (is_tag && is_server) {
-            true => kept.push('\n'),
-            false => kept.push_str(line),
-        }
+        if opens || closes { kept.push('\n') } else { kept.push_str(line) }
     }
     kept
 }

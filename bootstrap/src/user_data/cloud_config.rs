@@ -95,6 +95,19 @@ impl CloudConfig {
         }
     }
 
+    /// The same text at other lines.
+    pub(super) fn relocate(&mut self, place: &impl Fn(usize) -> usize) {
+        for entry in &mut self.entries {
+            entry.line = place(entry.line);
+            entry.value.relocate(place);
+        }
+        self.unread.iter_mut().for_each(|fault| fault.line = place(fault.line));
+        for twice in &mut self.duplicates {
+            twice.first = place(twice.first);
+            twice.second = place(twice.second);
+        }
+    }
+
     /// The items of all lists at the top level with one of `keys`: a second key of the same name replaces the first for
     /// cloud-init, and what it replaced was still said.
     pub(super) fn items(&self, keys: &[&str]) -> Vec<&Node> {

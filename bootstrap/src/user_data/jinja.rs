@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, filters, tests};
 
 use super::metadata::Metadata;
-use super::placeholder::enclosed;
+use super::placeholder::{self, enclosed};
 use super::yaml::Fault;
 use crate::text::plain;
 
@@ -74,8 +74,8 @@ pub(super) fn variables(metadata: &Metadata) -> Value {
 fn environment<'s>() -> Environment<'s> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    // cloud-init trims blocks; that a tag may be indented as well costs nothing.
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    // As cloud-init has it.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
     // It fails for delimiters only, and these are jinja's own.
     environment.set_syntax(syntax.unwrap_or_default());
     environment.set_fuel(Some(FUEL));
@@ -98,8 +98,30 @@ fn environment<'s>() -> Environment<'s> {
 /// # Errors
 /// Each undefined variable, or what is wrong with the template, with its line.
 pub(super) fn render(text: &str, variables: &Value) -> Result<Rendered, Vec<Fault>> {
-    let (rendered, undefined) = attempt(text, variables, |_| String::new())?;
+    let (rendered, undefined) = attempt(&flush(text), variables, |_| String::new())?;
     if undefined.is_empty() { Ok(rendered) } else { Err(undefined) }
+}
+
+/// `text` with tags that have a line to themselves at its beginning: cloud-init would put the spaces before a tag in
+/// front of the next line, which nobody means.
+fn flush(text: &str) -> String {
+    let is_tag = |line: &str| line.starts_with("{%") && line.ends_with("%}") && line.matches("{%").count() == 1;
+    let line = |line: &'_ str| match is_tag(line.trim()) {
+        true => line.trim_start().to_owned(),
+        false => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
+/// Renders `text` with undefined variables kept, as guarded placeholders.
+///
+/// # Errors
+/// What is wrong with the template, with its line.
+pub(super) fn render_keeping(text: &str, variables: &Value) -> Result<Rendered, Vec<Fault>> {
+    // One after the other would take a rendering for each.
+    let guarded = placeholder::guard(&substitute(&flush(text), variables));
+    attempt(&guarded, variables, |expression| placeholder::guard(&format!("{{{{{expression}}}}}")))
+        .map(|(rendered, _)| rendered)
 }
 
 /// Renders `text` as cloud-init does, to which an undefined variable is no failure: it writes a name in its place.

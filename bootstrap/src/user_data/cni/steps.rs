@@ -20,10 +20,6 @@ impl Reader<'_> {
                 if *style == Style::Plain && self.swallows(item, chunk) {
                     return;
                 }
-                if command.contains("/tmp/k8sconfigscripts") {
-                    let text = "/tmp/k8sconfigscripts is gone when this runs: write the files by write_files";
-                    self.findings.warn(self.place(item.line), text);
-                }
                 self.step(item.line, CniAction::Shell { command: command.clone() });
             }
             Value::List(words) => {

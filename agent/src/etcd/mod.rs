@@ -100,11 +100,13 @@ pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<Option<Cl
     }
 }
 
-/// Renews what is due of this node's certificates, where it is a member that has any.
+/// Renews what is due of the certificates that this node was given for an etcd cluster, as a member or as a control plane.
+/// Both read them anew for each connection.
 ///
 /// # Errors
 /// `STATE_INVALID`, `CONFIG_INVALID`, `IO`.
 pub async fn tend(host: &Host) -> Result<(), Failure> {
+    certificates::tend_client(host)?;
     let Some(record) = Record::read(host)? else { return Ok(()) };
     let spec = record.spec(host)?;
     if spec.etcd_authority.is_some() {

@@ -33,18 +33,18 @@ pub struct Board {
 impl Board {
     /// The board of a run that begins now.
     #[must_use]
-    pub fn new(role: Role) -> Self {
+    pub fn new(role: impl Into<Option<Role>>) -> Self {
         Self::with_clock(role, Clock::default())
     }
 
     /// The board of a run that begins when `clock` says now.
     #[must_use]
-    pub fn with_clock(role: Role, clock: Clock) -> Self {
+    pub fn with_clock(role: impl Into<Option<Role>>, clock: Clock) -> Self {
         let now = clock.now();
         let state = NodeState {
             schema: SCHEMA,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
-            role,
+            role: role.into(),
             phase: Phase::Locate,
             bundle: None,
             sources: Vec::new(),
@@ -95,6 +95,11 @@ impl Board {
                 tally.phase_begins(now.instant);
             }
         });
+    }
+
+    /// Shows what the node is to become.
+    pub fn role(&self, role: Role) {
+        self.update(|state, _, _| state.role = Some(role));
     }
 
     /// Shows what became of the sources; what was counted of them stays.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{Config, Policy, patience};
+use crate::report::Log;
 use crate::terminal::Terminal;
 
 const EXIT_CODES: &str = "\
@@ -33,12 +34,15 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install what a role needs from a CKS ISO, verified, resumable, safe to repeat.
+    /// Make this machine the node that its user data asks for; with --role, install it and no more.
     #[command(after_long_help = BOOTSTRAP_EXAMPLES)]
     Bootstrap(Bootstrap),
     /// Do again what was lost since the last bootstrap: same role, same bundle; silent when nothing was.
     #[command(after_long_help = RECONCILE_EXAMPLES)]
     Reconcile(Reconcile),
+    /// Take this node out of its cluster, so that it can be added again.
+    #[command(after_long_help = LEAVE_EXAMPLES)]
+    Leave(Leave),
     /// Show where this node stands.
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(Status),
@@ -52,8 +56,16 @@ pub enum Command {
     Sources(Sources),
     /// Work with the dedicated etcd cluster that this node is a member of.
     Etcd(crate::etcd::command::Etcd),
+    /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
+    Serve(Serve),
+    /// Show what user data asks for, how it is understood, and what would be done; nothing is changed.
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
+    /// Stay until the agent has done what a script of the management server did.
+    #[command(hide = true)]
+    Attend(Attend),
     /// Print the completions of a shell.
     #[command(hide = true)]
     Completions {
@@ -70,7 +82,13 @@ pub enum Command {
 
 const BOOTSTRAP_EXAMPLES: &str = "\
 Examples:
-  An etcd node, from the ISO that the virtual router serves:
+  What CloudStack's user data asks for, from wherever the ISO is:
+    cks-agent bootstrap
+
+  What a file asks for:
+    cks-agent bootstrap --user-data node.yaml
+
+  An etcd node, installed from the ISO that the virtual router serves:
     cks-agent bootstrap --role etcd --node-ip 10.1.1.12 --source http://10.1.1.1/cks-iso/
 
   A worker from the attached disc, or from the router when the disc fails:
@@ -86,6 +104,17 @@ Examples:
 
   What would be done:
     cks-agent reconcile --dry-run";
+
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  A worker, with its own identity; its node object is left to the management server:
+    cks-agent leave
+
+  The same, with an identity that may delete the node object:
+    cks-agent leave --kubeconfig admin.conf
+
+  What would be taken away:
+    cks-agent leave --dry-run";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -104,9 +133,15 @@ pub struct Bootstrap {
     /// The node's root directory
     #[arg(long, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
-    /// What the node is in its cluster
-    #[arg(long, value_enum)]
-    pub role: RoleName,
+    /// Install the node as this, and nothing more; default: what the user data asks for, with all that follows
+    #[arg(long, value_enum, conflicts_with_all = ["user_data", "metadata"])]
+    pub role: Option<RoleName>,
+    /// The user data, instead of the one that the virtual router, a ConfigDrive or cloud-init has for this machine
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A directory with the metadata, a file for each key (docs/user-data.md)
+    #[arg(long, value_name = "DIR")]
+    pub metadata: Option<PathBuf>,
     /// Where the ISO's content is: disc, vr, an URL, an .iso file or device, or a directory; may be
     /// given several times, best first; default: those of the settings
     #[arg(long = "source", value_name = "SOURCE")]
@@ -190,6 +225,37 @@ pub struct Reconcile {
     pub verbose: u8,
 }
 
+/// Arguments of `leave`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// An identity that may drain and delete the node; default: admin.conf of a control plane node, else the
+    /// node's own, which may drain it
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Leave images in the container runtime, so that a node that is added again needs not fetch them
+    #[arg(long)]
+    pub keep_images: bool,
+    /// How long pods may take to go elsewhere; when they don't, the node stays a member
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = patience)]
+    pub drain_timeout: Duration,
+    /// Leave pods where they are: they end with the node
+    #[arg(long, conflicts_with = "drain_timeout")]
+    pub skip_drain: bool,
+    /// Delete pods that can't be evicted, and those that nobody starts elsewhere; let the last control plane go, which ends
+    /// the cluster
+    #[arg(long)]
+    pub force: bool,
+    /// Show what would be taken away and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document (docs/schema/leave.schema.json)
+    #[arg(long)]
+    pub json: bool,
+    /// Say more (twice: everything)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct Status {
@@ -262,6 +328,39 @@ pub struct Sources {
     pub json: bool,
 }
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  What this machine is asked, from wherever its user data is:
+    cks-agent explain
+
+  A CNI configuration before it is registered, behind the user data that a server of yours once sent:
+    cks-agent explain --user-data control.txt --metadata ./metadata
+
+  Only what is wrong:
+    cks-agent explain --user-data - --json < user-data | jq -r '.failure.message, .reading.cni[].what'
+
+Exit code: 0 when a node could be made of it, else that of the failure (78).";
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// A file with the user data, in any encoding; - for standard input; default: this machine's
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A directory with the metadata, a file for each key; default: this machine's name and nothing else
+    #[arg(long, value_name = "DIR", requires = "user_data")]
+    pub metadata: Option<PathBuf>,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON document (docs/schema/explain.schema.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `version`.
 #[derive(Debug, Args)]
 pub struct Version {
@@ -273,6 +372,42 @@ pub struct Version {
     pub json: bool,
 }
 
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// Arguments of `attend`.
+#[derive(Debug, Args)]
+pub struct Attend {
+    /// What is waited for
+    #[arg(value_enum)]
+    pub stage: Stage,
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// How long a run that failed may wait for the next one
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "90s")]
+    pub pause: Duration,
+    /// How long it may take in all
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "1h")]
+    pub patience: Duration,
+}
+
+/// What a script of the management server did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Everything is installed
+    Setup,
+    /// The node is a member of its cluster
+    Ready,
+    /// The container runtime is configured
+    Containerd,
+}
+
 /// What may be drawn on `stream`, as the environment has it (<https://no-color.org>).
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
@@ -280,6 +415,30 @@ pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = std::env::var_os("TERM");
     Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
+}
+
+/// Where the journal takes entries with fields.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Where the log goes, as the environment has it (systemd.exec(5), `JOURNAL_STREAM`).
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn log() -> Log {
+    use std::io::IsTerminal as _;
+    let stream = std::env::var_os("JOURNAL_STREAM");
+    let stderr = nix::sys::stat::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    match (stream, stderr) {
+        (Some(stream), Ok(stderr)) if *stream == *stderr => Log::Journal,
+        _ if !std::io::stderr().is_terminal() && std::path::Path::new(JOURNAL).exists() => Log::Both,
+        _ => Log::Stderr,
+    }
+}
+
+/// The socket of systemd's that a service of its own tells that it is ready, as the environment has it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn notify_socket() -> Option<std::ffi::OsString> {
+    std::env::var_os("NOTIFY_SOCKET")
 }
 
 /// The roles by their names on the command line.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::preflight::Check;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -25,6 +26,10 @@ pub struct Config {
     pub wait: Duration,
     /// Old version directories that are kept for a way back.
     pub keep: u32,
+    /// Whether the management server's scripts are taken over.
+    pub adopt: bool,
+    /// Where the node's user data is.
+    pub metadata: Metadata,
     /// What has to vouch for a bundle.
     pub trust: Trust,
     /// How HTTP sources are spoken to.
@@ -33,8 +38,39 @@ pub struct Config {
     pub disc: Disc,
     /// The containerd that images go into.
     pub containerd: Containerd,
+    /// How the machine is checked before it becomes a node.
+    pub preflight: Preflight,
+    /// How the node becomes a member of its cluster.
+    pub cluster: Cluster,
     /// What is kept of a dedicated etcd cluster.
     pub etcd: Etcd,
+}
+
+/// Section `cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// How long becoming a member may take, from the moment that the node is installed. The management server gives up
+    /// on a cluster after an hour (`cloud.kubernetes.cluster.start.timeout`).
+    #[serde(deserialize_with = "duration")]
+    pub wait: Duration,
+    /// Who makes control groups: the kubelet and containerd have to agree.
+    pub cgroup_driver: CgroupDriver,
+    /// Whether the kubelet may run on cgroup v1, which it refuses since Kubernetes 1.35.
+    pub allow_cgroup_v1: bool,
+    /// Preflight checks of kubeadm's that may fail: `SystemVerification`.
+    pub kubeadm_ignores: Vec<String>,
+}
+
+/// Who makes control groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupDriver {
+    /// systemd, as on every machine that it has started.
+    #[default]
+    Systemd,
+    /// The kubelet and the container runtime themselves.
+    Cgroupfs,
 }
 
 /// Section `etcd`.
@@ -59,6 +95,19 @@ pub struct Trust {
     pub signatures: usize,
     /// The oldest Kubernetes version that is installed: `v1.33.0`.
     pub minimum_version: Option<String>,
+    /// Keys that the user data tells, besides: as texts of minisign's public keys.
+    #[serde(skip)]
+    pub told: Vec<String>,
+}
+
+/// Section `metadata`: a machine that no data source of CloudStack serves. What is named here always counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Metadata {
+    /// A file with the user data.
+    pub user_data: Option<PathBuf>,
+    /// A directory with metadata; and with the user data, where that is not named.
+    pub directory: Option<PathBuf>,
 }
 
 /// Section `http`.
@@ -96,6 +145,14 @@ pub struct Containerd {
     pub snapshotter: String,
 }
 
+/// Section `preflight`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Preflight {
+    /// Names of checks that are left out, besides those that user data names; `all` stands for all.
+    pub skip: Vec<String>,
+}
+
 /// What has to vouch for a bundle's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -114,10 +171,14 @@ impl Default for Config {
             sources: ["disc", "vr", "/opt/cks/media"].map(str::to_owned).to_vec(),
             wait: Duration::from_secs(300),
             keep: 1,
+            adopt: true,
+            metadata: Metadata::default(),
             trust: Trust::default(),
             http: Http::default(),
             disc: Disc::default(),
             containerd: Containerd::default(),
+            cluster: Cluster::default(),
+            preflight: Preflight::default(),
             etcd: Etcd::default(),
         }
     }
@@ -131,13 +192,30 @@ impl Default for Etcd {
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { policy: None, keys: PathBuf::from("/etc/cks-agent/keys"), signatures: 1, minimum_version: None }
+        Self {
+            policy: None,
+            keys: PathBuf::from("/etc/cks-agent/keys"),
+            signatures: 1,
+            minimum_version: None,
+            told: Vec::new(),
+        }
     }
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self { proxy: None, no_proxy: Vec::new(), ca: Vec::new(), connections: 4, inactivity: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(50 * 60),
+            cgroup_driver: CgroupDriver::default(),
+            allow_cgroup_v1: false,
+            kubeadm_ignores: Vec::new(),
+        }
     }
 }
 
@@ -180,6 +258,7 @@ impl Config {
             (!config.etcd.directory.is_absolute(), "etcd.directory: an absolute path"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
         ];
+        Check::named(&config.preflight.skip).map_err(|failure| refuse(format!("preflight.skip: {}", failure.what)))?;
         match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
             Some((_, why)) => Err(refuse(why.to_owned())),
             None => Ok(config),
@@ -230,6 +309,10 @@ mod tests {
             sources = ["https://mirror.example.org/cks/"]
             wait = "20m"
             keep = 2
+            adopt = false
+            [metadata]
+            user-data = "/etc/cks-agent/user-data"
+            directory = "/etc/cks-agent/metadata"
             [trust]
             policy = "require-signature"
             keys = "/srv/keys"
@@ -246,15 +329,28 @@ mod tests {
             [containerd]
             socket = "/run/k3s/containerd.sock"
             snapshotter = "native"
+            [cluster]
+            wait = "10m"
+            cgroup-driver = "cgroupfs"
+            allow-cgroup-v1 = true
+            kubeadm-ignores = ["SystemVerification"]
+            [preflight]
+            skip = ["swap", "size"]
             [etcd]
             snapshots = 3
             directory = "/backup"
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
+        let metadata = ["user-data", "metadata"].map(|name| Some(Path::new("/etc/cks-agent").join(name)));
+        assert!(!config.adopt && [config.metadata.user_data, config.metadata.directory] == metadata);
         assert_eq!((config.trust.policy, config.trust.signatures), (Some(Policy::RequireSignature), 2));
         assert_eq!((config.http.connections, config.disc.eject), (2, true));
         assert_eq!(config.containerd.snapshotter, "native");
+        let cluster = config.cluster;
+        assert_eq!((cluster.cgroup_driver, cluster.allow_cgroup_v1), (CgroupDriver::Cgroupfs, true));
+        assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
+        assert_eq!(config.preflight.skip, ["swap", "size"]);
         assert_eq!(config.etcd, Etcd { snapshots: 3, directory: PathBuf::from("/backup") });
     }
 
@@ -281,6 +377,7 @@ mod tests {
             ("[trust]\nsignatures = 0", "trust.signatures"),
             ("[trust]\npolicy = \"none\"", "policy"),
             ("[http]\nconnections = 0", "http.connections"),
+            ("[preflight]\nskip = [\"swop\"]", "swop"),
             ("[etcd]\nsnapshots = 0", "etcd.snapshots"),
             ("[etcd]\ndirectory = \"backup\"", "etcd.directory"),
         ] {

@@ -9,7 +9,7 @@ use bootstrap::bundle::Arch;
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
 use bootstrap::plan::{Bundle, CURRENT, ContainerdFact, Facts, FileFact, VERSIONS_DIR, Wanted};
-use bootstrap::render::containerd::{DROP_IN, MAIN};
+use bootstrap::render::containerd::{CONFIG, DROP_IN, MAIN, SERVICE_DROP_IN, SET_ASIDE, UNIT_PLACES};
 
 use crate::containerd::Containerd;
 use crate::host::{Host, filesystem, io_failure};
@@ -39,8 +39,10 @@ pub async fn gather(
         }
     }
     let units = wanted.units.iter().flat_map(|(path, source)| [path, source]);
-    let ours = [bundle.record_path(), bundle.signature_path(), DROP_IN.to_owned()];
-    for path in wanted.texts.keys().chain(units).chain(&ours) {
+    let ours = [bundle.record_path(), bundle.signature_path()];
+    let containerd_has = [CONFIG, DROP_IN, SERVICE_DROP_IN, SET_ASIDE].into_iter().chain(UNIT_PLACES);
+    let containerd_has: Vec<String> = containerd_has.map(str::to_owned).collect();
+    for path in wanted.texts.keys().chain(units).chain(&ours).chain(&containerd_has) {
         if let Some(text) = text(&host.path(path)) {
             facts.texts.insert(path.clone(), text);
         }

@@ -58,6 +58,23 @@ pub fn digest(path: &Path) -> Result<Digest, Failure> {
     }
 }
 
+/// The file at `path`, which may have up to `limit` bytes; none where there is none.
+///
+/// # Errors
+/// Those of the system, and one for a file that is larger.
+pub fn small(path: &Path, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(std::io::Error::other(format!("has more than {limit} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
 /// Writes `bytes` as the file `path`, in one go for every reader.
 ///
 /// # Errors
@@ -194,6 +211,16 @@ mod tests {
         assert_ne!(before.0, after.0);
         assert_eq!((after.1, digest(&path).unwrap()), (0o755, Digest::of(b"two")));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_small_file_is_read_and_no_large_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        assert_eq!(small(&path, 3).unwrap(), None);
+        write(&path, b"one", 0o644).unwrap();
+        assert_eq!(small(&path, 3).unwrap().unwrap(), b"one");
+        assert!(small(&path, 2).is_err() && small(directory.path(), 2).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bootstrap::bundle::Role;
 use bootstrap::plan::Plan;
-use bootstrap::state::{NodeState, Trust};
+use bootstrap::state::{NodeState, Phase, Trust};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -146,12 +146,23 @@ pub fn plan_lines(plan: &Plan) -> String {
 pub fn summary(state: &NodeState, took: Duration) -> String {
     let bundle = state.bundle.as_ref();
     let directory = bundle.map_or("", |bundle| bundle.directory.as_str());
-    let role = state.role;
+    let role = state.role_name();
+    match state.phase {
+        Phase::Idle => return "nothing is asked of this machine\n".to_owned(),
+        Phase::Left => return "nothing to do: the node has left its cluster\n".to_owned(),
+        Phase::Ready if directory.is_empty() => {
+            return "nothing to do: the node is a member of its cluster\n".to_owned();
+        }
+        _ => {}
+    }
+    if state.phase == Phase::Ready {
+        return format!("{role}: a member of its cluster, {directory} is in use ({:.1} s)\n", took.as_secs_f64());
+    }
     if state.steps.total == 0 {
         return format!("{role}: nothing to do: {directory} is installed ({:.2} s)\n", took.as_secs_f64());
     }
     let without = match bundle.and_then(|bundle| bundle.kubernetes.as_ref()) {
-        None if role != Role::Etcd => ", without Kubernetes, which the bundle does not bring",
+        None if state.role != Some(Role::Etcd) => ", without Kubernetes, which the bundle does not bring",
         _ => "",
     };
     let trust = match bundle.map(|bundle| (bundle.trust, bundle.signed_by.join(" and "))) {

@@ -7,8 +7,9 @@ use std::fs;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::digest::Digest;
-use bootstrap::failure::Failure;
-use bootstrap::plan::{self, Bundle, Plan, Signature, Wanted};
+use bootstrap::failure::{Code, Failure};
+use bootstrap::plan::{self, Bundle, Plan, Signature, Step, Wanted};
+use bootstrap::version::Version;
 
 use crate::board::Board;
 use crate::cli;
@@ -19,7 +20,8 @@ use crate::install::staging;
 use crate::progress;
 use crate::record::NodeRecord;
 use crate::report;
-use crate::run::{self, Planned, Start};
+use crate::run::{self, Installing, Planned, Start};
+use crate::tool::Tool;
 
 /// What a look at the node brought to light.
 enum Found {
@@ -49,7 +51,9 @@ pub async fn reconcile(arguments: &cli::Reconcile) -> u8 {
         }
         Ok(Found::Drift(arguments, start)) => run::carry_out(&arguments, *start).await,
         Err(failure) => {
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            let state = report::state_of(&failure);
+            report::log_failure(&state);
+            report::last_words(&state, cli::log());
             failure.code.exit_code()
         }
     }
@@ -65,16 +69,39 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
         etcd::tend(&start.host).await?;
     }
     start.only = Some(record.bundle.id);
+    let spec = record.spec()?;
     let Some(bundle) = recorded(&host, &record) else { return Ok(Found::Drift(repeated, Box::new(Ok(start)))) };
     staging::check(&host, &bundle.directory_name())?;
-    match plan(&repeated, &start, &bundle).await {
-        Ok(plan) if plan.is_empty() => {
-            let (id, directory) = (bundle.id.to_string(), bundle.directory());
-            Ok(Found::Whole(Planned { bundle: id, directory, plan }))
+    let journal = std::sync::Arc::clone(&start.journal);
+    let with = Installing { host: &host, settings: &start.settings, spec: &spec, journal, only: None };
+    match plan(&repeated, &with, &bundle, &Board::new(spec.role)).await {
+        Ok(plan) if plan.is_empty() => Ok(Found::Whole(Planned::nothing(&bundle))),
+        Ok(plan) => {
+            refuse_upgraded(&host, &record, &plan).await?;
+            Ok(Found::Drift(repeated, Box::new(Ok(start))))
         }
-        Ok(_) => Ok(Found::Drift(repeated, Box::new(Ok(start)))),
         // Told and shown as the failure of a run.
         Err(failure) => Ok(Found::Drift(repeated, Box::new(Err(failure)))),
+    }
+}
+
+/// Refuses to mend what is no damage: the management server's own upgrade copies newer programs through the links of
+/// `/opt/bin` into the version that is installed. Put back, the node would be older than its cluster.
+async fn refuse_upgraded(host: &Host, record: &NodeRecord, plan: &Plan) -> Result<(), Failure> {
+    let replaces =
+        plan.steps.iter().any(|step| matches!(step, Step::InstallFile { path, .. } if path.ends_with("/bin/kubeadm")));
+    let Some(installed) = record.bundle.kubernetes.as_deref().filter(|_| replaces) else { return Ok(()) };
+    // One that is gone, or says nothing, is damaged indeed.
+    let Some(Ok(said)) = Tool::Kubeadm.ask_version(host).await else { return Ok(()) };
+    match (Version::parse(installed), Version::parse(&said)) {
+        (Some(before), Some(now)) if before.is_before(&now) => {
+            let what =
+                format!("kubeadm is {now}, and {installed} is installed: the management server has upgraded this node");
+            Err(Failure::new(Code::Drift, what).with_remedy(format!(
+                "attach the ISO of {now} and run cks-agent bootstrap: it makes that version the installed one"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -82,7 +109,9 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
 fn again(arguments: &cli::Reconcile, record: &NodeRecord) -> cli::Bootstrap {
     cli::Bootstrap {
         root: arguments.root.clone(),
-        role: record.role.into(),
+        role: Some(record.role.into()),
+        user_data: None,
+        metadata: None,
         sources: record.sources.clone(),
         dry_run: arguments.dry_run,
         json: arguments.json,
@@ -118,12 +147,30 @@ fn recorded(host: &Host, record: &NodeRecord) -> Option<Bundle> {
     Some(bundle)
 }
 
-async fn plan(arguments: &cli::Bootstrap, start: &Start, bundle: &Bundle) -> Result<Plan, Failure> {
-    let (host, journal) = (&start.host, &start.journal);
-    let arch = host.arch()?;
-    let wanted = Wanted::of(&start.spec, bundle)?;
-    let board = Board::new(start.spec.role);
-    let containerd = run::reach(arguments, &start.settings, &board, host, &start.spec, bundle).await?;
-    let facts = facts::gather(host, journal, arch, bundle, &wanted, containerd.as_ref()).await?;
+/// The bundle that is installed, where an earlier run left a node of this wish and nothing of it was lost: no source has
+/// to be there for it.
+pub(crate) async fn left_whole(
+    arguments: &cli::Bootstrap,
+    with: &Installing<'_>,
+    board: &Board,
+) -> Result<Option<Bundle>, Failure> {
+    let Some(record) = NodeRecord::read(with.host)?.filter(|record| record.role == with.spec.role) else {
+        return Ok(None);
+    };
+    let Some(bundle) = recorded(with.host, &record) else { return Ok(None) };
+    let plan = plan(arguments, with, &bundle, board).await?;
+    Ok(plan.is_empty().then_some(bundle))
+}
+
+async fn plan(
+    arguments: &cli::Bootstrap,
+    with: &Installing<'_>,
+    bundle: &Bundle,
+    board: &Board,
+) -> Result<Plan, Failure> {
+    let arch = with.host.arch()?;
+    let wanted = Wanted::of(with.spec, bundle)?;
+    let containerd = run::reach(arguments, with.settings, board, with.host, with.spec, bundle).await?;
+    let facts = facts::gather(with.host, &with.journal, arch, bundle, &wanted, containerd.as_ref()).await?;
     plan::plan(&wanted, bundle, &facts)
 }

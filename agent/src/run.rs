@@ -1,9 +1,12 @@
 //! `cks-agent bootstrap`: locate, look, plan, apply, and look again until nothing is left to do.
 
+mod reach;
+
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bootstrap::bundle::Role;
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
@@ -11,11 +14,12 @@ use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
+use crate::adopt::UserDataRecord;
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
 use crate::config::{Config, Http};
-use crate::containerd::{Containerd, LEASE_PREFIX};
+use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
@@ -25,12 +29,20 @@ use crate::media::prober::Probing;
 use crate::media::shown::SOURCES_PATH;
 use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
+use crate::member;
 use crate::metrics;
+use crate::notify::Notify;
+use crate::outside::Outside;
 use crate::progress;
+use crate::reconcile;
 use crate::record::{BundleRecord, NodeRecord};
-use crate::report;
+use crate::report::{self, Log};
 use crate::trust;
 use crate::verify::Outcome;
+use crate::wish::{Task, Told, Wish};
+
+pub(crate) use self::reach::reach;
+use self::reach::{connect, lease_name};
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
@@ -44,9 +56,15 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
 
 /// Runs to the end what was begun, or failed to begin, and prints what came of it.
 pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, Failure>) -> u8 {
-    let board = Board::new(arguments.role.into());
+    let board = Board::new(arguments.role.map(Role::from));
     let began = Instant::now();
-    let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
+    let shown = progress::show(
+        board.subscribe(),
+        arguments.json || cli::log() == Log::Journal,
+        cli::terminal(std::io::stderr()),
+    );
+    let seen = start.as_ref().ok().filter(|_| !arguments.dry_run);
+    let outside = seen.map(|start| Outside::of(&start.host, &board));
     let outcome = match start {
         Ok(start) => run(arguments, start, &board).await,
         Err(failure) => Err(failure),
@@ -57,16 +75,21 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
+    if let Some(outside) = outside {
+        outside.finish().await;
+    } else if let Some(failure) = &state.failure {
+        report::log_failure(failure);
+    }
     match outcome {
         Ok(planned) => {
-            print(arguments, &state, &planned, began.elapsed());
+            print(arguments, &state, planned.as_ref(), began.elapsed());
             0
         }
         Err(failure) => {
             if arguments.json {
                 print_json(&state);
             }
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            report::last_words(&report::state_of(&failure), cli::log());
             failure.code.exit_code()
         }
     }
@@ -81,12 +104,18 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
 }
 
+impl Planned {
+    pub(crate) fn nothing(bundle: &Bundle) -> Self {
+        Self { bundle: bundle.id.to_string(), directory: bundle.directory(), plan: Plan::default() }
+    }
+}
+
 /// What a run begins with. A run that is refused here (a bad argument, another run at work) has changed
 /// nothing, not even the node's status.
 pub(crate) struct Start {
     pub(crate) host: Host,
     pub(crate) settings: Config,
-    pub(crate) spec: NodeSpec,
+    pub(crate) wish: Wish,
     pub(crate) journal: Arc<Journal>,
     /// The bundle that it has to be; any where none is named.
     pub(crate) only: Option<Digest>,
@@ -95,21 +124,19 @@ pub(crate) struct Start {
 pub(crate) fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
     let host = Host::new(&arguments.root)?;
     let settings = arguments.settings(Config::read(&host, arguments.config.as_deref())?);
-    let name = arguments.node_name.clone().unwrap_or_else(|| host.name());
-    let cluster = arguments.etcd_initial_cluster.as_deref();
-    let spec = NodeSpec::new(arguments.role.into(), &name, arguments.node_ip, cluster)?;
+    let wish = Wish::of(arguments, &host)?;
     let journal = if arguments.dry_run { Journal::peek(&host)? } else { Journal::open(&host)? };
-    Ok(Start { host, settings, spec, journal: Arc::new(journal), only: None })
+    Ok(Start { host, settings, wish, journal: Arc::new(journal), only: None })
 }
 
 /// Works with the status document kept up to date, and its last version on disk before the lock is free.
-async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Planned, Failure> {
+async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Option<Planned>, Failure> {
     let journal = Arc::clone(&start.journal);
     let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
     let host = start.host.clone();
     let writer = status.clone().map(|path| tokio::spawn(board::write_status(board.clone(), host.clone(), path)));
     let outcome = tokio::select! {
-        outcome = work(arguments, board, start) => outcome,
+        outcome = whole(arguments, board, start) => outcome,
         signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
     };
     if let (Some(writer), Some(path)) = (writer, status) {
@@ -130,13 +157,62 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
     outcome
 }
 
-async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Planned, Failure> {
-    let Start { host, settings, spec, journal, only } = start;
+/// Finds out what is wanted, installs it, and makes it a member of its cluster; none where nothing is wanted.
+async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Option<Planned>, Failure> {
+    let Start { host, settings, wish, journal, only } = start;
+    let told = wish.resolve(&host, settings, board).await?;
+    // What cloud-init does next finds the management server's scripts taken over, or has to do with them itself.
+    Notify::to(cli::notify_socket()).ready();
+    let Task { spec, settings, found } = match told {
+        Told::Become(task) => *task,
+        Told::Nothing(phase) => {
+            board.phase(phase);
+            return Ok(None);
+        }
+    };
+    board.role(spec.role);
+    let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
+    // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
+    let whole = match spec.membership {
+        Some(_) => reconcile::left_whole(arguments, &with, board).await?,
+        None => None,
+    };
+    let installed = match whole {
+        Some(bundle) => {
+            board.bundle(&bundle);
+            Installed { planned: Planned::nothing(&bundle), bundle }
+        }
+        None => install(arguments, board, with).await?,
+    };
+    if spec.membership.is_some() && !arguments.dry_run {
+        member::join(&host, &settings, &spec, &installed.bundle, board).await?;
+        found.map_or(Ok(()), |found| UserDataRecord::end(&host, &found))?;
+    }
+    Ok(Some(installed.planned))
+}
+
+/// What an installation is made with.
+pub(crate) struct Installing<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) settings: &'a Config,
+    pub(crate) spec: &'a NodeSpec,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) only: Option<Digest>,
+}
+
+/// What came of an installation.
+struct Installed {
+    planned: Planned,
+    bundle: Bundle,
+}
+
+async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>) -> Result<Installed, Failure> {
+    let Installing { host, settings, spec, journal, only } = with;
     board.phase(Phase::Locate);
     let arch = host.arch()?;
-    let rules = Arc::new(trust::rules(&host, &settings, arguments.allow_downgrade)?);
-    let search = Search { role: Some(spec.role), arch, rules, only, http: patient(&settings) };
-    let probing = look_for_sources(arguments, &settings, board, &host, search)?;
+    let rules = Arc::new(trust::rules(host, settings, arguments.allow_downgrade)?);
+    let search = Search { role: Some(spec.role), arch, rules, only, http: patient(settings) };
+    let probing = look_for_sources(arguments, settings, board, host, search)?;
     let mut bundle = probing.bundle(board, settings.wait).await?;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
@@ -147,22 +223,22 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         ));
     }
     board.phase(Phase::Preflight);
-    staging::check(&host, &bundle.directory_name())?;
-    let mut containerd = connect(arguments, &settings, board, &host, &spec, &bundle).await?;
+    staging::check(host, &bundle.directory_name())?;
+    let mut containerd = connect(arguments, settings, board, host, spec, &bundle).await?;
     let media = Media::new(probing, settings.wait, board.clone());
-    let mut site = Arc::new(Site { host, journal, bundle, media, board: board.clone(), arch });
+    let mut site = Arc::new(Site { host: host.clone(), journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
         site.drop_partials_except(site.bundle.manifest.entries.iter())?;
     }
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
-        let mut plan = look(&site, &spec, containerd.as_ref()).await?;
+        let mut plan = look(&site, spec, containerd.as_ref()).await?;
         if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
             && !arguments.dry_run
         {
             containerd = Some(reached.with_lease(&lease_name(&site.bundle)).await?);
             // What was there and was collected before the lease could hold it is missing now.
-            plan = look(&site, &spec, containerd.as_ref()).await?;
+            plan = look(&site, spec, containerd.as_ref()).await?;
         }
         board.plan(&plan);
         let done = plan.is_empty() || arguments.dry_run;
@@ -172,11 +248,14 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
             if !arguments.dry_run {
                 let kept = site.media.release(settings.disc.eject);
                 kept.iter().for_each(|failure| board.warn(format!("{}: {}", failure.code, failure.what)));
-                let record = record(arguments, &settings, &spec, &site.bundle);
-                finish(&site, &settings, containerd.as_ref(), &record, !planned.is_empty()).await?;
+                let record = record(arguments, settings, spec, &site.bundle);
+                finish(&site, settings, containerd.as_ref(), &record, !planned.is_empty()).await?;
             }
-            let (bundle, directory) = (site.bundle.id.to_string(), site.bundle.directory());
-            return Ok(Planned { bundle, directory, plan: planned });
+            let planned = Planned { plan: planned, ..Planned::nothing(&site.bundle) };
+            if spec.membership.is_none() {
+                board.phase(Phase::Installed);
+            }
+            return Ok(Installed { planned, bundle: site.bundle.clone() });
         }
         site.drop_partials_except(site.entries_of(&plan))?;
         let applied = apply(&site, &plan, containerd.as_ref()).await;
@@ -185,7 +264,7 @@ async fn work(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result
         board.phase(Phase::Verify);
         site = learn(site)?;
     }
-    let left = look(&site, &spec, containerd.as_ref()).await?;
+    let left = look(&site, spec, containerd.as_ref()).await?;
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
@@ -207,63 +286,6 @@ fn look_for_sources(
 fn patient(settings: &Config) -> Http {
     let inactivity = settings.http.inactivity.min(settings.wait.max(SHORTEST_INACTIVITY));
     Http { inactivity, ..settings.http.clone() }
-}
-
-/// containerd, where the role has images; under a lease, where an earlier run left one. A dry run tells the plan
-/// without containerd, too.
-async fn connect(
-    arguments: &cli::Bootstrap,
-    settings: &Config,
-    board: &Board,
-    host: &Host,
-    spec: &NodeSpec,
-    bundle: &Bundle,
-) -> Result<Option<Containerd>, Failure> {
-    match reach(arguments, settings, board, host, spec, bundle).await? {
-        Some(containerd) if !arguments.dry_run => {
-            // Before our lease: what a lease holds is not collected.
-            containerd.drop_broken(&Outcome::suspects(host)).await?;
-            let containerd = match containerd.left_lease().await? {
-                true => containerd.with_lease(&lease_name(bundle)).await?,
-                false => containerd,
-            };
-            containerd.remove_doubtful().await?;
-            Ok(Some(containerd))
-        }
-        reached => Ok(reached),
-    }
-}
-
-/// containerd, where the role has images; nothing is changed.
-pub(crate) async fn reach(
-    arguments: &cli::Bootstrap,
-    settings: &Config,
-    board: &Board,
-    host: &Host,
-    spec: &NodeSpec,
-    bundle: &Bundle,
-) -> Result<Option<Containerd>, Failure> {
-    if bundle.manifest.images_for(spec.role).next().is_none() {
-        return Ok(None);
-    }
-    let address = settings.containerd.socket.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
-    if !arguments.dry_run {
-        let snapshotter = &settings.containerd.snapshotter;
-        let containerd = Containerd::connect(&address, snapshotter, settings.wait, board).await?;
-        return Ok(Some(containerd.of_boot(host.boot_id())));
-    }
-    match Containerd::try_connect(&address, &settings.containerd.snapshotter).await {
-        Ok(containerd) => Ok(Some(containerd.of_boot(host.boot_id()))),
-        Err(failure) if failure.code == Code::ContainerdUnavailable => {
-            board.warn(format!("CONTAINERD_UNAVAILABLE: {}: the plan imports every image", failure.what));
-            Ok(None)
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-fn lease_name(bundle: &Bundle) -> String {
-    format!("{LEASE_PREFIX}{}", bundle.directory_name())
 }
 
 async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
@@ -324,12 +346,11 @@ async fn finish(
     if let Err(failure) = tidied {
         site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
     }
-    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)?;
-    site.board.phase(Phase::Installed);
-    Ok(())
+    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
 }
 
-async fn signal() -> &'static str {
+/// Waits for a signal that ends the program.
+pub(crate) async fn signal() -> &'static str {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,
@@ -343,12 +364,12 @@ async fn signal() -> &'static str {
     }
 }
 
-fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: &Planned, took: Duration) {
-    match (arguments.json, arguments.dry_run) {
-        (true, true) => print_json(planned),
-        (true, false) => print_json(state),
-        (false, true) => print_text(&progress::plan_lines(&planned.plan)),
-        (false, false) => print_text(&progress::summary(state, took)),
+fn print(arguments: &cli::Bootstrap, state: &NodeState, planned: Option<&Planned>, took: Duration) {
+    match (arguments.json, planned.filter(|_| arguments.dry_run)) {
+        (true, Some(planned)) => print_json(planned),
+        (true, None) => print_json(state),
+        (false, Some(planned)) => print_text(&progress::plan_lines(&planned.plan)),
+        (false, None) => print_text(&progress::summary(state, took)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cks-agent status`: the state document, for people, for programs, and as it changes.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
@@ -53,7 +53,7 @@ pub async fn status(arguments: &cli::Status) -> Result<u8, Failure> {
 
 /// Follows the state until its run is over.
 async fn watch(host: &Host, as_json: bool, terminal: Terminal) -> Result<Option<NodeState>, Failure> {
-    let changes = std::sync::Arc::new(Changes::of(host.path(STATUS_PATH)));
+    let changes = std::sync::Arc::new(Changes::of(host));
     let mut shown = Shown::default();
     loop {
         let state = read(host)?;
@@ -178,22 +178,27 @@ fn parse(path: &Path) -> Result<Option<NodeState>, Failure> {
 
 /// Tells when the status document may have changed.
 #[derive(Debug)]
-struct Changes {
+pub(crate) struct Changes {
     inotify: Option<Inotify>,
 }
 
 impl Changes {
-    fn of(path: PathBuf) -> Self {
-        let watch = || {
-            let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
-            // The directory, not the file: the document is replaced by rename.
-            inotify.add_watch(path.parent()?, AddWatchFlags::IN_MOVED_TO).ok()?;
-            Some(inotify)
-        };
-        Self { inotify: watch() }
+    pub(crate) fn of(host: &Host) -> Self {
+        Self::below(host.path(STATUS_PATH).parent())
     }
 
-    fn wait(&self) {
+    /// Changes of the files in `directories`; of one that is not there, none is told at once.
+    pub(crate) fn below<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Self {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        let added = inotify.as_ref().map(|inotify| {
+            // The directory, not the file: the document is replaced by rename.
+            let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
+            directories.into_iter().filter(|directory| inotify.add_watch(*directory, flags).is_ok()).count()
+        });
+        Self { inotify: inotify.filter(|_| added.is_some_and(|added| added > 0)) }
+    }
+
+    pub(crate) fn wait(&self) {
         match &self.inotify {
             Some(inotify) => {
                 use std::os::fd::AsFd as _;

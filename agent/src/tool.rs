@@ -58,6 +58,22 @@ pub enum Tool {
     Ip6tablesSave,
     /// The same for IPv6.
     Ip6tablesRestore,
+    /// Prints rules that are kept by nftables.
+    IptablesNftSave,
+    /// Replaces them.
+    IptablesNftRestore,
+    /// The same for IPv6.
+    Ip6tablesNftSave,
+    /// The same for IPv6.
+    Ip6tablesNftRestore,
+    /// Prints rules that are kept in iptables' own tables.
+    IptablesLegacySave,
+    /// Replaces them.
+    IptablesLegacyRestore,
+    /// The same for IPv6.
+    Ip6tablesLegacySave,
+    /// The same for IPv6.
+    Ip6tablesLegacyRestore,
     /// The kernel's load balancer.
     Ipvsadm,
     /// Sets of addresses.
@@ -92,6 +108,14 @@ impl Tool {
             Self::IptablesRestore => "iptables-restore",
             Self::Ip6tablesSave => "ip6tables-save",
             Self::Ip6tablesRestore => "ip6tables-restore",
+            Self::IptablesNftSave => "iptables-nft-save",
+            Self::IptablesNftRestore => "iptables-nft-restore",
+            Self::Ip6tablesNftSave => "ip6tables-nft-save",
+            Self::Ip6tablesNftRestore => "ip6tables-nft-restore",
+            Self::IptablesLegacySave => "iptables-legacy-save",
+            Self::IptablesLegacyRestore => "iptables-legacy-restore",
+            Self::Ip6tablesLegacySave => "ip6tables-legacy-save",
+            Self::Ip6tablesLegacyRestore => "ip6tables-legacy-restore",
             Self::Ipvsadm => "ipvsadm",
             Self::Ipset => "ipset",
             Self::Shell => "sh",

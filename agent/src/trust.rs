@@ -31,7 +31,11 @@ const PROGRAMS: [&str; 4] = ["kubelet", "etcd", "crictl", "kubeadm"];
 /// fewer keys than must sign; `CONFIG_INVALID` names a minimum version that is none; `IO`.
 pub fn rules(host: &Host, settings: &Config, allow_downgrade: bool) -> Result<Rules, Failure> {
     let directory = settings.trust.keys.display().to_string();
-    let keys = keys(host, &directory)?;
+    let mut keys = keys(host, &directory)?;
+    for told in &settings.trust.told {
+        let invalid = |why| Failure::new(Code::KeyInvalid, format!("a key of the user data: {why}"));
+        keys.push(PublicKey::parse(told).map_err(invalid)?);
+    }
     let policy = settings.trust.policy;
     // A manifest is always checked where there is one: without a key and a word of the operator's, a bundle
     // without one is taken, and that is said loudly.

@@ -43,9 +43,37 @@ impl Serialize for Secret {
     }
 }
 
+/// An URL as it is shown: without user and password.
+#[must_use]
+pub fn shown_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((user, _)) => format!("{scheme}://{MASK}{}", rest.get(user.len()..).unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+/// Serialises URLs as they are shown.
+pub(crate) fn shown_urls<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(urls.iter().map(|url| shown_url(url)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_are_shown_without_user_and_password() {
+        for (url, shown) in [
+            ("http://u:p@h/x@y", "http://(secret)@h/x@y"),
+            ("https://u:p@q@h", "https://(secret)@h"),
+            ("http://h/a@b", "http://h/a@b"),
+            ("disc", "disc"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
+    }
 
     #[test]
     fn a_secret_is_shown_nowhere() {

@@ -15,8 +15,9 @@ pub struct NodeState {
     pub schema: u32,
     /// Version of the agent that wrote it.
     pub agent: String,
-    /// The role that the node is given.
-    pub role: Role,
+    /// The role that the node is given, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// What is being done.
     pub phase: Phase,
     /// The bundle, once one is found.
@@ -65,6 +66,14 @@ pub struct NodeState {
     pub updated: String,
 }
 
+impl NodeState {
+    /// The role in words; `node` until it is known.
+    #[must_use]
+    pub fn role_name(&self) -> &'static str {
+        self.role.map_or("node", Role::as_str)
+    }
+}
+
 /// What is being done. A run goes from top to bottom; `failed` may follow any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,6 +112,8 @@ pub enum Phase {
     Leave,
     /// The node is out of its cluster, and clean.
     Left,
+    /// Nothing is asked of this machine, or somebody else does it.
+    Idle,
     /// Stopped; `failure` says why.
     Failed,
 }
@@ -245,6 +256,9 @@ pub struct Wait {
     pub since: String,
     /// The last error.
     pub last_error: String,
+    /// Its class, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// The next try (RFC 3339, UTC).
     pub next_try: String,
     /// When it is given up (RFC 3339, UTC).
@@ -290,7 +304,7 @@ impl Activity {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Discover,
         Self::Locate,
         Self::Preflight,
@@ -308,6 +322,7 @@ impl Phase {
         Self::Ready,
         Self::Leave,
         Self::Left,
+        Self::Idle,
         Self::Failed,
     ];
 
@@ -332,6 +347,7 @@ impl Phase {
             Self::Ready => "ready",
             Self::Leave => "leave",
             Self::Left => "left",
+            Self::Idle => "idle",
             Self::Failed => "failed",
         }
     }
@@ -339,6 +355,6 @@ impl Phase {
     /// Whether the run is over.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Installed | Self::Ready | Self::Left | Self::Failed)
+        matches!(self, Self::Installed | Self::Ready | Self::Left | Self::Idle | Self::Failed)
     }
 }

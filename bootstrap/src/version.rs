@@ -43,6 +43,23 @@ impl Version {
         Some(Self { numbers, pre_release, text: trimmed.to_owned() })
     }
 
+    /// Its second number: 34 of `v1.34.1`.
+    #[must_use]
+    pub fn minor(&self) -> u64 {
+        self.numbers[1]
+    }
+
+    /// Without what a build adds, as Kubernetes writes it: `v1.34.0-rc.1`.
+    #[must_use]
+    pub fn release(&self) -> String {
+        let bare = self.text.strip_prefix('v').unwrap_or(&self.text);
+        let bare = bare.split('+').next().unwrap_or_default();
+        let (numbers, pre_release) = bare.split_once('-').map_or((bare, None), |(numbers, pre)| (numbers, Some(pre)));
+        let patch = if numbers.matches('.').count() < 2 { ".0" } else { "" };
+        let pre_release = pre_release.map(|pre| format!("-{pre}")).unwrap_or_default();
+        format!("v{numbers}{patch}{pre_release}")
+    }
+
     /// Whether it is released before `other`.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
@@ -99,6 +116,20 @@ mod tests {
     fn the_build_does_not_count() {
         let (plain, built) = (Version::parse("v1.33.1").unwrap(), Version::parse("v1.33.1+k3s1").unwrap());
         assert!(!plain.is_before(&built) && !built.is_before(&plain));
+    }
+
+    #[test]
+    fn a_release_is_written_as_kubernetes_does() {
+        for (text, release, minor) in [
+            ("1.34.1", "v1.34.1", 34),
+            ("v1.9", "v1.9.0", 9),
+            ("v1.34.0-rc.1", "v1.34.0-rc.1", 34),
+            ("v1.33.1+k3s1", "v1.33.1", 33),
+            ("1.33-beta.0+a-b", "v1.33.0-beta.0", 33),
+        ] {
+            let version = Version::parse(text).unwrap();
+            assert_eq!((version.release().as_str(), version.minor()), (release, minor), "{text}");
+        }
     }
 
     #[test]

@@ -243,7 +243,7 @@ fn busybox_layer() -> Result<Vec<u8>> {
 }
 
 /// The shared libraries of a program, as the loader finds them.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let told = Command::new("ldd")
         .arg(program)
         .ok()

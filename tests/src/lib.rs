@@ -5,9 +5,11 @@
 //! | [`process`], [`leash`] | every program that is run, and the leash that daemons are kept on |
 //! | [`netns`] | a private network namespace with the virtual router's address |
 //! | [`vr`] | Apache as CloudStack's virtual router serves a CKS ISO |
+//! | [`data_server`] | what it tells its guests about themselves |
 //! | [`throttle`] | that network, slow |
 //! | [`link`] | a wire from it to a node's own network, as fast as told |
 //! | [`containerd`] | a private containerd |
+//! | [`kubernetes`] | machines in namespaces that real Kubernetes runs on |
 //! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
 //! | [`upstream`] | the web sites that releases come from |
 //! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
@@ -27,17 +29,20 @@
 //! | [`gate`] | a web server that stops in the middle of a file |
 //! | [`programs`] | where this workspace's programs and the pinned tools lie |
 //! | [`unit`] | the command line of a systemd unit, run without systemd |
+//! | [`server`] | CloudStack's management server, as far as nodes see it |
 //! | [`tree`] | a directory tree as one digest and as a listing to compare |
 
 pub mod authority;
 pub mod bare;
 pub mod components;
 pub mod containerd;
+pub mod data_server;
 pub mod disk;
 pub mod drive;
 pub mod faults;
 pub mod gate;
 pub mod images;
+pub mod kubernetes;
 pub mod leash;
 pub mod link;
 pub mod netns;
@@ -47,6 +52,7 @@ pub mod programs;
 pub mod published;
 pub mod registry;
 pub mod relay;
+pub mod server;
 pub mod small;
 pub mod spec;
 pub mod stock;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::leash::{Daemon, LEASH, NAMESPACES, POLL, Running, code};
+use crate::leash::{Daemon, Heir, LEASH, NAMESPACES, POLL, Running, code};
 
 /// The time that a command gets unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -27,6 +27,7 @@ pub struct Command {
     directory: Option<PathBuf>,
     network: Option<String>,
     limit: Duration,
+    bare: bool,
 }
 
 /// What a finished command said.
@@ -52,6 +53,7 @@ impl Command {
             directory: None,
             network: None,
             limit: LIMIT,
+            bare: false,
         }
     }
 
@@ -94,6 +96,13 @@ impl Command {
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// With no other environment than the one told.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
         self
     }
 
@@ -187,6 +196,36 @@ impl Command {
         Ok(Running::new(child.with_context(|| format!("Running {self}"))?, self.to_string()))
     }
 
+    /// Starts it with both outputs going to the end of the file `log`, and gives its process id. This program's
+    /// own reaper hears of its end.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn detached(&self, log: &Path) -> Result<u32> {
+        let output = File::options().create(true).append(true).open(log);
+        let output = output.with_context(|| format!("Opening {}", log.display()))?;
+        let errors = output.try_clone().with_context(|| format!("Opening {}", log.display()))?;
+        let child = self.std().stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
+        Ok(child.with_context(|| format!("Running {self}"))?.id())
+    }
+
+    /// Takes the place of this program. Comes back only when that fails.
+    #[must_use]
+    pub fn exec(&self) -> anyhow::Error {
+        anyhow::Error::new(self.std().exec()).context(format!("Running {self}"))
+    }
+
+    /// Starts it to wait until what is returned is dropped, or this program is gone: it has to read its standard input
+    /// to the end before anything else.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn heir(&self) -> Result<Heir> {
+        let mut command = self.std();
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Ok(Heir::new(command.spawn().with_context(|| format!("Starting {self}"))?))
+    }
+
     /// Starts it on a leash, with both outputs in the file `log`.
     ///
     /// # Errors
@@ -225,6 +264,9 @@ impl Command {
             }
             None => std::process::Command::new(&self.program),
         };
+        if self.bare {
+            command.env_clear();
+        }
         command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);

@@ -54,30 +54,49 @@ pub fn containerd(version: Option<&str>) -> Result<PathBuf> {
     }
 }
 
-/// As [`containerd`], of a pinned version that has been built already: compiling one takes minutes, which a
-/// test shall not hide in its time.
+/// As [`containerd`], of a pinned version that has been built already.
 ///
 /// # Errors
 /// When it hasn't been built: says how.
 pub fn containerd_built(version: &str) -> Result<PathBuf> {
+    pinned_built("containerd", Some(version))
+}
+
+/// The directory of a pinned tool that has been built already, of the default version or of that `minor`: compiling
+/// one takes minutes, which a test shall not hide in its time.
+///
+/// # Errors
+/// When it hasn't been built: says how.
+pub fn pinned_built(tool: &str, minor: Option<&str>) -> Result<PathBuf> {
     let pins = workspace().join("tests/tools/versions");
     let pins = std::fs::read_to_string(&pins).with_context(|| format!("Reading {}", pins.display()))?;
     let pinned = |line: &str| {
         let (name, full) = line.split_once('=')?;
-        (name.starts_with("CONTAINERD") && full.starts_with(&format!("v{version}."))).then(|| full.to_owned())
+        let of_tool = name.to_lowercase();
+        let fits = match minor {
+            None => of_tool == tool,
+            Some(minor) => of_tool.starts_with(tool) && full.starts_with(&format!("v{minor}.")),
+        };
+        fits.then(|| full.to_owned())
     };
-    let full = pins.lines().find_map(pinned).with_context(|| format!("tests/tools/versions has no {version}"))?;
-    let found = cached(&format!("containerd-{full}"))?;
-    ensure!(
-        found.is_dir(),
-        "containerd {full} is not built: run tests/tools/build containerd {version}, or ./dev test"
-    );
+    let minor = minor.unwrap_or_default();
+    let full = pins.lines().find_map(pinned).with_context(|| format!("tests/tools/versions has no {tool} {minor}"))?;
+    let found = cached(&format!("{tool}-{full}"))?;
+    ensure!(found.is_dir(), "{tool} {full} is not built: run tests/tools/build {tool} {minor}, or ./dev test");
     Ok(found)
 }
 
+/// Where this project keeps what takes long to make.
+///
+/// # Errors
+/// When it can't be found out.
+pub fn cache() -> Result<PathBuf> {
+    let cache = Command::new("sh").args(["-c", "echo ${XDG_CACHE_HOME:-$HOME/.cache}/cks-node"]).ok()?;
+    Ok(PathBuf::from(cache.trim()))
+}
+
 fn cached(name: &str) -> Result<PathBuf> {
-    let cache = Command::new("sh").args(["-c", "echo ${XDG_CACHE_HOME:-$HOME/.cache}/cks-node/tools"]).ok()?;
-    Ok(Path::new(cache.trim()).join(name))
+    Ok(cache()?.join("tools").join(name))
 }
 
 /// The directory of a pinned tool of the version `major` (`v1`), where one has been built already.
@@ -85,8 +104,17 @@ fn cached(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When the cache can't be found.
 pub fn built_before(name: &str, major: &str) -> Result<Option<PathBuf>> {
+    Ok(all_built(&format!("{name}-{major}."))?.pop())
+}
+
+/// The directories of pinned tools whose names begin so (`kubernetes-v`), in as far as they have been built, sorted.
+///
+/// # Errors
+/// When the cache can't be found.
+pub fn all_built(start: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(cached("")?).into_iter().flatten().flatten().map(|entry| entry.path());
-    let prefix = format!("{name}-{major}.");
-    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-    Ok(entries.filter(fits).max())
+    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+    let mut found: Vec<PathBuf> = entries.filter(fits).collect();
+    found.sort();
+    Ok(found)
 }

@@ -55,7 +55,7 @@ impl Registry {
     /// # Errors
     /// When it doesn't answer within 20 s.
     pub fn plain(netns: &Netns) -> Result<Self> {
-        Self::start(netns, scratch("registry")?, None, None)
+        Self::start(netns, scratch("registry")?, None, None, false)
     }
 
     /// With TLS by a private CA and with tokens: anybody may pull.
@@ -66,16 +66,41 @@ impl Registry {
         let directory = scratch("registry")?;
         let authority = Authority::new(directory.path())?;
         let identity = authority.issue(ADDRESS)?;
-        let tokens = Tokens::start(netns, &format!("{ADDRESS}:{TOKEN_PORT}"), &identity, directory.path())?;
-        Self::start(netns, directory, Some(authority), Some(tokens))
+        let tokens = Tokens::start(netns, &format!("{ADDRESS}:{TOKEN_PORT}"), &identity, directory.path(), false)?;
+        Self::start(netns, directory, Some(authority), Some(tokens), false)
     }
 
-    fn start(netns: &Netns, directory: TempDir, authority: Option<Authority>, tokens: Option<Tokens>) -> Result<Self> {
+    /// With TLS by a private CA, for those alone who have a certificate of it and know the password (`FILLER`).
+    ///
+    /// # Errors
+    /// When it doesn't answer within 20 s; without openssl.
+    pub fn private(netns: &Netns) -> Result<Self> {
+        let directory = scratch("registry")?;
+        let authority = Authority::new(directory.path())?;
+        let identity = authority.issue(ADDRESS)?;
+        let tokens = Tokens::start(netns, &format!("{ADDRESS}:{TOKEN_PORT}"), &identity, directory.path(), true)?;
+        let own = authority.issue("10.1.1.2")?;
+        // The names that skopeo looks for.
+        for (from, name) in [(&own.certificate, "client.cert"), (&own.key, "client.key")] {
+            let place = directory.path().join("trust").join(name);
+            fs::copy(from, &place).with_context(|| format!("Copying {}", from.display()))?;
+            Command::new("chown").arg("1000:1000").arg(&place).ok()?;
+        }
+        Self::start(netns, directory, Some(authority), Some(tokens), true)
+    }
+
+    fn start(
+        netns: &Netns,
+        directory: TempDir,
+        authority: Option<Authority>,
+        tokens: Option<Tokens>,
+        private: bool,
+    ) -> Result<Self> {
         let home = directory.path().join("home");
         fs::create_dir(&home).context("Making a directory for skopeo")?;
         Command::new("chown").arg("1000:1000").arg(&home).ok()?;
         let config = directory.path().join("config.yml");
-        fs::write(&config, render(directory.path(), tokens.as_ref()))
+        fs::write(&config, render(directory.path(), tokens.as_ref(), private))
             .context("Writing the registry's configuration")?;
         let serve = netns.enter(Command::new("docker-registry").arg("serve").arg(&config));
         // Not where a test's own environment says that logs and traces go.
@@ -201,7 +226,7 @@ impl Registry {
     }
 }
 
-fn render(directory: &Path, tokens: Option<&Tokens>) -> String {
+fn render(directory: &Path, tokens: Option<&Tokens>, private: bool) -> String {
     let place = directory.display();
     let mut text = format!(
         r#"version: 0.1
@@ -218,11 +243,12 @@ http:
 "#
     );
     if let Some(tokens) = tokens {
+        let clients = if private { format!("    clientcas:\n      - {place}/trust/ca.crt\n") } else { String::new() };
         text += &format!(
             r#"  tls:
     certificate: {place}/server-{ADDRESS}.crt
     key: {place}/server-{ADDRESS}.key
-auth:
+{clients}auth:
   token:
     realm: {}
     service: {SERVICE}

@@ -42,14 +42,16 @@ struct Signer {
     directory: PathBuf,
     header: String,
     count: AtomicU64,
+    /// Whether only who may push may pull.
+    closed: bool,
 }
 
 impl Tokens {
-    /// Serves at `address` inside `netns`, with the key in `directory`.
+    /// Serves at `address` inside `netns`, with the key in `directory`. A `closed` one lets only those pull who may push.
     ///
     /// # Errors
     /// Without openssl, or when the address is taken.
-    pub fn start(netns: &Netns, address: &str, identity: &Identity, directory: &Path) -> Result<Self> {
+    pub fn start(netns: &Netns, address: &str, identity: &Identity, directory: &Path, closed: bool) -> Result<Self> {
         let certificate = directory.join("tokens.crt");
         let request = Command::new("openssl").args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=Tokens"]);
         let request = request.args(["-newkey", "rsa:2048", "-keyout"]).arg(directory.join("tokens.key"));
@@ -57,7 +59,7 @@ impl Tokens {
         let pem = fs::read_to_string(&certificate).context("Reading the token server's certificate")?;
         let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
         let header = base64(json!({ "typ": "JWT", "alg": "RS256", "x5c": [der] }).to_string().as_bytes());
-        let signer = Signer { directory: directory.to_owned(), header, count: AtomicU64::new(0) };
+        let signer = Signer { directory: directory.to_owned(), header, count: AtomicU64::new(0), closed };
         let stale = Arc::new(AtomicUsize::new(0));
         let left = Arc::clone(&stale);
         let answers = move |request: &Request| answer(request, &signer, &left);
@@ -79,6 +81,7 @@ impl Tokens {
 
 fn answer(request: &Request, signer: &Signer, stale: &AtomicUsize) -> Answer {
     let may_push = match request.authorization.as_deref() {
+        None if signer.closed => return Answer::new(401, "application/json", r#"{"details":"no password"}"#),
         None => false,
         Some(FILLER_BASIC) => true,
         Some(_) => return Answer::new(401, "application/json", r#"{"details":"wrong password"}"#),

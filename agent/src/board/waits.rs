@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bootstrap::failure::Code;
 use bootstrap::state::{NodeState, Wait};
 use bootstrap::text;
 
@@ -11,6 +12,23 @@ impl Board {
     /// Something is waited for: since when, why, and until when.
     pub fn wait(&self, waits_for: &str, last_error: &str, since: Instant, pause: Duration, patience: Duration) {
         self.wait_for(None, waits_for, last_error, since, pause, patience);
+    }
+
+    /// Like [`Self::wait`], for a reason that has a class.
+    pub fn wait_because(
+        &self,
+        code: Code,
+        waits_for: &str,
+        last_error: &str,
+        since: Instant,
+        pause: Duration,
+        patience: Duration,
+    ) {
+        self.wait_for(None, waits_for, last_error, since, pause, patience);
+        self.update(|state, _, _| {
+            state.waits.iter_mut().filter(|wait| wait.waits_for == waits_for).for_each(|wait| wait.code = Some(code));
+            most_important_first(state);
+        });
     }
 
     /// Like [`Self::wait`], and says which artefact (`object`) can't go on meanwhile.
@@ -34,6 +52,7 @@ impl Board {
                 waits_for: waits_for.to_owned(),
                 since: rfc3339(now.wall - ago),
                 last_error: text::plain(last_error),
+                code: None,
                 next_try: rfc3339(now.wall + pause),
                 deadline: rfc3339(now.wall + patience.saturating_sub(ago)),
                 objects,

@@ -50,6 +50,29 @@ impl Containerd {
         if removed && !self.is_leased() { self.sweep().await } else { Ok(()) }
     }
 
+    /// The names of the images that no container was made from.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn unused_images(&self) -> Result<Vec<String>, Failure> {
+        let survey = self.survey().await?;
+        let in_use = self.in_use(&survey).await?;
+        let unused = |record: &&Record| !target(record).is_some_and(|digest| in_use.contains(digest));
+        Ok(survey.images.values().filter(unused).map(|record| record.name.clone()).collect())
+    }
+
+    /// Removes the images that no container was made from, whoever brought them; containerd collects the rest.
+    ///
+    /// # Errors
+    /// `CONTAINERD_…`.
+    pub async fn remove_unused_images(&self) -> Result<(), Failure> {
+        let unused = self.unused_images().await?;
+        for name in &unused {
+            self.delete_record(name).await?;
+        }
+        if unused.is_empty() { Ok(()) } else { self.sweep().await }
+    }
+
     /// Digests of the images that containers were made from, by whichever name.
     async fn in_use(&self, survey: &Survey) -> Result<HashSet<String>, Failure> {
         let mut client = ContainersClient::new(self.channel.clone()).max_decoding_message_size(16 << 20);

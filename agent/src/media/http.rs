@@ -170,7 +170,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::range`]; `SOURCE_INVALID` when it has more than `limit` bytes.
-    pub(super) async fn small(&self, url: &Url, limit: u64) -> Result<Result<Vec<u8>, StatusCode>, Failure> {
+    pub(crate) async fn small(&self, url: &Url, limit: u64) -> Result<Result<Vec<u8>, StatusCode>, Failure> {
         let what = shown(url);
         let mut tries = 0;
         loop {

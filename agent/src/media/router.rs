@@ -50,6 +50,13 @@ pub fn candidates(host: &Host) -> Vec<String> {
     urls
 }
 
+/// The router's web server wherever it may be, in the same order: `http://10.1.1.1/`.
+#[must_use]
+pub fn servers(host: &Host) -> Vec<String> {
+    let server = |url: String| url.strip_suffix("cks-iso/").map(str::to_owned);
+    candidates(host).into_iter().filter_map(server).collect()
+}
+
 /// The small files of a directory whose names end in `suffix`, by name. What can't be read names no router.
 fn files(host: &Host, directory: &str, suffix: &str) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(host.path(directory)).into_iter().flatten().flatten();
@@ -88,5 +95,6 @@ mod tests {
         }
         let hosts = ["10.1.1.1", "10.1.1.2", "10.1.1.254", "data-server"];
         assert_eq!(candidates(&host), hosts.map(|host| format!("http://{host}/cks-iso/")));
+        assert_eq!(servers(&host), hosts.map(|host| format!("http://{host}/")));
     }
 }

@@ -72,7 +72,7 @@ fn run(state: &NodeState) -> Vec<Family> {
     let seconds = seconds.iter().map(|(phase, seconds)| (vec![("phase", phase.as_str().to_owned())], *seconds));
     let warnings = warnings.iter().map(|(code, count)| (vec![("code", (*code).to_owned())], *count as f64));
     vec![
-        info("cks_agent_run", "The run.", vec![("role", state.role.to_string())]),
+        info("cks_agent_run", "The run.", vec![("role", state.role.map_or_else(String::new, |role| role.to_string()))]),
         Family {
             samples: samples(bundle.into_iter().map(|labels| (labels, 1.0))),
             ..info("cks_agent_bundle", "The bundle in use.", Vec::new())

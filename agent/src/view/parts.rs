@@ -27,7 +27,7 @@ pub(super) fn header(state: &NodeState, look: &Look) -> Line {
     // At a terminal the time is now; a text that is kept has to say it.
     let as_of = if look.width.is_none() { format!(" as of {}", state.updated) } else { String::new() };
     Line::labelled(state.phase.as_str(), style)
-        .and(Style::Strong, state.role.as_str())
+        .and(Style::Strong, state.role.map_or("not told yet", |role| role.as_str()))
         .and(Style::Plain, &format!("{as_of}, {} {took}", if state.phase.is_final() { "took" } else { "for" }))
 }
 
@@ -153,6 +153,7 @@ pub(super) fn result(state: &NodeState, look: &Look) -> Vec<Line> {
             lines
         }
         (Phase::Ready, _) => paragraph("done", Style::Good, "the node is a member of its cluster", look),
+        (Phase::Idle, _) => paragraph("done", Style::Plain, "nothing is asked of this machine", look),
         (Phase::Left, _) => paragraph("done", Style::Good, "the node has left its cluster", look),
         (Phase::Installed, _) => {
             let directory = state.bundle.as_ref().map_or("", |bundle| bundle.directory.as_str());

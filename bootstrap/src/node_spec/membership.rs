@@ -52,6 +52,8 @@ pub struct Init {
     pub etcd: Option<ExternalEtcd>,
     /// Who brings the pod network.
     pub network: Network,
+    /// Manifests of the bundle of which the first that is there is applied: `dashboard.yaml`, `headlamp.yaml`.
+    pub dashboards: Vec<String>,
 }
 
 /// What `kubeadm join` is told.

@@ -94,6 +94,16 @@ impl NodeSpec {
         }
     }
 
+    /// The same member, speaking TLS with certificates of `authority`: its peers are at https then, too.
+    #[must_use]
+    pub fn with_etcd_authority(mut self, authority: Authority) -> Self {
+        for (_, url) in &mut self.etcd_members {
+            *url = secured(url);
+        }
+        self.etcd_authority = Some(authority);
+        self
+    }
+
     /// All members of its etcd cluster as `(name, peer URL)`, itself among them; all speak TLS where there is an
     /// authority, and none does otherwise.
     #[must_use]
@@ -166,6 +176,12 @@ fn members(text: &str) -> Result<Vec<(String, String)>, String> {
     text.split(',').map(member).collect()
 }
 
+/// An URL of etcd as it is with TLS.
+#[must_use]
+pub fn secured(url: &str) -> String {
+    url.strip_prefix("http://").map_or_else(|| url.to_owned(), |rest| format!("https://{rest}"))
+}
+
 fn is_url(text: &str) -> bool {
     text.strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))
@@ -196,6 +212,19 @@ mod tests {
             assert_eq!(failure.code, Code::ConfigInvalid);
             assert!(failure.what.contains(part), "{}", failure.what);
         }
+    }
+
+    #[test]
+    fn a_member_with_an_authority_is_at_https() {
+        let cluster = Some("a=http://10.1.1.2:2380,b=http://10.1.1.3:2380");
+        let spec = NodeSpec::new(Role::Etcd, "a", Some(IpAddr::from([10, 1, 1, 2])), cluster).unwrap();
+        assert_eq!(spec.client_url(), "http://10.1.1.2:2379");
+        let spec = spec.with_etcd_authority(Authority { certificate: String::new(), key: None });
+        assert_eq!(
+            (spec.client_url(), spec.peer_url()),
+            ("https://10.1.1.2:2379".into(), "https://10.1.1.2:2380".into())
+        );
+        assert!(spec.etcd_members.iter().all(|(_, url)| url.starts_with("https://")));
     }
 
     #[test]

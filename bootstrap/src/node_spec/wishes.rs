@@ -2,16 +2,19 @@
 //! runtime reaches registries, how the node is labelled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::secret::Secret;
+use crate::secret::{Secret, shown_url, shown_urls};
 
 /// How the bundle comes to the node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Delivery {
-    /// Where the bundle is looked for, best first; empty: as the settings say.
+    /// Where the bundle is looked for, best first; empty: as the settings say. An URL may hold a password, and is shown
+    /// without it.
+    #[serde(serialize_with = "shown_urls")]
     pub sources: Vec<String>,
     /// The virtual router that serves the ISO, where the management server names one.
     pub router: Option<IpAddr>,
@@ -23,6 +26,20 @@ pub struct Delivery {
     pub eject: bool,
     /// How long the bundle may keep the node waiting, in seconds; none: as the settings say.
     pub wait_seconds: Option<u64>,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<String> = self.sources.iter().map(|source| shown_url(source)).collect();
+        f.debug_struct("Delivery")
+            .field("sources", &sources)
+            .field("router", &self.router)
+            .field("policy", &self.policy)
+            .field("keys", &self.keys)
+            .field("eject", &self.eject)
+            .field("wait_seconds", &self.wait_seconds)
+            .finish()
+    }
 }
 
 /// What the container runtime is told.

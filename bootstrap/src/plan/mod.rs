@@ -199,38 +199,48 @@ fn image_steps(wanted: &Wanted, bundle: &Bundle, facts: &Facts) -> Vec<Step> {
 
 fn text_steps(wanted: &Wanted, facts: &Facts, plan: &mut Plan) {
     let mut texts = wanted.texts.clone();
-    if let (Some(image), false) = (&wanted.sandbox_image, wanted.images.is_empty()) {
-        let version = facts.containerd.as_ref().map(|containerd| containerd.version.as_str());
-        let format = Format::of_version(version.unwrap_or_default());
-        texts.insert(render::containerd::DROP_IN.to_owned(), render::containerd::drop_in(format, image));
-        match facts.texts.get(render::containerd::MAIN) {
-            None => {
-                texts.insert(render::containerd::MAIN.to_owned(), render::containerd::main(format));
-            }
-            Some(main) if render::containerd::imports_drop_in(main) => {
-                if format == Format::V2 && render::containerd::has_cri_section(main) {
-                    plan.warnings.push(Warning {
-                        code: "CONTAINERD_SECTION_REPLACED".to_owned(),
-                        text: format!(
-                            "containerd 1.x takes the CRI section from {}, not from {}: move your settings into a file of conf.d that sorts after it",
-                            render::containerd::DROP_IN,
-                            render::containerd::MAIN
-                        ),
-                    });
-                }
-            }
-            Some(_) => plan.warnings.push(Warning {
-                code: "CONTAINERD_CONFIG_NOT_IMPORTED".to_owned(),
-                text: format!(
-                    "{} does not import /etc/containerd/conf.d/*.toml: add imports = [\"/etc/containerd/conf.d/*.toml\"], or the sandbox image {image} is not used",
-                    render::containerd::MAIN
-                ),
-            }),
-        }
+    if wanted.has_runtime && (facts.containerd.is_some() || !wanted.images.is_empty()) {
+        containerd_texts(wanted, facts, plan, &mut texts);
     }
     for (path, text) in texts {
         if facts.texts.get(&path) != Some(&text) {
             plan.steps.push(Step::WriteFile { path, text });
         }
+    }
+}
+
+/// What containerd is started with, and how. The main file is somebody else's: it is only written where there is none, or
+/// where no containerd could be started with it.
+fn containerd_texts(wanted: &Wanted, facts: &Facts, plan: &mut Plan, texts: &mut BTreeMap<String, String>) {
+    use crate::render::containerd::{
+        CONFIG, DROP_IN, MAIN, SERVICE_DROP_IN, SET_ASIDE, UNIT_PLACES, config, drop_in, loses_sections, lost_settings,
+        main, refusal, service_drop_in,
+    };
+    let version = facts.containerd.as_ref().map(|containerd| containerd.version.as_str());
+    let format = Format::of_version(version.unwrap_or_default());
+    let unit = UNIT_PLACES.iter().find_map(|place| facts.texts.get(*place)).map(String::as_str);
+    texts.insert(CONFIG.to_owned(), config(format));
+    texts.insert(DROP_IN.to_owned(), drop_in(format, wanted.sandbox_image.as_deref()));
+    texts.insert(SERVICE_DROP_IN.to_owned(), service_drop_in(unit));
+    let mut warn = |code: &str, text| plan.warnings.push(Warning { code: code.to_owned(), text });
+    let Some(there) = facts.texts.get(MAIN) else {
+        texts.insert(MAIN.to_owned(), main(format));
+        return;
+    };
+    if let Some(why) = refusal(there) {
+        texts.insert(SET_ASIDE.to_owned(), there.clone());
+        texts.insert(MAIN.to_owned(), main(format));
+        warn("CONTAINERD_CONFIG_SET_ASIDE", format!("{MAIN} {why}: it is kept as {SET_ASIDE}"));
+        return;
+    }
+    let lost = lost_settings(there);
+    if loses_sections(version.unwrap_or_default()) && !lost.is_empty() {
+        let (lost, number) = (lost.join(", "), format.number());
+        warn(
+            "CONTAINERD_SECTION_REPLACED",
+            format!(
+                "this containerd takes the CRI section from {DROP_IN}, not from {MAIN}, and so without {lost}: write a whole section in format {number} into a file of conf.d that sorts after it"
+            ),
+        );
     }
 }

@@ -378,12 +378,26 @@ fn bundles_that_lack_what_the_role_needs_are_refused() {
 }
 
 #[test]
-fn a_foreign_containerd_config_is_left_alone_and_named() {
-    let mut facts = Facts::empty(Arch::Amd64);
-    facts.texts.insert(render::containerd::MAIN.to_owned(), "version = 2\n".to_owned());
-    let plan = planned(Role::Worker, &facts);
-    assert!(plan.steps.iter().all(|step| step.object() != render::containerd::MAIN));
-    assert!(plan.warnings.iter().any(|warning| warning.code == "CONTAINERD_CONFIG_NOT_IMPORTED"));
+fn a_foreign_containerd_config_is_imported_and_only_one_that_breaks_it_is_set_aside() {
+    use render::containerd::{CONFIG, MAIN, SET_ASIDE};
+    let gpu = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nvidia]\n";
+    for (text, code) in [
+        ("version = 2\nroot = \"/data\"\n", None),
+        (gpu, Some("CONTAINERD_SECTION_REPLACED")),
+        ("disabled_plugins = [\"cri\"]\n", Some("CONTAINERD_CONFIG_SET_ASIDE")),
+    ] {
+        let mut facts = Facts::empty(Arch::Amd64);
+        facts.texts.insert(MAIN.to_owned(), text.to_owned());
+        let plan = planned(Role::Worker, &facts);
+        let objects: Vec<&str> = plan.steps.iter().map(Step::object).collect();
+        assert!(objects.contains(&CONFIG), "{objects:?}");
+        assert_eq!(plan.warnings.iter().map(|warning| warning.code.as_str()).find(|c| c.starts_with("CONT")), code);
+        let at = |path| objects.iter().position(|object| *object == path);
+        match code {
+            Some("CONTAINERD_CONFIG_SET_ASIDE") => assert!(at(SET_ASIDE).unwrap() < at(MAIN).unwrap()),
+            _ => assert_eq!((at(SET_ASIDE), at(MAIN)), (None, None)),
+        }
+    }
 }
 
 #[test]

@@ -97,6 +97,8 @@ pub struct Wanted {
     pub images: Vec<Image>,
     /// The image for pod sandboxes.
     pub sandbox_image: Option<String>,
+    /// Whether the node runs pods, and so a container runtime.
+    pub has_runtime: bool,
     /// What the operator should know.
     pub warnings: Vec<Warning>,
 }
@@ -172,6 +174,7 @@ impl Wanted {
         if spec.role == Role::Etcd {
             wanted.add_etcd(spec);
         } else {
+            wanted.has_runtime = true;
             wanted.add_kubelet(&bundle.manifest);
             wanted.add_images(spec.role, &bundle.manifest);
         }
@@ -298,7 +301,7 @@ impl Wanted {
             self.enable("kubelet.service");
         }
         self.texts.insert("/etc/modules-load.d/cks.conf".to_owned(), render::host::MODULES.to_owned());
-        self.texts.insert("/etc/sysctl.d/90-cks.conf".to_owned(), render::host::sysctl(&manifest.node.sysctl));
+        self.texts.insert(render::host::SYSCTL_PATH.to_owned(), render::host::sysctl(&manifest.node.sysctl));
     }
 
     fn enable(&mut self, unit: &str) {

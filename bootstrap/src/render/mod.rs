@@ -3,4 +3,6 @@
 pub mod containerd;
 pub mod etcd;
 pub mod host;
+pub mod kubeadm;
 pub mod unit;
+pub mod yaml;

@@ -1,4 +1,4 @@
-//! Runs a command inside a bed: `bed vr …`, `bed containerd …`, `bed world …`. Beds nest.
+//! Runs a command inside a bed: `bed vr …`, `bed containerd …`, `bed world …`, `bed machine …`. Beds nest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 use cks_tests::containerd::Containerd;
+use cks_tests::kubernetes;
 use cks_tests::process::Command;
 use cks_tests::programs;
 use cks_tests::vr::Vr;
@@ -24,6 +25,7 @@ use signal_hook::flag;
   bed vr k8s.iso -- sh -c 'wget -qO- $VR_URL'
   bed containerd --version 1.7 -- sh -c 'ctr -n k8s.io images list'
   bed vr k8s.iso -- bed containerd -- bash
+  bed machine k8s.iso -- sh -c 'systemctl status containerd; cks-agent sources'
   bed world -- sh -c 'cks-iso init --kubernetes 1.33.1 -o a.toml && cks-iso lock a.toml'")]
 struct Cli {
     #[command(subcommand)]
@@ -44,6 +46,18 @@ enum Bed {
     /// namespace; sets CKS_ISO_CONFIG
     World {
         /// The command, run in that network namespace
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// A machine with a first process that stands in for systemd, with containerd and a login, beside Apache as the
+    /// virtual router
+    Machine {
+        /// What /cks-iso/ holds: a directory, or an .iso file
+        content: PathBuf,
+        /// Another containerd than the distribution's: 1.7, 2.3
+        #[arg(long)]
+        containerd: Option<String>,
+        /// The command, run on the machine
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -83,6 +97,12 @@ fn run(bed: Bed) -> Result<i32> {
             let config = place.path().join("config.toml");
             std::fs::write(&config, world.config(&world.registry.url())).context("Writing a configuration")?;
             world.netns.enter(typed(&command).env("CKS_ISO_CONFIG", &config)).attached(&stop)
+        }
+        Bed::Machine { content, containerd, command } => {
+            let containerd = containerd.as_deref().map(programs::containerd_built).transpose()?;
+            let mut bed = kubernetes::Bed::new(&content, containerd.as_deref())?;
+            let machine = bed.machine("node-1")?;
+            machine.enter(typed(&command))?.attached(&stop)
         }
         Bed::Containerd { version, command } => {
             let containerd = Containerd::start(&programs::containerd(version.as_deref())?, None)?;

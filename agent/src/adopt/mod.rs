@@ -1,0 +1,207 @@
+//! Takes the node over from the management server's own scripts, and leaves what the server looks for.
+//!
+//! cloud-init has written the scripts and has not run them yet. [`adopt`] keeps them in `/var/lib/cks-agent/adopted/` and
+//! puts one call into the agent in the place of each ([`attend`]). [`revert`] is the way back.
+
+mod attend;
+mod hand_over;
+mod record;
+
+use std::fs;
+use std::path::Path;
+
+use bootstrap::adoption::{self, Asked, Caller, File};
+use bootstrap::failure::{Code, Failure};
+use bootstrap::node_spec::NodeSpec;
+use tokio::task::JoinHandle;
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::files;
+use crate::host::{Host, STATE_DIR, io_failure};
+use crate::status::Changes;
+use crate::tool::Tool;
+
+pub use self::attend::attend;
+pub use self::hand_over::{hand_over, stage_manifests};
+pub use self::record::{UserDataRecord, standing};
+
+/// What the server's scripts leave on a node that they made, and look for before they begin.
+pub(crate) const MARKER: &str = "/home/cloud/success";
+/// The largest of the server's scripts has some ten thousand bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What became of the server's scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// They stand for calls into the agent now; those that were replaced by this run.
+    Ours(Vec<&'static str>),
+    /// There are none: nobody else will make this machine a node.
+    Nothing,
+    /// The settings say that they shall run.
+    Off,
+    /// They say what is not known, and shall run: the reasons.
+    Refused(Vec<String>),
+    /// One of them is running.
+    AtWork(String),
+}
+
+impl Outcome {
+    /// Whether the agent is the one that makes this machine a node.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours(_) | Self::Nothing)
+    }
+}
+
+/// Takes the server's scripts over, for a node that shall become what `spec` says. What keeps it from that is told on
+/// `board`. To be called before anything is done to the machine, and again whenever cloud-init may have written them
+/// anew.
+///
+/// # Errors
+/// `IO`, `NO_SPACE` name the file; the scripts before it are taken over then.
+pub async fn adopt(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> Result<Outcome, Failure> {
+    if !settings.adopt {
+        revert(host).await?;
+        return Ok(Outcome::Off);
+    }
+    let found = found(host)?;
+    let files: Vec<(File, &str)> = found.iter().map(|(file, text)| (*file, text.as_str())).collect();
+    if files.is_empty() {
+        return Ok(Outcome::Nothing);
+    }
+    let decision = adoption::decide(&files, &Asked::of(spec), &caller(host)?);
+    if !decision.refused.is_empty() {
+        for why in &decision.refused {
+            let rest = "the management server's scripts stay and run";
+            board.warn(format!("{}: {why}: {rest}", Code::UserDataUnknown));
+        }
+        return Ok(Outcome::Refused(decision.refused));
+    }
+    if !decision.take.is_empty()
+        && let Some(script) = at_work(host)
+    {
+        let what = format!("the management server's {script} is running: it is left alone until it has ended");
+        board.warn(format!("{}: {what}", Code::AlreadyRunning));
+        return Ok(Outcome::AtWork(script));
+    }
+    for (file, text) in &decision.take {
+        if let Some((_, original)) = found.iter().find(|(found, _)| found == file) {
+            files::write(&host.prepare(&kept(*file))?, original.as_bytes(), 0o600)?;
+        }
+        files::write(&host.prepare(file.path())?, text.as_bytes(), file.mode())?;
+        tracing::info!(object = file.path(), "taken over");
+    }
+    if decision.take.iter().any(|(file, _)| *file == File::DeployUnit) {
+        reload(host).await;
+    }
+    Ok(Outcome::Ours(decision.take.iter().map(|(file, _)| file.path()).collect()))
+}
+
+/// Takes the scripts over again whenever somebody has written them anew, for as long as the returned task lives: where
+/// cloud-init is started later than the agent, or made to run again, it would run them beside it.
+pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> JoinHandle<()> {
+    let (host, spec, settings, board) = (host.clone(), spec.clone(), settings.clone(), board.clone());
+    tokio::spawn(async move {
+        let directories: Vec<_> =
+            File::ALL.iter().filter_map(|file| Some(host.path(file.path()).parent()?.to_owned())).collect();
+        loop {
+            // Anew each time: the directories are made by whoever writes the first script.
+            let changes = Changes::below(directories.iter().map(AsRef::as_ref));
+            if let Err(failure) = adopt(&host, &spec, &settings, &board).await {
+                tracing::warn!("{failure}");
+            }
+            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
+                break;
+            }
+        }
+    })
+}
+
+/// Puts the server's scripts back where ours stand for them. Returns the paths.
+///
+/// # Errors
+/// `IO`, `NO_SPACE` name the file; those before it are back then.
+pub async fn revert(host: &Host) -> Result<Vec<&'static str>, Failure> {
+    let mut back = Vec::new();
+    // The way back is the way there the other way round: what runs first is ours the longest.
+    for file in File::ALL.into_iter().rev() {
+        let kept = host.path(&kept(file));
+        let Some(original) = read(&kept)? else { continue };
+        let now = read(&host.path(file.path()))?;
+        // cloud-init, or somebody else, wrote another one meanwhile.
+        if now.as_deref().is_some_and(adoption::is_ours) {
+            files::write(&host.prepare(file.path())?, original.as_bytes(), file.stock_mode())?;
+            back.push(file.path());
+        }
+        fs::remove_file(&kept).map_err(|e| io_failure("Removing", &kept, e))?;
+    }
+    if back.contains(&File::DeployUnit.path()) {
+        reload(host).await;
+    }
+    Ok(back)
+}
+
+/// The server's files that are there.
+fn found(host: &Host) -> Result<Vec<(File, String)>, Failure> {
+    let mut found = Vec::new();
+    for file in File::ALL {
+        if let Some(text) = read(&host.path(file.path()))? {
+            found.push((file, text));
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = files::small(path, MAX_BYTES).map_err(|e| io_failure("Reading", path, e))?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn kept(file: File) -> String {
+    format!("{STATE_DIR}/adopted/{}", file.name())
+}
+
+/// How the scripts call this very program.
+fn caller(host: &Host) -> Result<Caller, Failure> {
+    let program = std::env::current_exe();
+    let program = program.map_err(|e| Failure::new(Code::Io, "Finding this program's own file").with_source(e))?;
+    let program = program.to_string_lossy();
+    // What the kernel adds when a package was upgraded under a running program.
+    let program = program.strip_suffix(" (deleted)").unwrap_or(&program).to_owned();
+    let root = host.root().to_string_lossy().into_owned();
+    Ok(Caller { program, root: (root != "/").then_some(root) })
+}
+
+/// The script of the server that is running now. One of ours is so only for the moment until it has become the agent.
+fn at_work(host: &Host) -> Option<String> {
+    let scripts = [File::Setup, File::SetupEtcd, File::Deploy, File::SetupContainerd];
+    let processes = host.names("/proc").into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
+    for process in processes {
+        let line = fs::read(host.path(&format!("/proc/{process}/cmdline"))).unwrap_or_default();
+        // `/bin/bash -e /opt/bin/setup-kube-system`
+        let mut words = line.split(|byte| *byte == 0);
+        let shell = words.next().is_some_and(|word| word.ends_with(b"sh"));
+        let file = words.find_map(|word| scripts.iter().find(|file| file.path().as_bytes() == word));
+        if let (true, Some(file)) = (shell, file) {
+            return Some(format!("{file} (process {process})"));
+        }
+    }
+    None
+}
+
+/// Units that systemd knows already are read again. Where it does not run, or refuses, the old unit calls our script.
+async fn reload(host: &Host) {
+    if !host.path("/run/systemd/system").is_dir() {
+        return;
+    }
+    if let Err(failure) = Tool::Systemctl.call(host).arg("daemon-reload").ok(Code::ServiceFailed).await {
+        tracing::warn!("{failure}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

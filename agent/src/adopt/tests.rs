@@ -1,0 +1,323 @@
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::PathBuf;
+
+use bootstrap::adoption::standing::Standing;
+use bootstrap::bundle::Role;
+use bootstrap::node_spec::{CaTrust, Endpoint, Init, Join, Membership, Network, Token};
+use bootstrap::user_data::Metadata;
+use tempfile::TempDir;
+
+use super::*;
+use crate::metadata::Found;
+
+const SETUP: &str = "#!/bin/bash -e\nset +e\numount /mnt/k8sdisk\nsystemctl start kubelet\n";
+const JOIN: &str = "#!/bin/bash -e\nkubeadm join 10.1.1.5:6443 --token abcdef.0123456789abcdef \
+    --discovery-token-unsafe-skip-ca-verification\n";
+const UNIT: &str = "[Service]\nType=simple\nExecStart=/opt/bin/deploy-kube-system\n";
+const RUNCMD: &str = "#!/bin/sh\ncontainerd config default > /etc/containerd/config.toml\n/opt/bin/setup-kube-system\n\
+    systemctl start deploy-kube-system\n";
+
+struct Machine {
+    _root: TempDir,
+    host: Host,
+    board: Board,
+    spec: NodeSpec,
+}
+
+impl Machine {
+    fn new(membership: Membership) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let role = match membership {
+            Membership::FirstControlPlane(_) | Membership::ControlPlane(_) => Role::ControlPlane,
+            Membership::Worker(_) => Role::Worker,
+            Membership::Etcd => Role::Etcd,
+        };
+        let mut spec = NodeSpec::new(role, "c1-node-1", None, None).unwrap();
+        spec.membership = Some(membership);
+        Self { _root: root, host, board: Board::new(role), spec }
+    }
+
+    /// A worker as cloud-init leaves it before it runs what the user data says.
+    fn worker() -> Self {
+        let machine = Self::new(Membership::Worker(join()));
+        machine.put("/var/lib/cloud/instances/i/scripts/runcmd", RUNCMD);
+        symlink("instances/i", machine.host.path("/var/lib/cloud/instance")).unwrap();
+        machine.cloud_init_writes();
+        machine
+    }
+
+    fn cloud_init_writes(&self) {
+        for (file, text) in [(File::Setup, SETUP), (File::Deploy, JOIN), (File::DeployUnit, UNIT)] {
+            self.put(file.path(), text);
+        }
+    }
+
+    fn put(&self, path: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.host.prepare(path).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.host.path(path)).unwrap()
+    }
+
+    fn mode(&self, path: &str) -> u32 {
+        fs::metadata(self.host.path(path)).unwrap().mode() & 0o7777
+    }
+
+    async fn adopt(&self) -> Outcome {
+        adopt(&self.host, &self.spec, &Config::default(), &self.board).await.unwrap()
+    }
+}
+
+fn join() -> Join {
+    Join {
+        endpoint: Endpoint::parse("10.1.1.5").unwrap(),
+        token: Token::parse("abcdef.0123456789abcdef").unwrap(),
+        certificate_key: None,
+        trust: CaTrust::TokenOnly,
+    }
+}
+
+fn init() -> Membership {
+    Membership::FirstControlPlane(Box::new(Init {
+        endpoint: None,
+        token: None,
+        certificate_key: None,
+        upload_certificates: false,
+        kubernetes_version: None,
+        certificate_sans: Vec::new(),
+        pod_cidr: None,
+        service_cidr: None,
+        skip_phases: Vec::new(),
+        etcd: None,
+        network: Network::Bundle,
+        dashboards: Vec::new(),
+    }))
+}
+
+#[tokio::test]
+async fn scripts_are_taken_over_once_and_given_back() {
+    let machine = Machine::worker();
+    let paths = [File::Setup, File::Deploy, File::DeployUnit, File::Runcmd].map(File::path);
+    assert_eq!(machine.adopt().await, Outcome::Ours(paths.to_vec()));
+    for path in [File::Setup, File::Deploy].map(File::path) {
+        let text = machine.read(path);
+        assert!(text.contains(" attend --root ") && text.starts_with("#!/bin/sh\n"), "{text}");
+        assert_eq!(machine.mode(path), 0o700);
+    }
+    assert!(!machine.read(File::Runcmd.path()).contains("containerd config"));
+    let kept = format!("{STATE_DIR}/adopted/deploy-kube-system");
+    assert_eq!((machine.read(&kept).as_str(), machine.mode(&kept)), (JOIN, 0o600));
+    assert_eq!(machine.adopt().await, Outcome::Ours(Vec::new()), "a second time there is nothing to do");
+
+    // The same instance is given its user data again.
+    machine.cloud_init_writes();
+    assert_eq!(machine.adopt().await, Outcome::Ours(paths[..3].to_vec()));
+
+    let mut back = revert(&machine.host).await.unwrap();
+    back.reverse();
+    assert_eq!(back, paths);
+    for (file, text) in [(File::Setup, SETUP), (File::Deploy, JOIN), (File::DeployUnit, UNIT), (File::Runcmd, RUNCMD)] {
+        assert_eq!((machine.read(file.path()).as_str(), machine.mode(file.path())), (text, file.stock_mode()));
+    }
+    assert_eq!(machine.host.names(&format!("{STATE_DIR}/adopted")), [""; 0]);
+    assert_eq!(revert(&machine.host).await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_run_that_breaks_off_is_gone_on_with() {
+    for broken in [File::Setup, File::Deploy, File::DeployUnit] {
+        let machine = Machine::worker();
+        // A file that can't be written stops it as a kill would, in front of that file.
+        let path = machine.host.path(broken.path());
+        let beside = path.with_file_name(format!(".{}.cks-new", broken.name()));
+        fs::create_dir(&beside).unwrap();
+        adopt(&machine.host, &machine.spec, &Config::default(), &machine.board).await.unwrap_err();
+        fs::remove_dir(&beside).unwrap();
+        assert!(machine.adopt().await.is_ours());
+        assert_eq!(machine.adopt().await, Outcome::Ours(Vec::new()));
+        revert(&machine.host).await.unwrap();
+        for (file, text) in
+            [(File::Setup, SETUP), (File::Deploy, JOIN), (File::DeployUnit, UNIT), (File::Runcmd, RUNCMD)]
+        {
+            assert_eq!(machine.read(file.path()), text, "no original is lost");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_recognised_stays_and_is_told() {
+    let machine = Machine::worker();
+    machine.put(File::Setup.path(), format!("{SETUP}apt-get install nfs-common\n"));
+    let outcome = machine.adopt().await;
+    assert!(matches!(&outcome, Outcome::Refused(why) if why[0].contains("apt-get")), "{outcome:?}");
+    assert!(!outcome.is_ours());
+    assert_eq!(machine.read(File::Deploy.path()), JOIN);
+    assert!(!machine.host.path(&format!("{STATE_DIR}/adopted")).exists());
+    let warnings = machine.board.snapshot().warnings;
+    assert!(warnings[0].starts_with("USER_DATA_UNKNOWN: /opt/bin/setup-kube-system: line 5"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_script_that_runs_is_left_alone() {
+    let machine = Machine::worker();
+    machine.put("/proc/42/cmdline", b"/bin/bash\0-e\0/opt/bin/setup-kube-system\0");
+    let outcome = machine.adopt().await;
+    assert_eq!(outcome, Outcome::AtWork("/opt/bin/setup-kube-system (process 42)".to_owned()));
+    assert_eq!(machine.read(File::Setup.path()), SETUP);
+    machine.put("/proc/42/cmdline", b"grep\0/opt/bin/setup-kube-system\0");
+    assert!(machine.adopt().await.is_ours());
+    machine.put("/proc/42/cmdline", b"/bin/sh\0/opt/bin/setup-kube-system\0");
+    assert!(machine.adopt().await.is_ours(), "one of ours");
+}
+
+#[tokio::test]
+async fn settings_switch_it_off() {
+    let machine = Machine::worker();
+    assert!(machine.adopt().await.is_ours());
+    let off = Config { adopt: false, ..Config::default() };
+    let outcome = adopt(&machine.host, &machine.spec, &off, &machine.board).await.unwrap();
+    assert_eq!((outcome.is_ours(), outcome), (false, Outcome::Off));
+    assert_eq!(machine.read(File::Setup.path()), SETUP);
+}
+
+#[tokio::test]
+async fn scripts_that_come_later_are_taken_over_too() {
+    let machine = Machine::new(Membership::Worker(join()));
+    let keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
+    machine.put(File::Deploy.path(), JOIN);
+    machine.put(File::Setup.path(), SETUP);
+    let ours = || [File::Setup, File::Deploy].iter().all(|file| adoption::is_ours(&machine.read(file.path())));
+    for _ in 0..1000 {
+        if ours() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(ours());
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn a_machine_without_scripts_is_ours() {
+    let machine = Machine::new(init());
+    let outcome = machine.adopt().await;
+    assert_eq!((outcome.is_ours(), outcome), (true, Outcome::Nothing));
+}
+
+#[test]
+fn what_the_server_looks_for_is_left() {
+    let machine = Machine::new(init());
+    let directory = "/opt/cks/v1.34.0-8be7ddf8a7da";
+    for name in ["autoscaler", "provider", "snapshot-crds", "manifest", "network"] {
+        machine.put(&format!("{directory}/manifests/{name}.yaml"), name);
+    }
+    machine.put("/etc/hostname", "c1-control-1\n");
+    machine.put("/etc/hosts", "127.0.0.1 localhost");
+    machine.put("/home/cloud/.ssh/authorized_keys", "");
+    machine.put("/root/.bashrc", "alias a=b");
+    machine.put("/etc/kubernetes/admin.conf", "certificate-authority-data: AA\nclient-key-data: 1\n");
+    machine.put("/etc/kubernetes/user.conf", "the operator's");
+    machine.put("/tmp/k8sconfigscripts/left.yaml", "");
+    stage_manifests(&machine.host, directory).unwrap();
+    assert_eq!(machine.read("/tmp/k8sconfigscripts/network.yaml"), "network");
+
+    let written = hand_over(&machine.host, &machine.spec, directory).unwrap();
+    assert_eq!(written.last().map(String::as_str), Some(MARKER));
+    for (path, text, mode) in [
+        ("/opt/autoscaler/autoscaler_tmpl.yaml", "autoscaler", 0o644),
+        ("/opt/provider/provider.yaml", "provider", 0o644),
+        ("/opt/csi/snapshot-crds.yaml", "snapshot-crds", 0o644),
+        ("/opt/csi/manifest.yaml", "manifest", 0o644),
+        ("/root/.kube/config", "certificate-authority-data: AA\nclient-key-data: 1\n", 0o600),
+        ("/root/.bashrc", "alias a=b\nexport PATH=$PATH:/opt/bin\n", 0o644),
+        ("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 c1-control-1\n", 0o644),
+        (MARKER, "true\n", 0o644),
+    ] {
+        assert_eq!((machine.read(path).as_str(), machine.mode(path)), (text, mode), "{path}");
+    }
+    assert_eq!(machine.read("/etc/kubernetes/user.conf"), "the operator's");
+    for path in ["/tmp/k8sconfigscripts", "/opt/bin/deploy-provider", "/etc/systemd/system/setup-kube-system.service"] {
+        assert!(!machine.host.path(path).exists(), "{path}");
+    }
+    assert_eq!(hand_over(&machine.host, &machine.spec, directory).unwrap(), [""; 0]);
+
+    // Renewed, by an operator, and of another cluster.
+    let own = |admin: &str, own: &str| {
+        machine.put("/etc/kubernetes/admin.conf", admin);
+        machine.put("/root/.kube/config", own);
+        hand_over(&machine.host, &machine.spec, directory).unwrap();
+        machine.read("/root/.kube/config")
+    };
+    let admin = "certificate-authority-data: AA\nclient-key-data: 2\n";
+    assert_eq!(own(admin, "certificate-authority-data: AA\nclient-key-data: 1\n"), admin);
+    let more = "certificate-authority-data: AA\nclient-key-data: 1\ncontext: x\n";
+    assert_eq!(own(admin, more), more);
+    assert_eq!(own(admin, "certificate-authority-data: BB\n"), admin);
+    assert_eq!(machine.read("/root/.kube/config.before-cks"), "certificate-authority-data: BB\n");
+}
+
+#[test]
+fn a_worker_gets_less_and_an_etcd_member_nothing() {
+    let machine = Machine::worker();
+    machine.put("/home/cloud/x", "");
+    machine.put("/etc/nsswitch.conf", "hosts: files myhostname dns\n");
+    assert_eq!(hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap(), [MARKER]);
+    let machine = Machine::new(Membership::Etcd);
+    machine.put("/home/cloud/x", "");
+    assert_eq!(hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap(), [""; 0]);
+}
+
+#[test]
+fn nothing_is_laid_out_in_somebody_else_s_directory() {
+    let machine = Machine::new(init());
+    machine.put("/opt/cks/v/manifests/network.yaml", "x");
+    machine.put("/tmp/x", "");
+    symlink("/etc", machine.host.path("/tmp/k8sconfigscripts")).unwrap();
+    assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io);
+    hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
+    assert!(machine.host.path("/tmp/k8sconfigscripts").is_symlink());
+}
+
+#[test]
+fn new_user_data_is_noticed_whatever_cloud_init_s_semaphores_say() {
+    let machine = Machine::worker();
+    let found = |text: &str, id: &str| Found {
+        metadata: Metadata { instance_id: Some(id.to_owned()), ..Metadata::default() },
+        user_data: text.as_bytes().to_vec(),
+        source: "http://10.1.1.1/latest/".to_owned(),
+    };
+    let stands = |text: &str, id: &str| standing(&machine.host, &found(text, id)).unwrap();
+    assert_eq!(stands("a", "i"), Standing::Due);
+    UserDataRecord::begin(&machine.host, &found("a", "i")).unwrap();
+    assert_eq!(stands("a", "i"), Standing::Due, "a run that broke off goes on");
+    machine.put("/etc/kubernetes/kubelet.conf", "");
+    UserDataRecord::end(&machine.host, &found("a", "i")).unwrap();
+    assert_eq!(stands("a", "i"), Standing::Done);
+    assert_eq!(stands("b", "i"), Standing::OtherMember);
+    let record = machine.read("/var/lib/cks-agent/user-data.json");
+    assert!(
+        record.contains("\"ended\": true") && machine.mode("/var/lib/cks-agent/user-data.json") == 0o600,
+        "{record}"
+    );
+
+    fs::remove_file(machine.host.path("/etc/kubernetes/kubelet.conf")).unwrap();
+    assert_eq!(stands("a", "i"), Standing::Left);
+    assert_eq!(stands("b", "i"), Standing::Due);
+    assert_eq!(stands("a", "another"), Standing::Due, "a clone");
+
+    // A node of the server's own scripts that has left its cluster.
+    let machine = Machine::worker();
+    machine.put(MARKER, "true\n");
+    machine.put("/proc/stat", "cpu 1\nbtime 1000\n");
+    let stands = || standing(&machine.host, &found("a", "i")).unwrap();
+    assert_eq!(stands(), Standing::Left);
+    let semaphore = machine.put("/var/lib/cloud/instances/i/sem/config_runcmd", "");
+    assert_eq!(stands(), Standing::Due, "cloud-init was made to run again");
+    let long_ago = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+    fs::File::options().write(true).open(semaphore).unwrap().set_times(long_ago).unwrap();
+    assert_eq!(stands(), Standing::Left);
+}

@@ -1,0 +1,160 @@
+//! One action after the other: each proves what it did before the next begins.
+
+use std::time::{Duration, Instant};
+
+use bootstrap::cluster::{Action, Facts, Identity, Stage};
+use bootstrap::failure::{Code, Failure};
+use bootstrap::node_spec::{CaTrust, Init, Join, Membership, Network};
+use bootstrap::render::kubeadm::{Context, init_arguments, init_config, join_arguments, join_config};
+
+use super::redact::Redactor;
+use super::{Ground, api, identity, kubeadm, objects, record};
+use crate::tool::Tool;
+use crate::{adopt, etcd};
+
+/// How often a node that is not ready yet is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) async fn act(
+    ground: &Ground<'_>,
+    action: &Action,
+    facts: &Facts,
+    began: Instant,
+    patience: Duration,
+) -> Result<(), Failure> {
+    match (action, &ground.spec.membership) {
+        (Action::TakeBack { why }, _) => {
+            tracing::warn!("taking back what an earlier try left: {why}");
+            kubeadm::reset(ground.host, ground.context().cri_socket).await
+        }
+        (Action::Init { again }, Some(Membership::FirstControlPlane(init))) => {
+            begin_cluster(ground, init, *again).await
+        }
+        (Action::Join, Some(Membership::ControlPlane(wish) | Membership::Worker(wish))) => join(ground, wish).await,
+        (Action::Apply, Some(Membership::FirstControlPlane(init))) => apply(ground, init, facts).await,
+        (Action::AwaitReady, _) => await_ready(ground, began, patience).await,
+        (Action::PrepareHost, _) => ground.prepare_host(facts).await,
+        (Action::ConfigureRuntime, _) => ground.configure_runtime().await,
+        (Action::ServeEtcd, _) => ground.serve_etcd().await,
+        (Action::HandOver, _) => ground.hand_over(),
+        _ => Ok(()),
+    }
+}
+
+async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<(), Failure> {
+    if let Some(etcd) = &init.etcd {
+        etcd::client_certificates(ground.host, etcd)?;
+    }
+    let mut ignored = ground.ignored.clone();
+    if again {
+        ignored.extend(AGAIN.map(str::to_owned));
+    }
+    let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context() })?;
+    record::begin(ground.host, ground.spec)?;
+    run(ground, &config, |path| init_arguments(init, path)).await?;
+    pin_own_authority(ground)?;
+    record::reach(ground.host, ground.spec, Stage::Member)
+}
+
+/// What an earlier try leaves and kubeadm would stop at. It takes keys, kubeconfigs and etcd's data over, and writes
+/// the rest anew.
+const AGAIN: [&str; 14] = [
+    "FileAvailable--etc-kubernetes-manifests-kube-apiserver.yaml",
+    "FileAvailable--etc-kubernetes-manifests-kube-controller-manager.yaml",
+    "FileAvailable--etc-kubernetes-manifests-kube-scheduler.yaml",
+    "FileAvailable--etc-kubernetes-manifests-etcd.yaml",
+    "DirAvailable--etc-kubernetes-manifests",
+    "DirAvailable--var-lib-etcd",
+    "FileAvailable--etc-kubernetes-kubelet.conf",
+    "FileAvailable--etc-kubernetes-bootstrap-kubelet.conf",
+    "Port-6443",
+    "Port-10259",
+    "Port-10257",
+    "Port-10250",
+    "Port-2379",
+    "Port-2380",
+];
+
+async fn join(ground: &Ground<'_>, wish: &Join) -> Result<(), Failure> {
+    let wish = with_known_authority(ground, wish)?;
+    let found = api::discover(&wish).await?;
+    if wish.trust == CaTrust::TokenOnly {
+        let hashes = found.hashes.join(", ");
+        ground.board.warn(format!(
+            "CA_NOT_PINNED: the user data names no authority; the holder of the token vouches for {hashes}: pin it by ca-hashes in a cks: section"
+        ));
+    }
+    let context = Context { ca_hashes: &found.hashes, ..ground.context() };
+    let config = join_config(ground.spec, &wish, &context)?;
+    record::begin(ground.host, ground.spec)?;
+    run(ground, &config, join_arguments).await?;
+    record::change(ground.host, ground.spec, |record| {
+        record.authority = found.hashes;
+        record.stage = record.stage.max(Stage::Member);
+    })
+}
+
+/// The wish, pinned to the authority that an earlier try of this node met.
+fn with_known_authority(ground: &Ground<'_>, wish: &Join) -> Result<Join, Failure> {
+    let mut wish = wish.clone();
+    let kept = record::read(ground.host)?.map(|record| record.authority).unwrap_or_default();
+    if wish.trust == CaTrust::TokenOnly && !kept.is_empty() {
+        wish.trust = CaTrust::Pinned(kept);
+    }
+    Ok(wish)
+}
+
+async fn run(ground: &Ground<'_>, config: &str, arguments: impl FnOnce(&str) -> Vec<String>) -> Result<(), Failure> {
+    let redactor = Redactor::of(ground.spec);
+    // kubeadm starts the kubelet itself once its configuration is there; it has to know the unit.
+    Tool::Systemctl.call(ground.host).arg("daemon-reload").ok(Code::ServiceFailed).await?;
+    let each = |line: &str| tracing::debug!(target: "kubeadm", "{line}");
+    kubeadm::run(ground.host, config, arguments, &redactor, each).await
+}
+
+fn pin_own_authority(ground: &Ground<'_>) -> Result<(), Failure> {
+    let path = ground.host.path("/etc/kubernetes/pki/ca.crt");
+    let pem = std::fs::read_to_string(&path).map_err(|e| crate::host::io_failure("Reading", &path, e))?;
+    let hashes = bootstrap::cluster::discovery::hashes(&pem)
+        .map_err(|why| Failure::new(Code::KubeadmFailed, format!("{}: {why}", path.display())))?;
+    record::change(ground.host, ground.spec, |record| record.authority = hashes)
+}
+
+async fn apply(ground: &Ground<'_>, init: &Init, facts: &Facts) -> Result<(), Failure> {
+    if matches!(init.network, Network::UserData(_)) {
+        // The user's own commands look for the manifests where the stock scripts lay them out.
+        adopt::stage_manifests(ground.host, &ground.bundle.directory())?;
+    }
+    let parts = objects::wanted(ground.host, init);
+    let applied = facts.record.as_ref().map(|record| record.applied.clone()).unwrap_or_default();
+    objects::apply(ground.host, &parts, &applied, |name, digest| {
+        record::change(ground.host, ground.spec, |record| {
+            record.applied.insert(name, digest);
+        })
+    })
+    .await
+}
+
+/// Waits until the cluster says that the node is ready.
+async fn await_ready(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<(), Failure> {
+    let waits_for = "the node to be ready";
+    loop {
+        let (code, why) = match identity::ask(ground.host, &ground.spec.node_name).await {
+            Identity::Known { ready: true, .. } => {
+                ground.board.stop_waiting(waits_for);
+                return Ok(());
+            }
+            Identity::Known { why, .. } => (Code::NodeNotReady, why),
+            Identity::Unreachable { why } => (Code::ApiUnreachable, why),
+            Identity::Refused { why } => (Code::NodeNotReady, why),
+            Identity::Unknown => (Code::NodeNotReady, "the kubelet has not registered it yet".to_owned()),
+            Identity::None => (Code::NodeNotReady, "the kubelet has no identity".to_owned()),
+        };
+        if began.elapsed() >= patience {
+            ground.board.stop_waiting(waits_for);
+            return Err(Failure::new(code, format!("node {} is not ready: {why}", ground.spec.node_name)));
+        }
+        ground.board.wait_because(code, waits_for, &why, began, LOOK_EVERY, patience);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,262 @@
+//! Makes an installed node a member of its cluster: looks, does what is missing, writes down how far it got, and looks
+//! again, until nothing is missing or the deadline is over.
+//!
+//! What fails in passing is tried again, with a pause that grows, inside the one deadline; what a person has to mend
+//! ends the run at once.
+
+mod act;
+pub mod api;
+pub mod facts;
+pub mod identity;
+pub mod kubeadm;
+pub mod objects;
+pub mod record;
+pub mod redact;
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bootstrap::bundle::Role;
+use bootstrap::cluster::{self, Action, Facts, Stage};
+use bootstrap::failure::{Code, Failure, Retry};
+use bootstrap::node_spec::{Membership, NodeSpec};
+use bootstrap::plan::Bundle;
+use bootstrap::preflight::{Check, Subject};
+use bootstrap::render;
+use bootstrap::render::kubeadm::{Arguments, CgroupDriver, Context};
+use bootstrap::state::Phase;
+use bootstrap::version::Version;
+
+use crate::adopt;
+use crate::board::Board;
+use crate::config::{self, Config};
+use crate::etcd;
+use crate::host::Host;
+use crate::host_settings;
+use crate::preflight::{self, Looking};
+use crate::report;
+use crate::runtime;
+
+/// The first pause after what failed in passing, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+/// At boot it takes a while until names are known.
+const NAME_PATIENCE: Duration = Duration::from_secs(60);
+/// An own earlier try may have left a node that looks ready for as long as the control plane hears nothing of it
+/// (`--node-monitor-grace-period`, 50 s).
+const OWN_LEFTOVER: Duration = Duration::from_secs(90);
+
+/// What a membership is worked on with.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The machine.
+    pub host: &'a Host,
+    /// What it shall become.
+    pub spec: &'a NodeSpec,
+    /// The settings.
+    pub settings: &'a Config,
+    /// The bundle that is installed.
+    pub bundle: &'a Bundle,
+    /// The node's state.
+    pub board: &'a Board,
+    /// The bundle's Kubernetes version.
+    pub version: Version,
+    /// The address that the control plane reaches this node at.
+    pub address: IpAddr,
+    /// The directory of patches for what kubeadm writes, where there is one.
+    pub patches: Option<String>,
+    /// Checks of kubeadm's that may fail.
+    pub ignored: Vec<String>,
+    /// What this run has proved.
+    pub proved: Proved,
+}
+
+/// Makes the node a member of its cluster, within `patience`.
+///
+/// # Errors
+/// The failure that a person has to mend, or the last one when the deadline is over.
+pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut pause = PAUSES.0;
+    loop {
+        let failure = match round(ground, began, patience).await {
+            Ok(true) => return finish(ground),
+            Ok(false) => {
+                pause = PAUSES.0;
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        let left = patience.saturating_sub(began.elapsed());
+        if !may_pass(ground, &failure, began)? || left.is_zero() {
+            return Err(failure);
+        }
+        // Jitter: the nodes of a cluster fail together and must not come back together.
+        let spread = pause.mul_f64(rand::random_range(0.75..1.25)).min(left);
+        let told = report::state_of(&failure);
+        tracing::warn!(code = %failure.code, "tried again in {} s: {}", spread.as_secs(), told.message);
+        let waits_for = "the next try to become a member of the cluster";
+        ground.board.wait_because(failure.code, waits_for, &told.message, began, spread, patience);
+        tokio::time::sleep(spread).await;
+        ground.board.stop_waiting(waits_for);
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Does what is missing; true when nothing was.
+async fn round(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<bool, Failure> {
+    if let Some(process) = kubeadm::at_work(ground.host) {
+        // It outlives an agent that was killed, and may yet finish what that one began.
+        let what = format!("another kubeadm is at work (process {process})");
+        return Err(Failure::new(Code::AlreadyRunning, what).with_remedy("it ends by itself within minutes"));
+    }
+    let facts = facts::gather(ground).await?;
+    let actions = cluster::actions(ground.spec, &facts)?;
+    for action in &actions {
+        ground.board.phase(phase_of(action, ground.spec));
+        tracing::info!("begins: {}", action.shown(ground.spec));
+        act::act(ground, action, &facts, began, patience).await?;
+    }
+    Ok(actions.is_empty())
+}
+
+fn phase_of(action: &Action, spec: &NodeSpec) -> Phase {
+    match action {
+        Action::PrepareHost | Action::ConfigureRuntime => Phase::Configure,
+        Action::ServeEtcd => Phase::Etcd,
+        Action::Init { .. } => Phase::Init,
+        Action::TakeBack { .. } | Action::Join => Phase::Join,
+        Action::Apply => Phase::Apply,
+        Action::HandOver => Phase::HandOver,
+        Action::AwaitReady => match spec.membership {
+            Some(Membership::FirstControlPlane(_)) => Phase::Init,
+            _ => Phase::Join,
+        },
+    }
+}
+
+/// Whether the next try may succeed by itself.
+fn may_pass(ground: &Ground<'_>, failure: &Failure, began: Instant) -> Result<bool, Failure> {
+    let own_leftover = failure.code == Code::NodeNameTaken
+        && began.elapsed() < OWN_LEFTOVER
+        && record::read(ground.host)?.is_some_and(|record| record.tries > 1);
+    Ok(failure.code.retry() == Retry::Transient || own_leftover)
+}
+
+fn finish(ground: &Ground<'_>) -> Result<(), Failure> {
+    if ground.spec.membership.is_some() {
+        record::reach(ground.host, ground.spec, Stage::Ready)?;
+    }
+    ground.board.phase(Phase::Ready);
+    Ok(())
+}
+
+impl Ground<'_> {
+    /// What kubeadm's configuration is rendered with.
+    fn context(&self) -> Context<'_> {
+        Context {
+            arguments: &self.bundle.manifest.node.kubeadm_arguments,
+            patches: self.patches.as_deref(),
+            ignored_errors: &self.ignored,
+            cgroup_driver: self.cgroup_driver(),
+            allow_cgroup_v1: self.settings.cluster.allow_cgroup_v1,
+            ..Context::new(&self.version, self.address)
+        }
+    }
+
+    /// Who makes control groups.
+    fn cgroup_driver(&self) -> CgroupDriver {
+        match self.settings.cluster.cgroup_driver {
+            config::CgroupDriver::Systemd => CgroupDriver::Systemd,
+            config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        }
+    }
+
+    /// What a run has proved itself need not be proved again in the same run.
+    fn look(&self, facts: &mut Facts) {
+        facts.host_is_prepared = self.proved.host.get();
+        facts.runtime_is_configured = self.proved.runtime.get();
+        facts.etcd_serves = self.proved.etcd.get();
+        facts.is_handed_over = self.proved.handed_over.get();
+    }
+
+    async fn configure_runtime(&self) -> Result<(), Failure> {
+        let settings = &self.settings.containerd;
+        let socket = settings.socket.clone().unwrap_or_else(|| self.host.path("/run/containerd/containerd.sock"));
+        let wish = runtime::Wish {
+            runtime: &self.spec.runtime,
+            sandbox_image: self.bundle.manifest.sandbox_image.as_deref(),
+            cgroup_driver: self.cgroup_driver(),
+            socket: &socket,
+            patience: self.settings.wait,
+        };
+        runtime::apply(self.host, self.board, &wish).await?;
+        self.proved.runtime.set(true);
+        Ok(())
+    }
+
+    async fn serve_etcd(&self) -> Result<(), Failure> {
+        record::begin(self.host, self.spec)?;
+        etcd::ensure(self.host, self.spec, self.board).await?;
+        record::reach(self.host, self.spec, Stage::Member)?;
+        self.proved.etcd.set(true);
+        Ok(())
+    }
+
+    fn hand_over(&self) -> Result<(), Failure> {
+        let written = adopt::hand_over(self.host, self.spec, &self.bundle.directory())?;
+        tracing::info!(
+            "handed over: {}",
+            if written.is_empty() { "nothing new".to_owned() } else { written.join(", ") }
+        );
+        self.proved.handed_over.set(true);
+        Ok(())
+    }
+
+    async fn prepare_host(&self, facts: &Facts) -> Result<(), Failure> {
+        let node = &self.bundle.manifest.node;
+        let (arguments, sysctl) = (Arguments::parse(&node.kubeadm_arguments)?, render::host::sysctl(&node.sysctl));
+        let is_control_plane = self.spec.role == Role::ControlPlane;
+        for told in host_settings::prepare(self.host, &sysctl, is_control_plane).await {
+            // Whether it matters, the checks say.
+            tracing::warn!("{told}");
+        }
+        let subject = Subject {
+            spec: self.spec,
+            version: Some(&self.version).filter(|_| self.spec.role != Role::Etcd),
+            arguments: &arguments,
+            sysctl: &sysctl,
+            begun: facts.record.is_some() || facts.has_leftovers(),
+        };
+        let looking = Looking { subject, reference: None, skipped: self.skipped(), patience: NAME_PATIENCE };
+        preflight::check(self.host, self.board, &looking).await?;
+        self.proved.host.set(true);
+        Ok(())
+    }
+
+    /// The checks of the machine that are left out, by name.
+    fn skipped(&self) -> Vec<String> {
+        let told = &self.spec.registration.skip_checks;
+        self.settings.preflight.skip.iter().chain(told).cloned().collect()
+    }
+}
+
+/// Checks of kubeadm's that may fail: those of the settings, and its own of what is left out.
+///
+/// # Errors
+/// `CONFIG_INVALID` names a check that there is not.
+pub fn ignored(settings: &Config, spec: &NodeSpec) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = settings.preflight.skip.iter().chain(&spec.registration.skip_checks).cloned().collect();
+    let theirs =
+        Check::named(&names)?.into_iter().flat_map(|check| check.of_kubeadm().iter().map(|name| (*name).to_owned()));
+    Ok(settings.cluster.kubeadm_ignores.iter().cloned().chain(theirs).collect())
+}
+
+/// What this run has proved.
+#[derive(Debug, Default)]
+pub struct Proved {
+    host: Cell<bool>,
+    runtime: Cell<bool>,
+    etcd: Cell<bool>,
+    handed_over: Cell<bool>,
+}

@@ -1,0 +1,112 @@
+//! What is kept of a membership: `/var/lib/cks-agent/cluster.json`.
+
+use std::fs;
+
+use bootstrap::cluster::{Record, Stage, kind_of};
+use bootstrap::failure::{Code, Failure};
+use bootstrap::node_spec::{Membership, NodeSpec};
+
+use crate::files;
+use crate::host::{Host, STATE_DIR, io_failure};
+
+/// The file's path.
+#[must_use]
+pub fn path() -> String {
+    format!("{STATE_DIR}/cluster.json")
+}
+
+/// What an earlier run wrote down; none before the first, and after the node has left.
+///
+/// # Errors
+/// `STATE_INVALID` and `IO` name the file.
+pub fn read(host: &Host) -> Result<Option<Record>, Failure> {
+    let path = host.path(&path());
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            Failure::new(Code::StateInvalid, format!("{}: {e}", path.display()))
+                .with_remedy("move the file aside if this machine is in no cluster; cks-agent leave otherwise")
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_failure("Reading", &path, e)),
+    }
+}
+
+/// Keeps it, whole and on the disk.
+///
+/// # Errors
+/// `NO_SPACE` and `IO` name the file.
+pub fn write(host: &Host, record: &Record) -> Result<(), Failure> {
+    let path = host.prepare(&path())?;
+    let mut text = serde_json::to_vec_pretty(record).map_err(|e| io_failure("Writing", &path, e.into()))?;
+    text.push(b'\n');
+    files::write(&path, &text, 0o600)
+}
+
+/// Writes down that something irreversible is begun now.
+///
+/// # Errors
+/// As [`read`] and [`write`].
+pub fn begin(host: &Host, spec: &NodeSpec) -> Result<Record, Failure> {
+    let mut record = read(host)?.unwrap_or_else(|| fresh(spec));
+    record.tries = record.tries.saturating_add(1);
+    write(host, &record)?;
+    Ok(record)
+}
+
+/// Writes down that `stage` is reached; a later one stays.
+///
+/// # Errors
+/// As [`read`] and [`write`].
+pub fn reach(host: &Host, spec: &NodeSpec, stage: Stage) -> Result<(), Failure> {
+    change(host, spec, |record| record.stage = record.stage.max(stage))
+}
+
+/// Changes what is kept; nothing is written where it stays as it is.
+///
+/// # Errors
+/// As [`read`] and [`write`].
+pub fn change(host: &Host, spec: &NodeSpec, how: impl FnOnce(&mut Record)) -> Result<(), Failure> {
+    let there = read(host)?;
+    let mut record = there.clone().unwrap_or_else(|| fresh(spec));
+    how(&mut record);
+    if there.as_ref() == Some(&record) { Ok(()) } else { write(host, &record) }
+}
+
+fn fresh(spec: &NodeSpec) -> Record {
+    let endpoint = match &spec.membership {
+        Some(Membership::ControlPlane(join) | Membership::Worker(join)) => Some(join.endpoint.to_string()),
+        Some(Membership::FirstControlPlane(init)) => init.endpoint.as_ref().map(ToString::to_string),
+        Some(Membership::Etcd) | None => None,
+    };
+    Record {
+        membership: spec.membership.as_ref().map_or("installed only", kind_of).to_owned(),
+        endpoint,
+        authority: Vec::new(),
+        stage: Stage::Begun,
+        tries: 0,
+        applied: std::collections::BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstrap::bundle::Role;
+
+    use super::*;
+
+    #[test]
+    fn a_stage_is_reached_once_and_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let mut spec = NodeSpec::new(Role::Etcd, "e1", None, None).unwrap();
+        spec.membership = Some(Membership::Etcd);
+        assert_eq!(read(&host).unwrap(), None);
+        assert_eq!(begin(&host, &spec).unwrap().tries, 1);
+        reach(&host, &spec, Stage::Ready).unwrap();
+        reach(&host, &spec, Stage::Member).unwrap();
+        let record = read(&host).unwrap().unwrap();
+        assert_eq!((record.stage, record.membership.as_str()), (Stage::Ready, "an etcd member"));
+        fs::write(host.path(&path()), "{").unwrap();
+        assert_eq!(read(&host).unwrap_err().code, Code::StateInvalid);
+    }
+}

@@ -1,0 +1,208 @@
+//! What is done in the cluster before the machine is cleaned: pods elsewhere, member and node out of it.
+
+use std::time::{Duration, Instant};
+
+use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::drain::Refusal;
+use bootstrap::leaving::etcd::Fate;
+use bootstrap::leaving::facts::Facts;
+use bootstrap::leaving::{Action, Left, Report, fate};
+use serde::Deserialize;
+
+use super::api::Api;
+use super::drain::{self, Terms};
+use super::etcd::{self, Decision};
+use super::{act, local, record};
+use crate::board::Board;
+use crate::cli;
+use crate::host::Host;
+
+/// How long the cluster gets to notice that a node is not ready, so that it can be uncordoned.
+const NOTICING: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Writes the node's conditions need this subresource.
+const CONDITION: &str = r#"{"status":{"conditions":[{"type":"Ready","status":"False","reason":"NodeLeft","message":"cks-agent leave took the node out of the cluster"}]}}"#;
+
+/// What is to be done, decided before anything is changed.
+struct Way {
+    /// None where nobody answers: the machine is cleaned all the same.
+    api: Option<Api>,
+    node: String,
+    member: Option<Decision>,
+    /// The node is known to the cluster.
+    known: bool,
+}
+
+/// Takes the node out of its cluster; what was done there is told in `report`.
+///
+/// # Errors
+/// `ETCD_QUORUM`, `ETCD_UNAVAILABLE`, `TIMED_OUT` or `LEAVE_INCOMPLETE` before the node is out of its cluster: it is still a
+/// member then, and schedulable again.
+pub(super) async fn leave(
+    host: &Host,
+    arguments: &cli::Leave,
+    facts: &Facts,
+    report: &mut Report,
+    board: &Board,
+) -> Result<(), Failure> {
+    let way = look(host, arguments, facts, report, board).await?;
+    if let Some(api) = way.api.as_ref().filter(|_| way.known && !arguments.skip_drain) {
+        drained(host, api, &way, arguments, report, board).await?;
+    }
+    // From here on there is no way back: what is not to be found out afterwards is kept.
+    local::note(host, facts)?;
+    if facts.kubelet.runs || facts.kubelet.enabled {
+        let left = act::act(host, &Action::StopKubelet, facts, Instant::now()).await;
+        if let Some(Left { why, .. }) = left.into_iter().next() {
+            return Err(Failure::new(Code::ServiceFailed, format!("stopping kubelet: {why}")));
+        }
+        report.actions.push(Action::StopKubelet);
+    }
+    if let Some(api) = way.api.as_ref().filter(|_| way.known && !ends_cluster(&way)) {
+        forget_node(api, &way.node, report).await;
+    }
+    member_leaves(host, &way, facts, report).await
+}
+
+fn ends_cluster(way: &Way) -> bool {
+    way.member == Some(Decision::KeepAside)
+}
+
+async fn look(
+    host: &Host,
+    arguments: &cli::Leave,
+    facts: &Facts,
+    report: &mut Report,
+    board: &Board,
+) -> Result<Way, Failure> {
+    let node = facts.node.clone().unwrap_or_default();
+    // Already decided by a leave that was killed.
+    let decided = fate(facts).is_some();
+    let member = match facts.stacked.as_ref().filter(|_| !decided) {
+        Some(stacked) => Some(etcd::decide(host, stacked, arguments.force).await?),
+        None => None,
+    };
+    let mut way = Way { api: Api::of(host, arguments.kubeconfig.as_deref()), node, member, known: true };
+    let Some(api) = &way.api else {
+        report.warnings.push("no identity in the cluster is left here: nothing is done there".to_owned());
+        return Ok(way);
+    };
+    if let Err(failure) = api.wait(board).await {
+        let text = format!("{}: {}; {}", failure.code, failure.what, todo(&way.node));
+        report.warnings.push(text);
+        way.api = None;
+        return Ok(way);
+    }
+    let arguments = ["get", "--raw", &format!("/api/v1/nodes/{}", way.node)];
+    if let Err(refused) = api.ask(&arguments, None).await {
+        match refused.kind {
+            Refusal::Gone => report.cluster.push(format!("node {} is not in the cluster any more", way.node)),
+            _ => {
+                report.warnings.push(format!("node {} can't be read: {}; {}", way.node, refused.said, todo(&way.node)))
+            }
+        }
+        way.known = false;
+    }
+    Ok(way)
+}
+
+fn todo(node: &str) -> String {
+    format!("kubectl delete node {node} is left to an administrator, or to the management server's removal")
+}
+
+async fn drained(
+    host: &Host,
+    api: &Api,
+    way: &Way,
+    arguments: &cli::Leave,
+    report: &mut Report,
+    board: &Board,
+) -> Result<(), Failure> {
+    let terms = Terms { timeout: arguments.drain_timeout, force: arguments.force };
+    if !drain::cordon(api, &way.node, true).await? {
+        return Ok(());
+    }
+    match drain::drain(api, &way.node, terms, board).await {
+        Ok(count) => report.cluster.push(format!("drained with {}: {count} pods went", api.shown)),
+        Err(failure) if failure.code == Code::ApiUnreachable => {
+            report.warnings.push(format!("{}: {}: the node was not drained to its end", failure.code, failure.what));
+        }
+        Err(failure) => {
+            // It stays a member, as it was.
+            if let Err(refused) = drain::cordon(api, &way.node, false).await {
+                tracing::warn!("{refused}");
+            }
+            return Err(failure);
+        }
+    }
+    drain::settle(host, board).await;
+    Ok(())
+}
+
+/// Deletes the node's object, or says there that it is gone: a node may not delete itself.
+async fn forget_node(api: &Api, node: &str, report: &mut Report) {
+    if api.may_delete {
+        match api.ask(&["delete", "--raw", &format!("/api/v1/nodes/{node}")], None).await {
+            Ok(_) => return report.cluster.push(format!("node {node} deleted")),
+            Err(refused) if refused.kind == Refusal::Gone => return,
+            Err(refused) => report.warnings.push(format!("node {node} is not deleted: {}", refused.said)),
+        }
+    }
+    let said = ["patch", "node", node, "--subresource", "status", "--type", "strategic", "-p", CONDITION];
+    match api.ask(&said, None).await {
+        Ok(_) => report.cluster.push(format!("node {node} is told as not ready")),
+        Err(refused) => report.warnings.push(format!("node {node} can't be told as not ready: {}", refused.said)),
+    }
+    if is_kept_away(api, node).await {
+        // Or it would come back as one that nothing is scheduled to.
+        if let Err(failure) = drain::cordon(api, node, false).await {
+            report.warnings.push(format!("node {node} stays cordoned: {}", failure.what));
+        }
+    } else {
+        report.warnings.push(format!("node {node} stays cordoned: the cluster did not notice in time that it left"));
+    }
+    report.warnings.push(todo(node));
+}
+
+#[derive(Deserialize, Default)]
+struct Node {
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Deserialize, Default)]
+struct Spec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+}
+
+#[derive(Deserialize)]
+struct Taint {
+    key: String,
+}
+
+/// Whether the cluster keeps pods away from the node because it is not ready.
+async fn is_kept_away(api: &Api, node: &str) -> bool {
+    let since = Instant::now();
+    while since.elapsed() < NOTICING {
+        let said = api.ask(&["get", "--raw", &format!("/api/v1/nodes/{node}")], None).await.unwrap_or_default();
+        let node: Node = serde_json::from_str(&said).unwrap_or_default();
+        if node.spec.taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready") {
+            return true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    false
+}
+
+async fn member_leaves(host: &Host, way: &Way, facts: &Facts, report: &mut Report) -> Result<(), Failure> {
+    let Some(decision) = way.member else { return Ok(()) };
+    let fate = etcd::remove(host, decision).await?;
+    record::change(host, |begun| begun.fate = Some(fate))?;
+    let name = facts.stacked.as_ref().map(|stacked| stacked.name.clone()).unwrap_or_default();
+    report.cluster.push(match fate {
+        Fate::Removed => format!("etcd member {name} removed"),
+        Fate::KeptAside => format!("etcd member {name} ends, its data is moved aside"),
+    });
+    Ok(())
+}

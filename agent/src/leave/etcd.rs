@@ -1,0 +1,92 @@
+//! The etcd member of a control plane node, taken out of its cluster before it ends.
+
+use std::time::Duration;
+
+use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::etcd::{Fate, Member, Stacked, members, removal};
+
+use super::runtime;
+use crate::host::Host;
+use crate::tool::{Call, Said, Tool};
+
+/// etcd itself gives up after 5 s.
+const ANSWER: Duration = Duration::from_secs(20);
+const PKI: &str = "/etc/kubernetes/pki/etcd";
+
+/// What is decided of the member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It is removed, by its number.
+    Remove(u64),
+    /// It is no member any more.
+    Gone,
+    /// It ends with its cluster, or nobody knows; its data is kept aside.
+    KeepAside,
+}
+
+/// Whether the member may go, before anything is changed.
+///
+/// # Errors
+/// `ETCD_QUORUM`; `ETCD_UNAVAILABLE` without `force`.
+pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Result<Decision, Failure> {
+    let members = match list(host).await {
+        Ok(members) => members,
+        Err(failure) if force => {
+            tracing::warn!("{failure}");
+            return Ok(Decision::KeepAside);
+        }
+        Err(failure) => {
+            let remedy = "start etcd and the API server again, or leave with --force: the member then stays in etcd's list, \
+                          and has to be removed there (etcdctl member remove)";
+            return Err(failure.with_remedy(remedy));
+        }
+    };
+    let is_member = members.iter().any(|member| member.name == stacked.name);
+    Ok(match removal(&members, &stacked.name, force)? {
+        Some(id) => Decision::Remove(id),
+        None if is_member => Decision::KeepAside,
+        None => Decision::Gone,
+    })
+}
+
+/// Removes the member, where it was decided so.
+///
+/// # Errors
+/// `ETCD_UNAVAILABLE` with etcd's answer.
+pub(super) async fn remove(host: &Host, decision: Decision) -> Result<Fate, Failure> {
+    let Decision::Remove(id) = decision else {
+        return Ok(if decision == Decision::Gone { Fate::Removed } else { Fate::KeptAside });
+    };
+    let id = format!("{id:x}");
+    let said = etcdctl(host, &["member", "remove", &id]).await?;
+    let gone = said.code == Some(0) || said.stderr.contains("member not found");
+    if gone { Ok(Fate::Removed) } else { Err(said.failure("etcdctl member remove", Code::EtcdUnavailable)) }
+}
+
+async fn list(host: &Host) -> Result<Vec<Member>, Failure> {
+    let listed = etcdctl(host, &["member", "list", "-w", "json"]).await?;
+    if listed.code != Some(0) {
+        return Err(listed.failure("etcdctl member list", Code::EtcdUnavailable));
+    }
+    // It fails when one member does not answer, and tells of each all the same.
+    let health = etcdctl(host, &["endpoint", "health", "--cluster", "-w", "json"]).await?;
+    members(&listed.stdout, &health.stdout)
+}
+
+/// The machine's own etcdctl, or the one in the static pod's image.
+async fn etcdctl(host: &Host, arguments: &[&str]) -> Result<Said, Failure> {
+    let certificates = [format!("--cacert={PKI}/ca.crt"), format!("--cert={PKI}/healthcheck-client.crt")];
+    let with = |call: Call| {
+        let call = call.args(&certificates).arg(format!("--key={PKI}/healthcheck-client.key"));
+        call.arg("--endpoints=https://127.0.0.1:2379").args(arguments).patience(ANSWER)
+    };
+    if Tool::Etcdctl.find(host).is_some() {
+        return with(Tool::Etcdctl.call(host).env("ETCDCTL_API", "3")).output().await;
+    }
+    let containers = runtime::crictl(host, &["ps", "--name", "^etcd$", "-q"]).patience(ANSWER);
+    let containers = containers.ok(Code::EtcdUnavailable).await?;
+    match containers.lines().next() {
+        Some(id) => with(runtime::crictl(host, &["exec", id.trim(), "etcdctl"])).output().await,
+        None => Err(Failure::new(Code::EtcdUnavailable, "etcd does not run on this node")),
+    }
+}

@@ -1,0 +1,147 @@
+//! `cks-agent leave`: takes this node out of its cluster, so that it can be added again.
+//!
+//! ```text
+//! look ─► in the cluster: drain, kubelet off, node and etcd member out ─► on the machine: look, plan, act, look again ─► report
+//! ```
+//! The machine is cleaned by the same loop whether it left, was reset by somebody else, or a leave was killed.
+
+mod act;
+mod api;
+mod cluster;
+mod drain;
+mod etcd;
+mod facts;
+mod filters;
+mod local;
+mod record;
+mod runtime;
+mod tree;
+mod unmount;
+
+use std::path::Path;
+
+use bootstrap::bundle::Role;
+use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::facts::Facts;
+use bootstrap::leaving::{Report, Standing, Wishes, plan, traces};
+use bootstrap::state::Phase;
+
+use crate::board::{self, Board};
+use crate::cli;
+use crate::host::{Host, STATUS_PATH};
+use crate::journal::Journal;
+use crate::record::NodeRecord;
+use crate::run::{print_json, print_text, signal};
+use crate::{metrics, progress, report};
+
+/// Leaves, and prints what came of it. Returns the exit code.
+pub async fn leave(arguments: &cli::Leave) -> u8 {
+    let outcome = run(arguments).await;
+    if let Ok(report) = &outcome {
+        if arguments.json { print_json(report) } else { print_text(&report.text(arguments.dry_run)) }
+    }
+    match outcome.and_then(|report| report.failure().map_or(Ok(()), Err)) {
+        Ok(()) => 0,
+        Err(failure) => {
+            eprint!("{}", report::lines(&report::state_of(&failure)));
+            failure.code.exit_code()
+        }
+    }
+}
+
+async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
+    // Pods, links and rules are those of the machine that runs: there is no other root.
+    let host = Host::new(Path::new("/"))?;
+    let facts = facts::gather(&host).await;
+    let standing = facts.traces.standing();
+    if facts.traces.dedicated_etcd {
+        let what = "this machine is a member of a dedicated etcd cluster, and no node of Kubernetes";
+        let remedy = "cks-agent etcd member replace takes it out of its cluster";
+        return Err(Failure::new(Code::ConfigInvalid, what).with_remedy(remedy));
+    }
+    let mut report = Report::new(facts.node.clone().filter(|_| standing != Standing::Stranger), standing);
+    if standing == Standing::Stranger {
+        report.clean = true;
+        return Ok(report);
+    }
+    let wishes = Wishes { keep_images: arguments.keep_images };
+    if arguments.dry_run {
+        report.actions = plan(&facts, wishes);
+        return Ok(report);
+    }
+    let _journal = Journal::open(&host)?;
+    let board = Board::new(role(&host, &facts));
+    let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
+    let outcome = watched(&host, &board, work(&host, arguments, &mut report, &board)).await;
+    drop(board);
+    shown.finish().await;
+    outcome.map(|()| report)
+}
+
+async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &Board) -> Result<(), Failure> {
+    board.phase(Phase::Leave);
+    // Under the lock: another run may have changed everything.
+    let facts = facts::gather(host).await;
+    let in_cluster =
+        facts.traces.signs.iter().any(|sign| [traces::KUBELET_CONF, traces::ADMIN_CONF].contains(&sign.as_str()));
+    if in_cluster || facts.stacked.is_some() {
+        cluster::leave(host, arguments, &facts, report, board).await?;
+    }
+    local::clean(host, Wishes { keep_images: arguments.keep_images }, report, board).await?;
+    report.warnings.iter().for_each(|warning| board.warn(warning.clone()));
+    match report.failure() {
+        Some(failure) => board.fail(&report::state_of(&failure)),
+        None => board.phase(Phase::Left),
+    }
+    Ok(())
+}
+
+/// Finishes, at boot, what somebody else or a killed leave left undone: a node that says that it has joined and has no
+/// identity any more (the management server's `remove-node-from-cluster` runs `kubeadm reset -f` and nothing else), or one
+/// whose own leave was interrupted. None where there is nothing to finish. The caller holds the journal's lock.
+///
+/// Images stay: whoever reset the node did not ask for them to go.
+///
+/// # Errors
+/// `NO_SPACE` and `IO` name the record of the leave.
+pub async fn finish_foreign_reset(host: &Host, board: &Board) -> Result<Option<Report>, Failure> {
+    let mut found = facts::traces(host);
+    found.begun = record::read(host).is_some();
+    let interrupted = found.begun && !found.signs.iter().any(|sign| sign == traces::KUBELET_CONF);
+    if !(found.was_reset_by_others() || interrupted) {
+        return Ok(None);
+    }
+    board.phase(Phase::Leave);
+    let facts = facts::gather(host).await;
+    let mut report = Report::new(facts.node.clone(), facts.traces.standing());
+    local::clean(host, Wishes { keep_images: true }, &mut report, board).await?;
+    Ok(Some(report))
+}
+
+fn role(host: &Host, facts: &Facts) -> Role {
+    let recorded = NodeRecord::read(host).ok().flatten().map(|record| record.role);
+    let control =
+        facts.traces.signs.iter().any(|sign| sign == traces::ADMIN_CONF || sign.starts_with(traces::MANIFESTS));
+    recorded.unwrap_or(if control { Role::ControlPlane } else { Role::Worker })
+}
+
+/// Works with the status document kept up to date, and its last version on disk before the lock is free.
+async fn watched(host: &Host, board: &Board, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let path = host.prepare(STATUS_PATH)?;
+    let writer = tokio::spawn(board::write_status(board.clone(), host.clone(), path.clone()));
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
+    };
+    writer.abort();
+    // It may be in the middle of a write; the last state is written after it.
+    let _ = writer.await;
+    if let Err(failure) = &outcome {
+        board.fail(&report::state_of(failure));
+    }
+    let state = board.snapshot();
+    if let Err(failure) = board::write(&path, &state).and_then(|()| metrics::write(host, &state)) {
+        tracing::warn!("{failure}");
+    }
+    outcome
+}

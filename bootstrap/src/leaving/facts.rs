@@ -1,0 +1,120 @@
+//! What a leave looks at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Filter;
+use super::cni::ConfigFile;
+use super::etcd::{Fate, Stacked};
+use super::mounts::Mount;
+use super::traces::Traces;
+
+/// What a leave writes down before it changes anything, because it is not to be found out afterwards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Begun {
+    /// When (RFC 3339).
+    pub at: String,
+    /// The node's name in its cluster.
+    pub node: Option<String>,
+    /// The cluster's certificate authority, PEM.
+    pub authority: Option<String>,
+    /// The etcd member that ran here as a static pod.
+    pub stacked: Option<Stacked>,
+    /// What became of it.
+    pub fate: Option<Fate>,
+    /// CNI configuration that is the cluster's though its content does not say so.
+    pub networks: BTreeSet<String>,
+    /// Bridges of the cluster's CNI configuration.
+    pub bridges: BTreeSet<String>,
+    /// `kubeadm reset` ran to its end.
+    pub reset: bool,
+}
+
+/// kubelet's service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kubelet {
+    /// It runs, or systemd tries to start it.
+    pub runs: bool,
+    /// It starts with the machine.
+    pub enabled: bool,
+}
+
+/// What the container runtime tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// Pods and containers without a pod; none where it does not answer.
+    pub pods: Option<usize>,
+    /// Directories of running pods, which are seen without it.
+    pub tasks: usize,
+    /// Images that no container uses once the pods are gone.
+    pub images: usize,
+}
+
+/// A pod's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// A process that lives in it: `1234 (nginx)`.
+    pub holder: Option<String>,
+}
+
+/// What is in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing, or what the filesystem made itself.
+    Empty,
+    /// Something.
+    Some,
+}
+
+/// Everything that a leave depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// What tells of a membership.
+    pub traces: Traces,
+    /// What an earlier, interrupted leave wrote down.
+    pub begun: Option<Begun>,
+    /// The node's name in its cluster.
+    pub node: Option<String>,
+    /// The cluster's certificate authority, PEM.
+    pub authority: Option<String>,
+    /// The etcd member that runs here as a static pod.
+    pub stacked: Option<Stacked>,
+    /// kubelet's service.
+    pub kubelet: Kubelet,
+    /// The container runtime.
+    pub runtime: Runtime,
+    /// Whether kubeadm is installed.
+    pub kubeadm: bool,
+    /// Where kubelet's directory really is, when a symbolic link leads there.
+    pub kubelet_directory: Option<String>,
+    /// All mounts.
+    pub mounts: Vec<Mount>,
+    /// What `iptables-save` prints.
+    pub filters: BTreeMap<Filter, String>,
+    /// What `nft -j list ruleset` prints.
+    pub nft: String,
+    /// What `ip -j -d link` prints.
+    pub links: String,
+    /// What `ip -j route show table all` prints, of both families.
+    pub routes: Vec<String>,
+    /// Names of sets.
+    pub sets: Vec<String>,
+    /// IPVS has services.
+    pub ipvs: bool,
+    /// Named network namespaces of pods.
+    pub namespaces: Vec<Namespace>,
+    /// Files of `/etc/cni/net.d`.
+    pub cni: Vec<ConfigFile>,
+    /// Directories that are there, of those that are asked for.
+    pub directories: BTreeMap<String, Content>,
+    /// Files that are there, of those that are asked for.
+    pub files: BTreeSet<String>,
+    /// kubeconfig files of people, with their text.
+    pub kubeconfigs: BTreeMap<String, String>,
+    /// Entries of the state that CNI plugins keep, by directory.
+    pub cni_state: BTreeMap<String, Vec<String>>,
+}

@@ -1,0 +1,197 @@
+//! Taking a node out of its cluster: what there is of a membership, and what takes it away.
+//!
+//! ```text
+//! Facts ──► plan ──► actions ──► (agent acts) ──► Facts … until a plan is empty, or nothing gets further
+//! ```
+//! The same loop makes a second run a no-op, a run after a kill a continuation, and every run its own proof.
+//! Whatever another program of the machine made stays: each part is known as a cluster's by its name or content.
+
+pub mod action;
+pub mod cni;
+pub mod drain;
+pub mod etcd;
+pub mod facts;
+pub mod filter;
+pub mod identity;
+pub mod links;
+pub mod mounts;
+mod names;
+pub mod nft;
+pub mod paths;
+pub mod report;
+pub mod traces;
+
+pub use self::action::{Action, Filter};
+pub use self::facts::{Begun, Facts};
+pub use self::report::{Left, Report};
+pub use self::traces::Standing;
+
+use self::cni::Networks;
+use self::etcd::Fate;
+use self::facts::Content;
+
+/// What the one who leaves asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Images stay in the container runtime.
+    pub keep_images: bool,
+}
+
+/// What has to be done on this machine, in this order; empty when nothing of a membership is left.
+#[must_use]
+pub fn plan(facts: &Facts, wishes: Wishes) -> Vec<Action> {
+    if facts.traces.standing() == Standing::Stranger {
+        return Vec::new();
+    }
+    let networks = networks(facts);
+    let keep_cni = !networks.kept_networks.is_empty();
+    let mut actions = services(facts, wishes);
+    actions.extend(kernel(facts, &networks, keep_cni));
+    actions.extend(directories(facts, &networks));
+    actions.extend(files(facts, &networks));
+    // What is known of the node is needed until nothing else is left of it.
+    let known = facts.traces.begun || paths::RECORDS.iter().any(|path| facts.files.contains(*path));
+    if actions.is_empty() && known {
+        actions.push(Action::Forget);
+    }
+    // Sorting is stable: mounts keep their order.
+    actions.sort_by_key(Action::rank);
+    actions
+}
+
+/// What has to be known after a kill, before anything is changed.
+#[must_use]
+pub fn begin(facts: &Facts, at: &str) -> Begun {
+    let networks = networks(facts);
+    let earlier = facts.begun.clone().unwrap_or_default();
+    Begun {
+        at: if earlier.at.is_empty() { at.to_owned() } else { earlier.at },
+        node: facts.node.clone().or(earlier.node),
+        authority: facts.authority.clone().or(earlier.authority),
+        stacked: facts.stacked.clone().or(earlier.stacked),
+        networks: networks.goes.into_iter().chain(earlier.networks).collect(),
+        bridges: networks.bridges.into_iter().chain(earlier.bridges).collect(),
+        fate: fate(facts),
+        reset: earlier.reset && !facts.traces.signs.iter().any(|sign| sign == traces::KUBELET_CONF),
+    }
+}
+
+/// What an interrupted leave made of the etcd member that runs here, or ran; none where it has another one by now, as a
+/// node that was added again does.
+#[must_use]
+pub fn fate(facts: &Facts) -> Option<Fate> {
+    let begun = facts.begun.as_ref()?;
+    let same = facts.stacked.is_none() || facts.stacked == begun.stacked;
+    begun.fate.filter(|_| same)
+}
+
+/// CNI configuration, with what an interrupted leave knew of it.
+fn networks(facts: &Facts) -> Networks {
+    let mut files = facts.cni.clone();
+    if let Some(begun) = &facts.begun {
+        for file in files.iter_mut().filter(|file| begun.networks.contains(&file.name)) {
+            file.after_join = Some(true);
+        }
+    }
+    let mut networks = cni::sort(&files);
+    networks.bridges.extend(facts.begun.iter().flat_map(|begun| begun.bridges.iter().cloned()));
+    networks
+}
+
+fn services(facts: &Facts, wishes: Wishes) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if facts.kubelet.runs || facts.kubelet.enabled {
+        actions.push(Action::StopKubelet);
+    }
+    let pods = facts.runtime.pods.unwrap_or(facts.runtime.tasks);
+    if pods > 0 {
+        actions.push(Action::RemovePods { pods });
+    }
+    let no_pods = pods == 0;
+    let mounted = mounts::of_cluster(&facts.mounts, facts.kubelet_directory.as_deref(), no_pods).into_iter();
+    actions.extend(mounted.map(|path| Action::Unmount { path }));
+    // What kubeadm has to reset are its own signs; what else there is we take away ourselves.
+    let done = facts.begun.as_ref().is_some_and(|begun| begun.reset);
+    if facts.kubeadm && !facts.traces.signs.is_empty() && !done {
+        actions.push(Action::ResetKubeadm);
+    }
+    if facts.runtime.images > 0 && !wishes.keep_images {
+        actions.push(Action::RemoveImages { images: facts.runtime.images });
+    }
+    actions
+}
+
+fn kernel(facts: &Facts, networks: &Networks, keep_cni: bool) -> Vec<Action> {
+    let namespaces = facts.namespaces.iter().filter(|namespace| names::is_pod_namespace(&namespace.name));
+    let mut actions: Vec<Action> =
+        namespaces.map(|namespace| Action::RemoveNamespace { name: namespace.name.clone() }).collect();
+    let links = links::of_cluster(&facts.links, &networks.bridges);
+    if facts.ipvs && links.iter().any(|link| link.name == "kube-ipvs0") {
+        actions.push(Action::ClearIpvs);
+    }
+    actions.extend(links.into_iter().map(|link| Action::DeleteLink { link }));
+    let routes = facts.routes.iter().flat_map(|routes| links::routes_of_cluster(routes));
+    actions.extend(routes.map(|arguments| Action::DeleteRoute { arguments }));
+    for (filter, saved) in &facts.filters {
+        if let Some(removal) = filter::removal(saved, keep_cni) {
+            let filter::Removal { text, chains, rules } = removal;
+            actions.push(Action::CleanFilter { filter: *filter, chains, rules, text });
+        }
+    }
+    let tables = nft::tables(&facts.nft, keep_cni).into_iter();
+    actions.extend(tables.map(|table| Action::DeleteTable { table }));
+    let sets = facts.sets.iter().filter(|name| names::is_cluster_set(name));
+    actions.extend(sets.map(|name| Action::DestroySet { name: name.clone() }));
+    actions
+}
+
+fn directories(facts: &Facts, networks: &Networks) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for tree in &paths::TREES {
+        let mounted = facts.mounts.iter().any(|mount| mount.path == tree.path);
+        let linked = tree.path == paths::KUBELET && facts.kubelet_directory.is_some();
+        let stays = tree.stays || mounted || linked;
+        let goes = match facts.directories.get(tree.path) {
+            Some(Content::Some) => true,
+            Some(Content::Empty) => !stays,
+            None => false,
+        };
+        if goes {
+            actions.push(Action::RemoveTree { path: tree.path.to_owned(), stays });
+        }
+    }
+    for (directory, entries) in &facts.cni_state {
+        let goes = entries.iter().filter(|entry| !cni::is_kept_state(entry, &networks.kept_networks));
+        actions.extend(goes.map(|entry| Action::RemoveTree { path: format!("{directory}/{entry}"), stays: false }));
+    }
+    actions.extend(etcd_data(facts));
+    actions
+}
+
+/// The data of a member that ran here. What others hold goes; what nobody else is known to hold is moved aside.
+fn etcd_data(facts: &Facts) -> Option<Action> {
+    let begun = facts.begun.as_ref();
+    let stacked = facts.stacked.as_ref().or(begun.and_then(|begun| begun.stacked.as_ref()))?;
+    if !matches!(facts.directories.get(&stacked.data), Some(Content::Some)) {
+        return None;
+    }
+    let path = stacked.data.clone();
+    Some(match fate(facts) {
+        Some(Fate::Removed) => Action::RemoveTree { path, stays: true },
+        _ => Action::KeepAside { path },
+    })
+}
+
+fn files(facts: &Facts, networks: &Networks) -> Vec<Action> {
+    let there = paths::FILES.iter().filter(|path| facts.files.contains(**path)).map(|path| (*path).to_owned());
+    let configuration = networks.goes.iter().map(|name| format!("{}/{name}", paths::CNI_CONFIG));
+    let authority = facts.authority.as_deref().or(facts.begun.as_ref().and_then(|begun| begun.authority.as_deref()));
+    let kubeconfigs = facts.kubeconfigs.iter().filter(|(_, text)| identity::is_of_cluster(text, authority));
+    let kubeconfigs = kubeconfigs.map(|(path, _)| path.clone());
+    let told = facts.traces.markers.iter().chain(&facts.traces.records).cloned();
+    let all = there.chain(configuration).chain(kubeconfigs).chain(told);
+    all.map(|path| Action::RemoveFile { path }).collect()
+}
+
+#[cfg(test)]
+mod tests;

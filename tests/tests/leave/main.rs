@@ -1,0 +1,200 @@
+//! `cks-agent leave` on a machine whose links, rules, mounts and namespaces are real.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
+
+mod machine;
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cks_tests::process::Command;
+use serde_json::Value;
+
+use crate::machine::{DATA, Machine, code, data_is_whole, difference};
+
+#[test]
+fn a_machine_that_never_joined_is_not_touched() {
+    let machine = Machine::new().unwrap();
+    let before = machine.picture().unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("nothing to do"), "{output:?}");
+    assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0]);
+    assert!(!machine.has("/var/lib/cks-agent") && !machine.has("/run/cks-agent"));
+}
+
+#[test]
+fn a_node_is_as_it_was_before_it_joined_and_can_join_again() {
+    let machine = Machine::new().unwrap();
+    let before = machine.picture().unwrap();
+    for round in 0..3 {
+        machine.join().unwrap();
+        assert_ne!(machine.picture().unwrap(), before);
+        let output = machine.leave(&["--json"]).unwrap();
+        assert_eq!(output.code, 0, "{output:?}");
+        let report: Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!(
+            (&report["clean"], &report["before"], &report["node"]),
+            (&true.into(), &"member".into(), &"w1".into())
+        );
+        let left: Vec<String> = difference(&before, &machine.picture().unwrap());
+        // The machine's own data, another engine's network, and the kubeconfig of another cluster.
+        let others = [
+            "/srv/data",
+            "/var/lib/cni/",
+            "/root/.kube",
+            "/home/cloud/.kube",
+            "netns blue",
+            "/run/netns",
+            "/etc/kubernetes",
+        ];
+        let strange: Vec<_> = left.iter().filter(|line| !others.iter().any(|other| line.contains(other))).collect();
+        assert!(strange.is_empty(), "round {round}: {strange:#?}");
+        for kept in
+            ["/root/.kube/config", "/var/lib/cni/networks/podman/10.88.0.2", "/var/lib/cni/results/podman-7-eth0"]
+        {
+            assert!(machine.has(kept), "{kept}");
+        }
+        for gone in
+            ["/home/cloud/.kube/config", "/var/lib/cni/networks/cbr0", "/var/lib/kubelet", "/home/cloud/success"]
+        {
+            assert!(!machine.has(gone), "{gone}");
+        }
+        assert!(data_is_whole(&machine.path(DATA)));
+        assert_eq!(fs::read_dir(machine.path("/etc/kubernetes/manifests")).unwrap().count(), 0);
+        let again = machine.leave(&[]).unwrap();
+        assert_eq!(again.code, 0, "{again:?}");
+        assert!(again.stdout.contains("nothing to do"), "{again:?}");
+        machine.sh("ip netns del blue; rm -rf /var/lib/cni/*").unwrap();
+    }
+}
+
+#[test]
+fn a_dry_run_tells_all_and_changes_nothing() {
+    let machine = Machine::joined().unwrap();
+    let before = machine.picture().unwrap();
+    let output = machine.leave(&["--dry-run"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    for told in
+        ["link cni0", "iptables (legacy)", "directory /var/lib/kubelet", "ipset KUBE-CLUSTER-IP", "kubelet.conf"]
+    {
+        assert!(output.stdout.contains(told), "{told}: {}", output.stdout);
+    }
+    for foreign in ["br-lan", "DOCKER", "blocklist", "podman", "blue", "/root/.kube", "inet mine"] {
+        assert!(!output.stdout.contains(foreign), "{foreign}: {}", output.stdout);
+    }
+    assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0]);
+}
+
+#[test]
+fn a_busy_mount_is_named_with_its_holder_and_loses_nothing() {
+    let machine = Machine::joined().unwrap();
+    let mount = "/var/lib/kubelet/pods/0f6e6c3e-1111-2222-3333-444455556666/volumes/kubernetes.io~csi/pvc-1/mount";
+    let log = machine.path("/tmp/holder");
+    let holder = Command::new("sh").args(["-c", &format!("cd {mount}/deep && exec sleep 600")]);
+    let mut holder = machine.run(holder).start(&log).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while machine.sh("pgrep -x sleep | wc -l").unwrap().trim() != "2" {
+        assert!(Instant::now() < deadline, "the holder starts");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!((code(&output), output.code), ("LEAVE_INCOMPLETE", 78), "{output:?}");
+    assert!(output.stderr.contains(mount) && output.stderr.contains("(sleep)"), "{output:?}");
+    assert!(data_is_whole(&machine.path(DATA)) && data_is_whole(&machine.path(mount)));
+    let state = machine.sh("cat /run/cks-agent/status.json").unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!((&state["phase"], &state["failure"]["code"]), (&"failed".into(), &"LEAVE_INCOMPLETE".into()));
+    // All else is gone.
+    assert!(!machine.has("/etc/kubernetes/kubelet.conf") && !machine.has("/var/lib/kubelet/config.yaml"));
+    let rules = machine.sh("iptables-nft-save; iptables-legacy-save; ip6tables-nft-save; ip link").unwrap();
+    assert!(!rules.contains(":KUBE") && !rules.contains("flannel.1"), "{rules}");
+    machine.sh("pkill -x sleep -n").unwrap();
+    holder.wait().unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!machine.has("/var/lib/kubelet") && !machine.has("/var/lib/cks-agent/leaving.json"));
+    assert!(data_is_whole(&machine.path(DATA)));
+    let state: Value = serde_json::from_str(&machine.sh("cat /run/cks-agent/status.json").unwrap()).unwrap();
+    assert_eq!((&state["phase"], &state["failure"]), (&"left".into(), &Value::Null));
+}
+
+#[test]
+fn what_is_mounted_later_at_the_same_place_is_no_way_to_lose_data() {
+    let machine = Machine::joined().unwrap();
+    // Bind mounts of the very filesystem that kubelet's directory is on, of a directory and of a file; and one on the other.
+    let script = "cd /var/lib/kubelet && mkdir -p a/b one two && : >one/file \
+        && mount --bind /srv/data a/b && mount --bind /srv/data/deep a/b/deep && mount --bind /srv/data a/b \
+        && mount --bind /srv/data/precious one/file && mount -t tmpfs none two && echo x >two/x \
+        && chattr +i /srv/data/precious 2>/dev/null || true";
+    machine.sh(script).unwrap();
+    let log = machine.path("/tmp/holder");
+    let holder = machine
+        .run(Command::new("sleep").arg("600").under("sh", ["-c", "exec \"$@\" 9</var/lib/kubelet/one/file", "-"]));
+    let holder = holder.start(&log);
+    let mut holder = holder.unwrap();
+    let open = || machine.sh("ls -l /proc/*/fd/9 2>/dev/null | grep -c one/file || true").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while open().trim() == "0" {
+        assert!(Instant::now() < deadline, "the holder starts");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!((code(&output), output.code), ("LEAVE_INCOMPLETE", 78), "{output:?}");
+    assert!(output.stderr.contains("/var/lib/kubelet/one/file") && output.stderr.contains("(sleep)"), "{output:?}");
+    assert!(data_is_whole(&machine.path(DATA)));
+    assert!(!machine.has("/var/lib/kubelet/a") && machine.has("/var/lib/kubelet/one/file"));
+    holder.kill().unwrap();
+    machine.sh("pkill -x sleep -n || true").unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(data_is_whole(&machine.path(DATA)) && !machine.has("/var/lib/kubelet"));
+}
+
+#[test]
+fn a_leave_that_is_killed_anywhere_ends_as_one_that_is_not() {
+    let whole = Machine::joined().unwrap();
+    assert_eq!(whole.leave(&[]).unwrap().code, 0);
+    let wanted = whole.picture().unwrap();
+    let mut killed = 0;
+    for round in 0..5 {
+        let machine = Machine::joined().unwrap();
+        let log = machine.path("/tmp/log");
+        for stroke in 0..2 {
+            let mut running = machine.leaving(&[]).start(&log).unwrap();
+            // Spread over the whole run, at other places in each.
+            thread::sleep(Duration::from_millis(40 + 97 * ((round * 5 + stroke * 3) % 9)));
+            killed += i32::from(running.ended().unwrap().is_none());
+            machine.sh("pkill -KILL -x cks-agent || true").unwrap();
+            running.kill().unwrap();
+        }
+        let output = machine.leave(&[]).unwrap();
+        assert_eq!(output.code, 0, "round {round}: {output:?}");
+        machine.sh("rm -f /tmp/log").unwrap();
+        assert_eq!(difference(&wanted, &machine.picture().unwrap()), [""; 0], "round {round}");
+        assert!(data_is_whole(&machine.path(DATA)));
+    }
+    assert!(killed > 4, "only {killed} were killed");
+}
+
+#[test]
+fn a_node_that_somebody_else_reset_is_finished() {
+    let machine = Machine::joined().unwrap();
+    // As `kubeadm reset -f` of the management server's script leaves it.
+    let reset = "awk '$5 ~ /^.var.lib.kubelet/ { print $5 }' /proc/self/mountinfo | tac | sed 's/\\\\040/ /g' |
+        while read -r mount; do umount \"$mount\"; done
+        rm -rf /etc/kubernetes/manifests/* /etc/kubernetes/pki/* /etc/kubernetes/*.conf
+        find /var/lib/kubelet -mindepth 1 -delete";
+    machine.sh(reset).unwrap();
+    assert!(data_is_whole(&machine.path(DATA)));
+    let output = machine.leave(&["--json"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&report["clean"], &report["before"]), (&true.into(), &"reset".into()));
+    assert!(!machine.has("/home/cloud/success") && !machine.has("/var/lib/kubelet"));
+    // Nobody can tell any more whose this is.
+    assert!(machine.has("/home/cloud/.kube/config"));
+    let rules = machine.sh("iptables-nft-save; iptables-legacy-save; ip link").unwrap();
+    assert!(!rules.contains(":KUBE") && !rules.contains("cni0"), "{rules}");
+}

@@ -39,7 +39,7 @@ fn planted_secrets_are_told_nowhere() {
         if machine.name != cluster.etcd.name {
             let _ = write!(
                 asked,
-                "  certificate-key: {KEY}\n  registries:\n  - {{host: registry.example.net, username: u, password: {PASSWORD}}}\n"
+                "  certificate-key: {KEY}\n  registries:\n    registry.example.net: {{username: u, password: {PASSWORD}}}\n"
             );
         }
         cluster.bed.ask(machine, &asked).unwrap();

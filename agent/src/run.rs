@@ -14,7 +14,7 @@ use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
-use crate::adopt::UserDataRecord;
+use crate::adopt::{self, UserDataRecord};
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
@@ -31,6 +31,7 @@ use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
+use crate::notify::Notify;
 use crate::outside::Outside;
 use crate::progress;
 use crate::reconcile;
@@ -159,7 +160,10 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
 /// Finds out what is wanted, installs it, and makes it a member of its cluster; none where nothing is wanted.
 async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Option<Planned>, Failure> {
     let Start { host, settings, wish, journal, only } = start;
-    let Task { spec, settings, found } = match wish.resolve(&host, settings, board).await? {
+    let told = wish.resolve(&host, settings, board).await?;
+    // The management server's scripts, which systemd starts behind us, are ours now, or shall run.
+    Notify::to(cli::notify_socket()).ready();
+    let Task { spec, settings, found } = match told {
         Told::Become(task) => *task,
         Told::Nothing(phase) => {
             board.phase(phase);
@@ -167,6 +171,8 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
         }
     };
     board.role(spec.role);
+    let by_user_data = found.is_some() && !arguments.dry_run;
+    let _kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
     let whole = match spec.membership {

@@ -89,6 +89,12 @@ deny:
 beds: build
     cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.35 --containerd 2.3
     cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.34 --containerd 1.6
+    cargo test --package cks-tests --test joining -- --nocapture --test-threads 1
+
+# Join, break off, leave, fail, on real clusters: bed-joining [NAME]; CKS_KILL_TIMES=20 kills more often
+[group('check')]
+bed-joining *args: build
+    cargo test --package cks-tests --test joining -- --nocapture --test-threads 1 "$@"
 
 # An ISO, a virtual router, a containerd, an etcd node and a worker, for real (as root)
 [group('try')]

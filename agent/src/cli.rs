@@ -245,6 +245,10 @@ pub struct Leave {
     /// the cluster
     #[arg(long)]
     pub force: bool,
+    /// Let the same user data make this machine a node again at its next boot; without, it stays out until it gets other user
+    /// data, or cloud-init is made to run again, as the management server does when it adds a node
+    #[arg(long)]
+    pub rejoin: bool,
     /// Show what would be taken away and change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -24,6 +24,7 @@ use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
 use crate::journal::Journal;
+use crate::leave;
 use crate::media::locate::Search;
 use crate::media::prober::Probing;
 use crate::media::shown::SOURCES_PATH;
@@ -160,8 +161,12 @@ async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<
 /// Finds out what is wanted, installs it, and makes it a member of its cluster; none where nothing is wanted.
 async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Result<Option<Planned>, Failure> {
     let Start { host, settings, wish, journal, only } = start;
+    if matches!(wish, Wish::UserData { dry_run: false, .. }) {
+        // Before the user data is asked what it is to this machine: a node that was taken out counts as one that left.
+        leave::finish_foreign_reset(&host, board).await?;
+    }
     let told = wish.resolve(&host, settings, board).await?;
-    // The management server's scripts, which systemd starts behind us, are ours now, or shall run.
+    // What cloud-init does next finds the management server's scripts taken over, or has to do with them itself.
     Notify::to(cli::notify_socket()).ready();
     let Task { spec, settings, found } = match told {
         Told::Become(task) => *task,

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::SystemTime;
 
-use bootstrap::adoption::standing::{Past, Recorded, Standing};
+use bootstrap::adoption::standing::{Departure, Past, Recorded, Standing};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::MARKER;
 use crate::board::timestamp;
 use crate::files;
 use crate::host::{Host, STATE_DIR, io_failure};
+use crate::leave;
 use crate::metadata::Found;
 
 const SCHEMA: u32 = 1;
@@ -19,6 +21,8 @@ const SCHEMA: u32 = 1;
 const MEMBERSHIPS: [&str; 2] = ["/etc/kubernetes/kubelet.conf", "/var/lib/etcd/member"];
 /// cloud-init writes one file for each module that it ran for this instance.
 const SEMAPHORES: &str = "/var/lib/cloud/instance/sem";
+/// Those that carry out what the management server asks for.
+const MODULES: [&str; 3] = ["config_write_files", "config_runcmd", "config_scripts_user"];
 
 /// The document `/var/lib/cks-agent/user-data.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +86,9 @@ impl UserDataRecord {
 /// `STATE_INVALID` and `IO` name the file.
 pub fn standing(host: &Host, found: &Found) -> Result<Standing, Failure> {
     let record = UserDataRecord::read(host)?;
+    let left = leave::left_at(host).filter(|left| !is_begun_since(record.as_ref(), *left));
     let past = Past {
+        left: left.map(|left| Departure { asked_again: latest_run(host).is_some_and(|at| at > left) }),
         recorded: record.map(|record| Recorded { same: record.is_of(found), ended: record.ended }),
         member: MEMBERSHIPS.iter().any(|path| host.path(path).exists()),
         marker: host.path(MARKER).exists(),
@@ -114,9 +120,22 @@ fn write(host: &Host, found: &Found, ended: bool) -> Result<(), Failure> {
 fn ran_in_this_boot(host: &Host) -> bool {
     let stat = fs::read_to_string(host.path("/proc/stat")).unwrap_or_default();
     let booted = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<i64>().ok());
-    let modules = ["config_write_files", "config_runcmd", "config_scripts_user"];
     let written = |name: &str| fs::metadata(host.path(&format!("{SEMAPHORES}/{name}"))).ok().map(|meta| meta.mtime());
-    booted.is_some_and(|booted| modules.iter().filter_map(|name| written(name)).any(|at| at >= booted))
+    booted.is_some_and(|booted| MODULES.iter().filter_map(|name| written(name)).any(|at| at >= booted))
+}
+
+/// When cloud-init carried something out for this instance the last time; each module once for an instance, until somebody
+/// removes its semaphore.
+fn latest_run(host: &Host) -> Option<SystemTime> {
+    let written =
+        |name: &&str| fs::metadata(host.path(&format!("{SEMAPHORES}/{name}"))).and_then(|meta| meta.modified()).ok();
+    MODULES.iter().filter_map(written).max()
+}
+
+/// Whether user data was begun after the machine left: it was added again since.
+fn is_begun_since(record: Option<&UserDataRecord>, left: SystemTime) -> bool {
+    let begun = record.and_then(|record| humantime::parse_rfc3339(&record.at).ok());
+    begun.is_some_and(|begun| begun > left)
 }
 
 fn path() -> String {

@@ -321,3 +321,30 @@ fn new_user_data_is_noticed_whatever_cloud_init_s_semaphores_say() {
     fs::File::options().write(true).open(semaphore).unwrap().set_times(long_ago).unwrap();
     assert_eq!(stands(), Standing::Left);
 }
+
+#[test]
+fn a_node_that_left_waits_until_cloud_init_is_made_to_run_again() {
+    let machine = Machine::worker();
+    let found = |text: &str| Found {
+        metadata: Metadata { instance_id: Some("i".to_owned()), ..Metadata::default() },
+        user_data: text.as_bytes().to_vec(),
+        source: "http://10.1.1.1/latest/".to_owned(),
+    };
+    let stands = |text: &str| standing(&machine.host, &found(text)).unwrap();
+    let semaphore = machine.put("/var/lib/cloud/instance/sem/config_runcmd", "");
+    let ran = |at: std::time::SystemTime| {
+        let times = fs::FileTimes::new().set_modified(at);
+        fs::File::options().write(true).open(&semaphore).unwrap().set_times(times).unwrap();
+    };
+    let (hour, now) = (std::time::Duration::from_secs(3600), std::time::SystemTime::now());
+    UserDataRecord::end(&machine.host, &found("a")).unwrap();
+    let left = humantime::format_rfc3339_seconds(now + hour);
+    machine.put("/var/lib/cks-agent/left.json", format!("{{\"at\": \"{left}\"}}"));
+    ran(now);
+    assert_eq!((stands("a"), stands("b")), (Standing::Left, Standing::Due));
+    ran(now + hour * 2);
+    assert_eq!(stands("a"), Standing::Due, "the same text again, asked for anew");
+    // It is carried out once more: an old leave is over.
+    machine.put("/var/lib/cks-agent/left.json", "{\"at\": \"2001-01-01T00:00:00Z\"}");
+    assert_eq!(stands("a"), Standing::Left, "carried out, and no member: nobody asks again");
+}

@@ -11,6 +11,7 @@ use bootstrap::etcd::account::Ids;
 use bootstrap::etcd::certificates::{DIRECTORY, LIFE_SECONDS, Purpose, Validity, Wanted, wanted};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::{Authority, NodeSpec};
+use bootstrap::secret::Secret;
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
     date_time_ymd,
@@ -20,7 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Error};
 
 use crate::files;
-use crate::host::Host;
+use crate::host::{Host, io_failure};
 
 /// Where a control plane keeps what its API server shows to an external etcd; kubeadm keeps etcd's own below `etcd`.
 const CLIENT_DIRECTORY: &str = "/etc/kubernetes/pki/etcd-external";
@@ -82,6 +83,22 @@ pub(super) fn of_client(host: &Host, authority: &Authority) -> Result<ClientFile
         key_file: files.path("key"),
         renewed,
     })
+}
+
+/// Makes what a control plane lacks that was given an authority before.
+pub(super) fn tend_client(host: &Host) -> Result<(), Failure> {
+    match kept(host, CLIENT_DIRECTORY) {
+        Ok(authority) if authority.key.is_some() => of_client(host, &authority).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The authority that the node keeps in `directory`.
+pub(super) fn kept(host: &Host, directory: &str) -> Result<Authority, Failure> {
+    let path = host.path(&format!("{directory}/ca.crt"));
+    let certificate = fs::read_to_string(&path).map_err(|e| io_failure("Reading", &path, e))?;
+    let key = fs::read_to_string(host.path(&format!("{directory}/ca.key"))).ok().map(Secret::new);
+    Ok(Authority { certificate, key })
 }
 
 /// How long the member's certificates are valid, by what they are for.
@@ -202,16 +219,20 @@ impl Certificate {
         self.names == wanted.names && addresses == wanted.addresses
     }
 
-    /// Whether one of the authority's certificates signed it.
+    /// Whether the authority signed it: the certificate that its key is of; any of them where no key is told.
     fn is_of(&self, authority: &Authority) -> bool {
         let Ok((_, own)) = X509Certificate::from_der(&self.der) else { return false };
-        CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten().any(|der| {
-            X509Certificate::from_der(&der).is_ok_and(|(_, ca)| {
+        let signed = |der: &CertificateDer<'_>| {
+            X509Certificate::from_der(der).is_ok_and(|(_, ca)| {
                 // An algorithm that is not known here is no reason to make certificates again and again.
                 let verified = own.verify_signature(Some(ca.public_key()));
                 ca.subject() == own.issuer() && !matches!(verified, Err(X509Error::SignatureVerificationError))
             })
-        })
+        };
+        match &authority.key {
+            Some(key) => signer(authority, key).is_ok_and(|(certificate, _)| signed(&certificate)),
+            None => CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten().any(|der| signed(&der)),
+        }
     }
 }
 
@@ -225,32 +246,35 @@ fn key_of(pem: &[u8]) -> Result<KeyPair, String> {
     KeyPair::try_from(&der).map_err(|e| e.to_string())
 }
 
-/// The authority, ready to sign. Where several certificates are told, so that members trust an old and a new authority,
-/// it is the one that the key is of.
+/// The authority, ready to sign.
 fn issuer(authority: &Authority) -> Result<Issuer<'static, KeyPair>, Failure> {
-    let refuse = |why: String| Failure::new(Code::ConfigInvalid, why);
+    let refuse = |why: &str| Failure::new(Code::ConfigInvalid, why);
     let Some(key) = &authority.key else {
-        return Err(refuse(
-            "the etcd authority's key is not told, and the certificates have to be made anew".to_owned(),
-        ));
+        return Err(refuse("the etcd authority's key is not told, and the certificates have to be made anew"));
     };
+    let (certificate, key) = signer(authority, key)?;
+    let is_ca = X509Certificate::from_der(&certificate).is_ok_and(|(_, x509)| x509.is_ca());
+    if !is_ca {
+        return Err(refuse("the etcd authority's certificate is not one of an authority (CA:TRUE)"));
+    }
+    Issuer::from_ca_cert_der(&certificate, key)
+        .map_err(|e| refuse(&format!("the etcd authority's certificate can't be used: {e}")))
+}
+
+/// The authority's key and the certificate that it is of. Several are told where members trust an old and a new authority.
+fn signer(authority: &Authority, key: &Secret) -> Result<(CertificateDer<'static>, KeyPair), Failure> {
+    let refuse = |why: &str| Failure::new(Code::ConfigInvalid, why);
     // What the parser says may repeat parts of the key.
-    let unreadable = |_| refuse("the etcd authority's key is no private key in PEM".to_owned());
-    let key = key_of(key.reveal().as_bytes()).map_err(unreadable)?;
-    let mut certificates = CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten();
+    let key = key_of(key.reveal().as_bytes());
+    let key = key.map_err(|_| refuse("the etcd authority's key is no private key in PEM"))?;
     let is_of_key = |der: &CertificateDer<'_>| {
         let x509 = X509Certificate::from_der(der);
         x509.is_ok_and(|(_, x509)| x509.public_key().raw == key.subject_public_key_info())
     };
-    let Some(certificate) = certificates.find(is_of_key) else {
-        return Err(refuse("the etcd authority's key is not that of its certificate".to_owned()));
-    };
-    let (_, x509) = X509Certificate::from_der(&certificate).map_err(|e| refuse(e.to_string()))?;
-    if !x509.is_ca() {
-        return Err(refuse("the etcd authority's certificate is not one of an authority (CA:TRUE)".to_owned()));
-    }
-    Issuer::from_ca_cert_der(&certificate.clone().into_owned(), key)
-        .map_err(|e| refuse(format!("the etcd authority's certificate can't be used: {e}")))
+    let mut certificates = CertificateDer::pem_slice_iter(authority.certificate.as_bytes()).flatten();
+    let certificate = certificates.find(is_of_key);
+    let certificate = certificate.ok_or_else(|| refuse("the etcd authority's key is not that of its certificate"))?;
+    Ok((certificate, key))
 }
 
 fn issue(issuer: &Issuer<'_, KeyPair>, key: &KeyPair, wanted: &Wanted, purpose: Purpose) -> Result<String, Failure> {
@@ -275,3 +299,6 @@ fn issue(issuer: &Issuer<'_, KeyPair>, key: &KeyPair, wanted: &Wanted, purpose: 
 fn cannot(what: &str, error: &rcgen::Error) -> Failure {
     Failure::new(Code::ConfigInvalid, format!("the etcd authority can't {what}: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

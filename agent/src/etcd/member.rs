@@ -61,6 +61,27 @@ pub async fn leave(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts this node's member again and waits until it serves.
+pub(super) async fn restart(host: &Host, patience: Patience) -> Result<u8, Failure> {
+    let spec = recorded(host)?;
+    // Whoever is alone has nobody to serve meanwhile, and no other way.
+    if spec.etcd_cluster().len() > 1 {
+        may_stop(host).await?;
+    }
+    Service::new(host).stop().await?;
+    with_board(|board| async move { ensure_within(host, &spec, &board, patience).await }).await?;
+    tell(host)?;
+    Ok(0)
+}
+
+/// Says who this node is now.
+pub(super) fn tell(host: &Host) -> Result<(), Failure> {
+    if let Some(Record { name, identity: Some(identity), .. }) = Record::read(host)? {
+        print_text(&format!("{name} serves as member {} of cluster {}\n", identity.member, identity.cluster));
+    }
+    Ok(())
+}
+
 /// For a few seconds after any change among its members etcd lets nobody go.
 async fn remove_in_time(others: &Ctl<'_>, id: Id) -> Result<(), Failure> {
     let began = Instant::now();

@@ -35,6 +35,7 @@ use self::record::Record;
 use self::service::Service;
 use crate::board::Board;
 use crate::host::Host;
+use crate::tool::Tool;
 
 /// Between two looks; a random part keeps the members of a cluster from looking in step.
 const PAUSE: Duration = Duration::from_millis(700);
@@ -73,6 +74,12 @@ pub async fn ensure(host: &Host, spec: &NodeSpec, board: &Board) -> Result<(), F
 /// As [`ensure`].
 pub async fn ensure_within(host: &Host, spec: &NodeSpec, board: &Board, patience: Patience) -> Result<(), Failure> {
     spec.check_etcd()?;
+    for tool in [Tool::Etcd, Tool::Etcdctl] {
+        tool.find(host).ok_or_else(|| {
+            Failure::new(Code::ToolMissing, format!("{} is not installed", tool.name()))
+                .with_remedy("install it from an ISO that has it: cks-agent bootstrap --role etcd")
+        })?;
+    }
     if spec.etcd_authority.is_none() && spec.address.is_some() {
         board.warn(format!("ETCD_PLAINTEXT: {}", bootstrap::render::etcd::PLAINTEXT));
     }
@@ -100,11 +107,13 @@ pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<Option<Cl
     }
 }
 
-/// Renews what is due of this node's certificates, where it is a member that has any.
+/// Renews what is due of the certificates that this node was given for an etcd cluster, as a member or as a control plane.
+/// Both read them anew for each connection.
 ///
 /// # Errors
 /// `STATE_INVALID`, `CONFIG_INVALID`, `IO`.
 pub async fn tend(host: &Host) -> Result<(), Failure> {
+    certificates::tend_client(host)?;
     let Some(record) = Record::read(host)? else { return Ok(()) };
     let spec = record.spec(host)?;
     if spec.etcd_authority.is_some() {
@@ -116,7 +125,7 @@ pub async fn tend(host: &Host) -> Result<(), Failure> {
 
 const WAITS_FOR: &str = "etcd";
 /// etcd is not restarted while it serves: the other members may just be doing the same.
-const RESTART: &str = "etcd's unit or settings changed: systemctl restart etcd, on one member after the other";
+const RESTART: &str = "etcd's unit or settings changed: cks-agent etcd restart, on one member after the other";
 
 /// The node on its way into its cluster.
 struct Member<'a> {

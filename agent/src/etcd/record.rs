@@ -8,10 +8,10 @@ use bootstrap::etcd::certificates::DIRECTORY;
 use bootstrap::etcd::standing::Past;
 use bootstrap::etcd::wal::Identity;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::node_spec::{Authority, NodeSpec};
-use bootstrap::secret::Secret;
+use bootstrap::node_spec::NodeSpec;
 use serde::{Deserialize, Serialize};
 
+use super::certificates;
 use crate::files;
 use crate::host::{Host, STATE_DIR, io_failure};
 
@@ -97,17 +97,9 @@ impl Record {
         let members = self.members.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
         let members = Some(members).filter(|members| !members.is_empty());
         let mut spec = NodeSpec::new(Role::Etcd, &self.name, self.address, members.as_deref())?;
-        spec.etcd_authority = if self.tls { Some(kept_authority(host)?) } else { None };
+        spec.etcd_authority = if self.tls { Some(certificates::kept(host, DIRECTORY)?) } else { None };
         Ok(spec)
     }
-}
-
-/// The authority that the node keeps in its files.
-pub(super) fn kept_authority(host: &Host) -> Result<Authority, Failure> {
-    let path = host.path(&format!("{DIRECTORY}/ca.crt"));
-    let certificate = fs::read_to_string(&path).map_err(|e| io_failure("Reading", &path, e))?;
-    let key = fs::read_to_string(host.path(&format!("{DIRECTORY}/ca.key"))).ok().map(Secret::new);
-    Ok(Authority { certificate, key })
 }
 
 /// Where the document is.

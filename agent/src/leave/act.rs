@@ -47,7 +47,7 @@ pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: I
         Action::ClearIpvs => none(ok(Tool::Ipvsadm.call(host).arg("--clear")).await),
         Action::DestroySet { name } => none(ok(Tool::Ipset.call(host).args(["destroy", name])).await),
         Action::RemoveImages { .. } => none(runtime::remove_images(host).await),
-        Action::Forget => Ok(forget(host)),
+        Action::Forget => forget(host),
     };
     outcome.unwrap_or_else(|why| vec![Left { object, why }])
 }
@@ -139,8 +139,11 @@ fn remove_namespace(host: &Host, name: &str) -> Result<(), String> {
     tree::file(&path).map_or(Ok(()), |left| Err(left.why))
 }
 
-/// The record of this leave goes last.
-fn forget(host: &Host) -> Vec<Left> {
+/// That the node left is kept; the record of this leave goes last.
+fn forget(host: &Host) -> Result<Vec<Left>, String> {
+    if let Some(begun) = record::read(host) {
+        record::leave_behind(host, &begun).map_err(|failure| report::chain(&failure))?;
+    }
     let mut all = paths::RECORDS.iter().chain([&paths::BEGUN]);
-    all.find_map(|path| tree::file(&host.path(path))).into_iter().collect()
+    Ok(all.find_map(|path| tree::file(&host.path(path))).into_iter().collect())
 }

@@ -1,6 +1,6 @@
 //! What is done in the cluster before the machine is cleaned: pods elsewhere, member and node out of it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::drain::Refusal;
@@ -50,7 +50,7 @@ pub(super) async fn leave(
         drained(host, api, &way, arguments, report, board).await?;
     }
     // From here on there is no way back: what is not to be found out afterwards is kept.
-    local::note(host, facts)?;
+    local::note(host, facts, SystemTime::now())?;
     if facts.kubelet.runs || facts.kubelet.enabled {
         let left = act::act(host, &Action::StopKubelet, facts, Instant::now()).await;
         if let Some(Left { why, .. }) = left.into_iter().next() {

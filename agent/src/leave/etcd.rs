@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bootstrap::etcd::answers::{self, EndpointStatus};
+use bootstrap::etcd::members::{Cluster, Id};
 use bootstrap::failure::{Code, Failure};
-use bootstrap::leaving::etcd::{Fate, Member, Stacked, members, removal};
+use bootstrap::leaving::etcd::{Fate, Stacked, removal};
+use futures::future::join_all;
 
 use super::runtime;
 use crate::host::Host;
@@ -11,13 +14,14 @@ use crate::tool::{Call, Said, Tool};
 
 /// etcd itself gives up after 5 s.
 const ANSWER: Duration = Duration::from_secs(20);
+const OWN: &str = "https://127.0.0.1:2379";
 const PKI: &str = "/etc/kubernetes/pki/etcd";
 
 /// What is decided of the member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     /// It is removed, by its number.
-    Remove(u64),
+    Remove(Id),
     /// It is no member any more.
     Gone,
     /// It ends with its cluster, or nobody knows; its data is kept aside.
@@ -29,8 +33,8 @@ pub(super) enum Decision {
 /// # Errors
 /// `ETCD_QUORUM`; `ETCD_UNAVAILABLE` without `force`.
 pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Result<Decision, Failure> {
-    let members = match list(host).await {
-        Ok(members) => members,
+    let (cluster, answers) = match ask(host).await {
+        Ok(asked) => asked,
         Err(failure) if force => {
             tracing::warn!("{failure}");
             return Ok(Decision::KeepAside);
@@ -41,8 +45,8 @@ pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Resul
             return Err(failure.with_remedy(remedy));
         }
     };
-    let is_member = members.iter().any(|member| member.name == stacked.name);
-    Ok(match removal(&members, &stacked.name, force)? {
+    let is_member = cluster.members.iter().any(|member| member.name == stacked.name);
+    Ok(match removal(&cluster, &answers, &stacked.name, force)? {
         Some(id) => Decision::Remove(id),
         None if is_member => Decision::KeepAside,
         None => Decision::Gone,
@@ -57,28 +61,33 @@ pub(super) async fn remove(host: &Host, decision: Decision) -> Result<Fate, Fail
     let Decision::Remove(id) = decision else {
         return Ok(if decision == Decision::Gone { Fate::Removed } else { Fate::KeptAside });
     };
-    let id = format!("{id:x}");
-    let said = etcdctl(host, &["member", "remove", &id]).await?;
+    let said = etcdctl(host, OWN, &["member", "remove", &id.to_string()]).await?;
     let gone = said.code == Some(0) || said.stderr.contains("member not found");
     if gone { Ok(Fate::Removed) } else { Err(said.failure("etcdctl member remove", Code::EtcdUnavailable)) }
 }
 
-async fn list(host: &Host) -> Result<Vec<Member>, Failure> {
-    let listed = etcdctl(host, &["member", "list", "-w", "json"]).await?;
+/// The members, and what each of those that answer says of itself.
+async fn ask(host: &Host) -> Result<(Cluster, Vec<EndpointStatus>), Failure> {
+    let listed = etcdctl(host, OWN, &["member", "list", "-w", "json"]).await?;
     if listed.code != Some(0) {
         return Err(listed.failure("etcdctl member list", Code::EtcdUnavailable));
     }
-    // It fails when one member does not answer, and tells of each all the same.
-    let health = etcdctl(host, &["endpoint", "health", "--cluster", "-w", "json"]).await?;
-    members(&listed.stdout, &health.stdout)
+    let cluster = Cluster::of_list(&listed.stdout)?;
+    // Each by itself: one that does not answer makes etcdctl fail for all.
+    let asked = cluster.members.iter().filter_map(|member| member.client_urls.first()).map(|url| async move {
+        let said = etcdctl(host, url, &["endpoint", "status", "-w", "json"]).await.ok()?;
+        answers::endpoint_status(&said.stdout).ok()
+    });
+    let answers = join_all(asked).await.into_iter().flatten().flatten().collect();
+    Ok((cluster, answers))
 }
 
 /// The machine's own etcdctl, or the one in the static pod's image.
-async fn etcdctl(host: &Host, arguments: &[&str]) -> Result<Said, Failure> {
+async fn etcdctl(host: &Host, endpoint: &str, arguments: &[&str]) -> Result<Said, Failure> {
     let certificates = [format!("--cacert={PKI}/ca.crt"), format!("--cert={PKI}/healthcheck-client.crt")];
     let with = |call: Call| {
         let call = call.args(&certificates).arg(format!("--key={PKI}/healthcheck-client.key"));
-        call.arg("--endpoints=https://127.0.0.1:2379").args(arguments).patience(ANSWER)
+        call.args(["--endpoints", endpoint]).args(arguments).patience(ANSWER)
     };
     if Tool::Etcdctl.find(host).is_some() {
         return with(Tool::Etcdctl.call(host).env("ETCDCTL_API", "3")).output().await;

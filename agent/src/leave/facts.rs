@@ -7,16 +7,18 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use bootstrap::bundle::Role;
+use bootstrap::cluster::Stage;
 use bootstrap::failure::Code;
 use bootstrap::leaving::action::Filter;
 use bootstrap::leaving::cni::ConfigFile;
 use bootstrap::leaving::etcd::Stacked;
-use bootstrap::leaving::facts::{Content, Facts, Kubelet, Namespace};
+use bootstrap::leaving::facts::{Begun, Content, Facts, Kubelet, Namespace};
 use bootstrap::leaving::paths;
 use bootstrap::leaving::traces::{self, Traces};
 use bootstrap::leaving::{etcd, identity, mounts};
 
 use super::{filters, record, runtime, unmount};
+use crate::cluster;
 use crate::host::Host;
 use crate::record::NodeRecord;
 use crate::tool::Tool;
@@ -32,7 +34,7 @@ const ETCD_UNIT: &str = "/etc/systemd/system/etcd.service";
 
 /// Everything that a leave depends on.
 pub(super) async fn gather(host: &Host) -> Facts {
-    let begun = record::read(host);
+    let begun = record::read(host).filter(|begun| !is_joined_since(host, begun));
     let mounts = unmount::mounts(host);
     let kubelet_directory = real_kubelet_directory(host);
     let stacked = stacked(host);
@@ -90,10 +92,22 @@ pub(super) fn traces(host: &Host) -> Traces {
     Traces {
         signs,
         markers: there(&traces::MARKERS),
-        records: there(&[paths::MEMBERSHIP]),
+        records: if is_recorded(host) { vec![paths::MEMBERSHIP.to_owned()] } else { Vec::new() },
         dedicated_etcd,
         ..Traces::default()
     }
+}
+
+/// Whether a run of ours saw this machine become a member. What was only begun has signs of its own.
+fn is_recorded(host: &Host) -> bool {
+    cluster::record::read(host).ok().flatten().is_some_and(|record| record.stage >= Stage::Member)
+}
+
+/// Whether the node was added again after the leave that wrote `begun`, which left something then and was not run again.
+fn is_joined_since(host: &Host, begun: &Begun) -> bool {
+    let joined = fs::metadata(host.path(traces::KUBELET_CONF)).and_then(|meta| meta.modified()).ok();
+    let left = humantime::parse_rfc3339(&begun.at).ok();
+    joined.zip(left).is_some_and(|(joined, left)| joined > left)
 }
 
 /// What only a cluster leaves, for a machine that has no file of one any more.
@@ -213,7 +227,5 @@ fn cni_state(host: &Host) -> BTreeMap<String, Vec<String>> {
 
 /// The etcd member that runs here, as its static pod tells.
 fn stacked(host: &Host) -> Option<Stacked> {
-    let path = host.path("/etc/kubernetes/manifests/etcd.yaml");
-    let made = fs::metadata(&path).map(|meta| meta.mtime()).unwrap_or_default();
-    text(&path).and_then(|text| etcd::stacked(&text)).map(|stacked| Stacked { made, ..stacked })
+    text(&host.path("/etc/kubernetes/manifests/etcd.yaml")).and_then(|text| etcd::stacked(&text))
 }

@@ -1,25 +1,25 @@
 //! What is done on the machine itself: look, plan, act, and look again until nothing is left to do.
 
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use bootstrap::failure::Failure;
 use bootstrap::leaving::facts::Facts;
 use bootstrap::leaving::{Action, Left, Report, Wishes, begin, plan};
 
 use super::{act, facts, record, unmount};
-use crate::board::{self, Board};
+use crate::board::Board;
 use crate::host::Host;
 
 /// What goes lets other things go: pods their mounts, mounts their directories. More rounds than this would mean that
 /// something else makes it again.
 const MAX_ROUNDS: usize = 5;
 
-/// Writes down what is not to be found out afterwards.
+/// Writes down what is not to be found out afterwards. It began `at` this time, unless it began earlier already.
 ///
 /// # Errors
 /// `NO_SPACE` and `IO` name the file.
-pub(super) fn note(host: &Host, facts: &Facts) -> Result<(), Failure> {
-    record::write(host, &begin(facts, &board::timestamp(Duration::ZERO)))
+pub(super) fn note(host: &Host, facts: &Facts, at: SystemTime) -> Result<(), Failure> {
+    record::write(host, &begin(facts, &humantime::format_rfc3339_seconds(at).to_string()))
 }
 
 /// Takes away all that can be taken away, and tells it in `report`. The last look decides: what is still planned is left,
@@ -27,7 +27,13 @@ pub(super) fn note(host: &Host, facts: &Facts) -> Result<(), Failure> {
 ///
 /// # Errors
 /// `NO_SPACE` and `IO` name the record of the leave.
-pub(super) async fn clean(host: &Host, wishes: Wishes, report: &mut Report, board: &Board) -> Result<(), Failure> {
+pub(super) async fn clean(
+    host: &Host,
+    wishes: Wishes,
+    at: SystemTime,
+    report: &mut Report,
+    board: &Board,
+) -> Result<(), Failure> {
     let mut tried: Vec<(Action, Vec<Left>)> = Vec::new();
     let mut deadline = None;
     for round in 0.. {
@@ -39,7 +45,7 @@ pub(super) async fn clean(host: &Host, wishes: Wishes, report: &mut Report, boar
             report.left = actions.iter().flat_map(|action| why(action, &tried)).collect();
             break;
         }
-        note(host, &facts)?;
+        note(host, &facts, at)?;
         tried.clear();
         for action in actions {
             // From the first mount on: what goes before it takes its own time.

@@ -18,14 +18,18 @@ mod runtime;
 mod tree;
 mod unmount;
 
+use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use bootstrap::bundle::Role;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::facts::Facts;
-use bootstrap::leaving::{Report, Standing, Wishes, plan, traces};
+use bootstrap::leaving::{Report, Standing, Wishes, paths, plan, traces};
+
 use bootstrap::state::Phase;
 
+pub use self::record::left_at;
 use crate::board::{self, Board};
 use crate::cli;
 use crate::host::{Host, STATUS_PATH};
@@ -87,7 +91,10 @@ async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &
     if in_cluster || facts.stacked.is_some() {
         cluster::leave(host, arguments, &facts, report, board).await?;
     }
-    local::clean(host, Wishes { keep_images: arguments.keep_images }, report, board).await?;
+    local::clean(host, Wishes { keep_images: arguments.keep_images }, SystemTime::now(), report, board).await?;
+    if report.clean && arguments.rejoin {
+        forget_user_data(host, report);
+    }
     report.warnings.iter().for_each(|warning| board.warn(warning.clone()));
     match report.failure() {
         Some(failure) => board.fail(&report::state_of(&failure)),
@@ -105,6 +112,10 @@ async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &
 /// # Errors
 /// `NO_SPACE` and `IO` name the record of the leave.
 pub async fn finish_foreign_reset(host: &Host, board: &Board) -> Result<Option<Report>, Failure> {
+    if host.root() != Path::new("/") {
+        // A template that is being made: its links and rules are none of ours.
+        return Ok(None);
+    }
     let mut found = facts::traces(host);
     found.begun = record::read(host).is_some();
     let interrupted = found.begun && !found.signs.iter().any(|sign| sign == traces::KUBELET_CONF);
@@ -114,8 +125,22 @@ pub async fn finish_foreign_reset(host: &Host, board: &Board) -> Result<Option<R
     board.phase(Phase::Leave);
     let facts = facts::gather(host).await;
     let mut report = Report::new(facts.node.clone(), facts.traces.standing());
-    local::clean(host, Wishes { keep_images: true }, &mut report, board).await?;
+    local::clean(host, Wishes { keep_images: true }, reset_at(host), &mut report, board).await?;
     Ok(Some(report))
+}
+
+/// When somebody reset the node: the last file that `kubeadm reset` removes is one of this directory.
+fn reset_at(host: &Host) -> SystemTime {
+    let changed = |path: &str| fs::metadata(host.path(path)).and_then(|meta| meta.modified()).ok();
+    let told = changed("/etc/kubernetes").or_else(|| traces::MARKERS.iter().find_map(|marker| changed(marker)));
+    told.unwrap_or(SystemTime::UNIX_EPOCH).min(SystemTime::now())
+}
+
+/// The same user data makes the machine a node again at its next boot.
+fn forget_user_data(host: &Host, report: &mut Report) {
+    let left = [paths::LEFT, paths::USER_DATA].into_iter().filter_map(|path| tree::file(&host.path(path)));
+    report.left.extend(left);
+    report.clean = report.left.is_empty();
 }
 
 fn role(host: &Host, facts: &Facts) -> Role {
@@ -144,4 +169,46 @@ async fn watched(host: &Host, board: &Board, work: impl Future<Output = Result<(
         tracing::warn!("{failure}");
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstrap::leaving::links::ClusterLink;
+    use bootstrap::leaving::{Action, Filter, Left, nft};
+
+    use super::*;
+
+    #[test]
+    fn the_document_is_as_its_schema_says() {
+        let schema = include_str!("../../../docs/schema/leave.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let text = || "x".to_owned();
+        let mut report = Report::new(Some(text()), Standing::Member);
+        report.left.push(Left { object: text(), why: text() });
+        report.actions = vec![
+            Action::StopKubelet,
+            Action::RemovePods { pods: 1 },
+            Action::Unmount { path: text() },
+            Action::ResetKubeadm,
+            Action::KeepAside { path: text() },
+            Action::RemoveTree { path: text(), stays: true },
+            Action::RemoveFile { path: text() },
+            Action::DeleteLink { link: ClusterLink { name: text(), quiet: false } },
+            Action::DeleteRoute { arguments: vec![text()] },
+            Action::RemoveNamespace { name: text() },
+            Action::CleanFilter { filter: Filter::Legacy6, chains: 1, rules: 1, text: text() },
+            Action::DeleteTable { table: nft::Table { family: text(), name: text(), chains: Vec::new() } },
+            Action::DeleteTable { table: nft::Table { family: text(), name: text(), chains: vec![text()] } },
+            Action::ClearIpvs,
+            Action::DestroySet { name: text() },
+            Action::RemoveImages { images: 1 },
+            Action::Forget,
+        ];
+        let ranks: std::collections::BTreeSet<u8> = report.actions.iter().map(Action::rank).collect();
+        assert_eq!(ranks.len(), report.actions.len() - 1, "an action is missing here, or two have one place");
+        let document = serde_json::to_value(&report).unwrap();
+        let errors: Vec<String> =
+            jsonschema::validator_for(&schema).unwrap().iter_errors(&document).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
 }

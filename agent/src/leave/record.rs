@@ -1,10 +1,12 @@
 //! What a leave writes down before it changes anything; it goes last.
 
 use std::fs;
+use std::time::SystemTime;
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::Begun;
-use bootstrap::leaving::paths::BEGUN;
+use bootstrap::leaving::paths::{BEGUN, LEFT};
+use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::host::{Host, io_failure};
@@ -39,6 +41,37 @@ pub(super) fn change(host: &Host, change: impl FnOnce(&mut Begun)) -> Result<(),
     write(host, &begun)
 }
 
+/// The document `/var/lib/cks-agent/left.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Departure {
+    /// When (RFC 3339, UTC).
+    at: String,
+    /// The node's name in the cluster that it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+}
+
+/// When the node left its cluster; none where it never did. A document that can't be read tells that it did, long ago.
+#[must_use]
+pub fn left_at(host: &Host) -> Option<SystemTime> {
+    let text = fs::read(host.path(LEFT)).ok()?;
+    let departure = serde_json::from_slice::<Departure>(&text).ok();
+    let at = departure.and_then(|departure| humantime::parse_rfc3339(&departure.at).ok());
+    Some(at.unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+/// Keeps when the node left: that is when it began to.
+///
+/// # Errors
+/// `NO_SPACE` and `IO` name the file.
+pub(super) fn leave_behind(host: &Host, begun: &Begun) -> Result<(), Failure> {
+    let departure = Departure { at: begun.at.clone(), node: begun.node.clone() };
+    let path = host.prepare(LEFT)?;
+    let mut text = serde_json::to_vec_pretty(&departure).map_err(|e| io_failure("Writing", &path, e.into()))?;
+    text.push(b'\n');
+    files::write(&path, &text, 0o600)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +84,12 @@ mod tests {
         write(&host, &Begun { node: Some("w1".to_owned()), ..Begun::default() }).unwrap();
         change(&host, |begun| begun.reset = true).unwrap();
         assert!(read(&host).is_some_and(|begun| begun.reset && begun.node.as_deref() == Some("w1")));
+        let begun = Begun { at: "2026-01-02T03:04:05Z".to_owned(), ..Begun::default() };
+        assert_eq!(left_at(&host), None);
+        leave_behind(&host, &begun).unwrap();
+        assert_eq!(left_at(&host), Some(humantime::parse_rfc3339(&begun.at).unwrap()));
+        fs::write(host.path(LEFT), "{").unwrap();
+        assert_eq!(left_at(&host), Some(SystemTime::UNIX_EPOCH));
         fs::write(host.path(BEGUN), "{\"at\":").unwrap();
         assert_eq!(read(&host), Some(Begun::default()));
     }

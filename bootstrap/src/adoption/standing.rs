@@ -21,6 +21,15 @@ pub struct Past {
     pub marker: bool,
     /// cloud-init carried user data out in this boot.
     pub rerun: bool,
+    /// The machine has left its cluster since that user data was carried out.
+    pub left: Option<Departure>,
+}
+
+/// A machine's leave, or what somebody else's `kubeadm reset` left of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// cloud-init was made to run again after it: so the management server asks for the node anew, often by the same text.
+    pub asked_again: bool,
 }
 
 /// What user data is to this machine now.
@@ -43,6 +52,10 @@ impl Past {
         match (self.member, self.recorded) {
             (true, None | Some(Recorded { same: true, ended: true })) => Standing::Done,
             (true, Some(Recorded { same: false, .. })) => Standing::OtherMember,
+            (false, None | Some(Recorded { same: true, .. })) if self.left.is_some() => match self.left {
+                Some(Departure { asked_again: true }) => Standing::Due,
+                _ => Standing::Left,
+            },
             // The marker is all that a node has of an earlier life under the server's scripts. Only where cloud-init was made
             // to run again has the server asked for something new.
             (false, None) if self.marker && !self.rerun => Standing::Left,
@@ -77,8 +90,27 @@ mod tests {
             (true, recorded(true, false), false, false, Standing::Due),
             (true, recorded(false, true), true, true, Standing::OtherMember),
         ] {
-            let past = Past { recorded, member, marker, rerun };
+            let past = Past { recorded, member, marker, rerun, left: None };
             assert_eq!(past.standing(), standing, "{past:?}");
         }
+    }
+
+    #[test]
+    fn a_machine_that_left_comes_back_when_it_is_asked_again() {
+        let recorded = |same, ended| Some(Recorded { same, ended });
+        for (recorded, asked_again, standing) in [
+            (None, false, Standing::Left),
+            (None, true, Standing::Due),
+            (recorded(true, true), false, Standing::Left),
+            (recorded(true, true), true, Standing::Due),
+            (recorded(true, false), false, Standing::Left),
+            (recorded(false, true), false, Standing::Due),
+            (recorded(false, true), true, Standing::Due),
+        ] {
+            let past = Past { recorded, rerun: true, left: Some(Departure { asked_again }), ..Past::default() };
+            assert_eq!(past.standing(), standing, "{past:?}");
+        }
+        let joined = Past { member: true, left: Some(Departure { asked_again: false }), ..Past::default() };
+        assert_eq!(joined.standing(), Standing::Done);
     }
 }

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::etcd::answers::EndpointStatus;
+use crate::etcd::members::{Cluster, Id};
+use crate::etcd::quorum::{self, Health};
+use crate::etcd::report;
 use crate::failure::{Code, Failure};
 
 /// What a control plane's `etcd.yaml` says of its member.
@@ -11,22 +15,6 @@ pub struct Stacked {
     pub name: String,
     /// Where its data lies.
     pub data: String,
-    /// When its static pod was written (seconds since 1970): tells it from one that came after it.
-    #[serde(default)]
-    pub made: i64,
-}
-
-/// A member as `etcdctl member list` tells it, and whether it answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its number.
-    pub id: u64,
-    /// Its name; empty before it has started once.
-    pub name: String,
-    /// Counts for no majority yet.
-    pub learner: bool,
-    /// Answers.
-    pub healthy: bool,
 }
 
 /// What becomes of this node's member.
@@ -39,30 +27,6 @@ pub enum Fate {
     KeptAside,
 }
 
-#[derive(Deserialize)]
-struct Members {
-    members: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    #[serde(rename = "ID")]
-    id: u64,
-    #[serde(default)]
-    name: String,
-    #[serde(default, rename = "clientURLs")]
-    client_urls: Vec<String>,
-    #[serde(default, rename = "isLearner")]
-    learner: bool,
-}
-
-#[derive(Deserialize)]
-struct Health {
-    endpoint: String,
-    #[serde(default)]
-    health: bool,
-}
-
 /// The member of kubeadm's static pod `etcd.yaml`; none where that is no such thing.
 #[must_use]
 pub fn stacked(manifest: &str) -> Option<Stacked> {
@@ -73,121 +37,106 @@ pub fn stacked(manifest: &str) -> Option<Stacked> {
     let data = flag("--data-dir=").unwrap_or_else(|| "/var/lib/etcd".to_owned());
     let data = data.trim_end_matches('/').to_owned();
     let usable = data.starts_with("/var/lib/") && !data.split('/').any(|part| part == "..");
-    Some(Stacked { name: flag("--name=")?, data, made: 0 }).filter(|_| usable)
-}
-
-/// The members as `etcdctl member list -w json` and `etcdctl endpoint health --cluster -w json` tell them.
-///
-/// # Errors
-/// `ETCD_UNAVAILABLE` when the list can't be read.
-pub fn members(list: &str, health: &str) -> Result<Vec<Member>, Failure> {
-    let list: Members = serde_json::from_str(list)
-        .map_err(|e| Failure::new(Code::EtcdUnavailable, "etcd's list of members can't be read").with_source(e))?;
-    let health: Vec<Health> = serde_json::from_str(health).unwrap_or_default();
-    let healthy = |urls: &[String]| {
-        health.iter().any(|seen| {
-            seen.health && urls.iter().any(|url| url.trim_end_matches('/') == seen.endpoint.trim_end_matches('/'))
-        })
-    };
-    let member = |listed: Listed| Member {
-        healthy: healthy(&listed.client_urls),
-        id: listed.id,
-        name: listed.name,
-        learner: listed.learner,
-    };
-    Ok(list.members.into_iter().map(member).collect())
+    Some(Stacked { name: flag("--name=")?, data }).filter(|_| usable)
 }
 
 /// The member to be removed so that this node, `own`, is none any more; none when it is none already. With `force` the
-/// last member may go, which ends the cluster.
+/// last member may go, which ends the cluster, and one of two, where the other has to answer until the vote is over.
 ///
 /// # Errors
-/// `ETCD_QUORUM` when the others would have no majority, or this is the last member.
-pub fn removal(members: &[Member], own: &str, force: bool) -> Result<Option<u64>, Failure> {
-    let Some(member) = members.iter().find(|member| member.name == own) else { return Ok(None) };
-    let others: Vec<&Member> = members.iter().filter(|other| other.id != member.id && !other.learner).collect();
-    if others.is_empty() {
+/// `ETCD_QUORUM` when the others are too few, or this is the last member.
+pub fn removal(cluster: &Cluster, answers: &[EndpointStatus], own: &str, force: bool) -> Result<Option<Id>, Failure> {
+    let Some(member) = cluster.members.iter().find(|member| member.name == own) else { return Ok(None) };
+    let last = cluster.voters().all(|voter| voter.id == member.id);
+    if last && !member.learner {
         let what = format!("{own} is the last member of etcd: without it the cluster and all its objects are gone");
-        let remedy = "take a snapshot (cks-agent etcd snapshot); --force ends the cluster and keeps its data aside";
+        let remedy = "take a snapshot (etcdctl snapshot save); --force ends the cluster and keeps its data aside";
         return if force { Ok(None) } else { Err(Failure::new(Code::EtcdQuorum, what).with_remedy(remedy)) };
     }
-    let healthy = others.iter().filter(|other| other.healthy).count();
-    let wanted = others.len() / 2 + 1;
-    if healthy < wanted && !member.learner {
-        let down: Vec<&str> = others.iter().filter(|other| !other.healthy).map(|other| other.name.as_str()).collect();
-        let what = format!(
-            "without {own} etcd has {} members, of which {healthy} answer and {wanted} have to; not answering: {}",
-            others.len(),
-            down.join(", ")
-        );
-        return Err(Failure::new(Code::EtcdQuorum, what));
+    let health = report::health(cluster, answers);
+    match quorum::may_remove(&health, member.id) {
+        Err(failure) if !(force && suffices(&health, member.id)) => {
+            let remedy = "bring the other members back first, or add a control plane node; --force lets one of two healthy members go";
+            Err(failure.with_remedy(remedy))
+        }
+        _ => Ok(Some(member.id)),
     }
-    Ok(Some(member.id))
+}
+
+/// Whether those that answer now can vote the member out, and those of them that stay are a quorum among themselves.
+fn suffices(health: &[Health<'_>], id: Id) -> bool {
+    let voters: Vec<&Health<'_>> = health.iter().filter(|voter| !voter.member.learner).collect();
+    let healthy = voters.iter().filter(|voter| voter.healthy).count();
+    let others = voters.iter().filter(|voter| voter.healthy && voter.member.id != id).count();
+    healthy >= quorum::quorum(voters.len()) && others >= quorum::quorum(voters.len().saturating_sub(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::etcd::answers;
 
-    fn cluster(states: &[(&str, bool, bool)]) -> Vec<Member> {
-        let member = |(id, (name, healthy, learner)): (usize, &(&str, bool, bool))| Member {
-            id: id as u64,
-            name: (*name).to_owned(),
-            learner: *learner,
-            healthy: *healthy,
+    /// Members 1, 2, … of that many, the last ones learners; the answers are of those that are up.
+    fn cluster(names: &[&str], learners: &[&str], up: &[&str]) -> (Cluster, Vec<EndpointStatus>) {
+        let id = |name: &str| names.iter().position(|known| *known == name).unwrap() + 1;
+        let member = |name: &&str| {
+            let (id, learner) = (id(name), learners.contains(name));
+            format!(
+                r#"{{"ID":{id},"name":"{name}","peerURLs":["https://{name}:2380"],"clientURLs":["https://{name}:2379"],"isLearner":{learner}}}"#
+            )
         };
-        states.iter().enumerate().map(member).collect()
+        let members: Vec<String> = names.iter().map(member).collect();
+        let list = format!(r#"{{"header":{{"cluster_id":9}},"members":[{}]}}"#, members.join(","));
+        let answer = |name: &&str| {
+            let id = id(name);
+            format!(
+                r#"{{"Endpoint":"https://{name}:2379","Status":{{"header":{{"cluster_id":9,"member_id":{id}}},"leader":1}}}}"#
+            )
+        };
+        let told: Vec<String> = up.iter().map(answer).collect();
+        (Cluster::of_list(&list).unwrap(), answers::endpoint_status(&format!("[{}]", told.join(","))).unwrap())
     }
 
     #[test]
-    fn a_member_goes_when_the_others_stay_a_majority() {
-        let (up, down) = (true, false);
-        for (states, wanted) in [
-            (vec![("a", up, false), ("b", up, false), ("c", up, false)], Some(Some(0))),
-            (vec![("a", down, false), ("b", up, false), ("c", up, false)], Some(Some(0))),
-            (vec![("a", up, false), ("b", up, false)], Some(Some(0))),
-            (vec![("a", up, false), ("b", up, false), ("c", down, false)], None),
-            (vec![("a", up, false), ("b", down, false)], None),
-            (vec![("a", up, false), ("b", up, true)], None),
-            (vec![("a", up, true), ("b", up, false)], Some(Some(0))),
-            (vec![("a", up, false)], None),
-            (vec![("b", up, false)], Some(None)),
-            (vec![], Some(None)),
+    fn a_member_goes_when_the_others_decide_it() {
+        for (names, learners, up, wanted) in [
+            (vec!["a", "b", "c"], vec![], vec!["a", "b", "c"], Some(Some(1))),
+            (vec!["a", "b", "c"], vec![], vec!["b", "c"], Some(Some(1))),
+            (vec!["a", "b", "c"], vec![], vec!["a", "b"], None),
+            (vec!["a", "b"], vec![], vec!["a", "b"], None),
+            (vec!["a", "b"], vec!["b"], vec!["a", "b"], None),
+            (vec!["a", "b"], vec!["a"], vec!["b"], Some(Some(1))),
+            (vec!["a"], vec![], vec!["a"], None),
+            (vec!["b"], vec![], vec!["b"], Some(None)),
         ] {
-            let removal = removal(&cluster(&states), "a", false);
-            match &removal {
-                Ok(id) => assert_eq!(Some(*id), wanted, "{states:?}"),
-                Err(failure) => assert_eq!((failure.code, None), (Code::EtcdQuorum, wanted), "{states:?}"),
+            let (members, answers) = cluster(&names, &learners, &up);
+            match removal(&members, &answers, "a", false) {
+                Ok(id) => assert_eq!(Some(id.map(|id| id.0)), wanted, "{names:?} {up:?}"),
+                Err(failure) => assert_eq!((failure.code, None), (Code::EtcdQuorum, wanted), "{names:?} {up:?}"),
             }
         }
     }
 
     #[test]
     fn force_ends_a_cluster_but_breaks_no_quorum() {
-        assert_eq!(removal(&cluster(&[("a", true, false)]), "a", true).unwrap(), None);
-        let failure = removal(&cluster(&[("a", true, false), ("b", false, false)]), "a", true).unwrap_err();
-        assert!(failure.what.contains("not answering: b"), "{}", failure.what);
-    }
-
-    #[test]
-    fn members_are_read_as_etcdctl_prints_them() {
-        // etcdctl 3.4.23, three members, one of them stopped; shortened.
-        let list = r#"{"header":{"cluster_id":1},"members":[{"ID":9372538179322589801,"name":"c0","peerURLs":["https://10.1.1.5:2380"],"clientURLs":["https://10.1.1.5:2379"]},{"ID":10501334649042878790,"name":"c1","peerURLs":["https://10.1.1.6:2380"],"clientURLs":["https://10.1.1.6:2379"],"isLearner":true}]}"#;
-        let health = r#"[{"endpoint":"https://10.1.1.5:2379","health":true,"took":"2ms"},{"endpoint":"https://10.1.1.6:2379","health":false,"took":"5s","error":"context deadline exceeded"}]"#;
-        let members = members(list, health).unwrap();
-        assert_eq!((members[0].id, members[0].healthy), (9_372_538_179_322_589_801, true));
-        assert_eq!((members[1].learner, members[1].healthy), (true, false));
-        assert_eq!(super::members("x", "").unwrap_err().code, Code::EtcdUnavailable);
+        let (members, answers) = cluster(&["a"], &[], &["a"]);
+        assert_eq!(removal(&members, &answers, "a", true).unwrap(), None);
+        for (names, up, goes) in [
+            (vec!["a", "b"], vec!["a", "b"], true),
+            (vec!["a", "b"], vec!["a"], false),
+            (vec!["a", "b", "c"], vec!["a", "b"], false),
+            (vec!["a", "b", "c"], vec!["b", "c"], true),
+        ] {
+            let (members, answers) = cluster(&names, &[], &up);
+            assert_eq!(removal(&members, &answers, "a", true).is_ok(), goes, "{names:?} {up:?}");
+        }
     }
 
     #[test]
     fn a_static_pod_tells_its_member() {
         let manifest =
             "spec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/var/lib/etcd\n    - --name=c0\n";
-        assert_eq!(
-            stacked(manifest),
-            Some(Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned(), made: 0 })
-        );
+        assert_eq!(stacked(manifest), Some(Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() }));
         for text in [
             "",
             "- --data-dir=/var/lib/etcd",

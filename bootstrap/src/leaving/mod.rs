@@ -72,17 +72,14 @@ pub fn begin(facts: &Facts, at: &str) -> Begun {
         networks: networks.goes.into_iter().chain(earlier.networks).collect(),
         bridges: networks.bridges.into_iter().chain(earlier.bridges).collect(),
         fate: fate(facts),
-        reset: earlier.reset && !facts.traces.signs.iter().any(|sign| sign == traces::KUBELET_CONF),
+        reset: earlier.reset,
     }
 }
 
-/// What an interrupted leave made of the etcd member that runs here, or ran; none where it has another one by now, as a
-/// node that was added again does.
+/// What an interrupted leave made of the etcd member that runs here, or ran.
 #[must_use]
 pub fn fate(facts: &Facts) -> Option<Fate> {
-    let begun = facts.begun.as_ref()?;
-    let same = facts.stacked.is_none() || facts.stacked == begun.stacked;
-    begun.fate.filter(|_| same)
+    facts.begun.as_ref().and_then(|begun| begun.fate)
 }
 
 /// CNI configuration, with what an interrupted leave knew of it.
@@ -188,7 +185,7 @@ fn files(facts: &Facts, networks: &Networks) -> Vec<Action> {
     let authority = facts.authority.as_deref().or(facts.begun.as_ref().and_then(|begun| begun.authority.as_deref()));
     let kubeconfigs = facts.kubeconfigs.iter().filter(|(_, text)| identity::is_of_cluster(text, authority));
     let kubeconfigs = kubeconfigs.map(|(path, _)| path.clone());
-    let told = facts.traces.markers.iter().chain(&facts.traces.records).cloned();
+    let told = facts.traces.markers.iter().cloned();
     let all = there.chain(configuration).chain(kubeconfigs).chain(told);
     all.map(|path| Action::RemoveFile { path }).collect()
 }

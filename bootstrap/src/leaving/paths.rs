@@ -71,13 +71,18 @@ pub const FILES: [&str; 8] = [
 /// kubeconfig files of people; they go when they are of the cluster that is left.
 pub const KUBECONFIGS: [&str; 3] = ["/root/.kube/config", "/home/cloud/.kube/config", "/home/core/.kube/config"];
 
-/// The agent's own record of a join that succeeded.
-pub const MEMBERSHIP: &str = "/var/lib/cks-agent/membership.json";
+/// The agent's own record of a membership; it tells how far that got.
+pub const MEMBERSHIP: &str = "/var/lib/cks-agent/cluster.json";
 
-/// What else the agent knows of what it was told and made of the node. Without it the same user data counts as new
-/// again, and nothing of the node is mended any more.
-pub const RECORDS: [&str; 3] =
-    ["/var/lib/cks-agent/user-data.json", "/var/lib/cks-agent/cluster.json", "/var/lib/cks-agent/node.json"];
+/// What else the agent knows of what it made of the node. Without it nothing of the node is mended any more.
+pub const RECORDS: [&str; 2] = [MEMBERSHIP, "/var/lib/cks-agent/node.json"];
+
+/// Which user data was carried out. It is kept, so that a reboot does not bring a node back that has left; what asks for
+/// that is other user data, or cloud-init that was made to run again.
+pub const USER_DATA: &str = "/var/lib/cks-agent/user-data.json";
+
+/// When the node left.
+pub const LEFT: &str = "/var/lib/cks-agent/left.json";
 
 /// What a `leave` has to know after a crash; it goes last.
 pub const BEGUN: &str = "/var/lib/cks-agent/leaving.json";

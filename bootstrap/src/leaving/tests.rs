@@ -39,7 +39,7 @@ fn worker() -> Facts {
             after_join: None,
         }],
         directories,
-        files: [traces::KUBELET_CONF.to_owned(), paths::RECORDS[0].to_owned()].into(),
+        files: [traces::KUBELET_CONF.to_owned(), paths::RECORDS[1].to_owned()].into(),
         cni_state: BTreeMap::from([("/var/lib/cni/networks".to_owned(), vec!["cbr0".to_owned()])]),
         ..Facts::default()
     }
@@ -75,7 +75,6 @@ fn a_worker_loses_all_that_its_cluster_made_and_nothing_else() {
         "ipset KUBE-CLUSTER-IP",
         "ipset cali40masq-ipam-pools",
         "images: 7",
-        "file /var/lib/cks-agent/membership.json",
     ] {
         assert!(has(&actions, wanted), "{wanted}: {actions:#?}");
     }
@@ -105,7 +104,7 @@ fn a_directory_that_is_a_filesystem_of_its_own_is_only_emptied() {
 #[test]
 fn etcds_data_goes_only_when_others_hold_it() {
     let mut facts = worker();
-    let stacked = etcd::Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned(), made: 7 };
+    let stacked = etcd::Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() };
     facts.stacked = Some(stacked.clone());
     assert!(!format!("{:?}", plan(&facts, Wishes::default())).contains("/var/lib/etcd"), "there is none");
     facts.directories.insert("/var/lib/etcd".to_owned(), Content::Some);
@@ -119,9 +118,6 @@ fn etcds_data_goes_only_when_others_hold_it() {
         facts.begun = Some(Begun { stacked: Some(stacked.clone()), fate, ..Begun::default() });
         assert!(has(&plan(&facts, Wishes::default()), wanted), "{fate:?}");
     }
-    facts.stacked = Some(etcd::Stacked { made: 8, ..stacked });
-    assert_eq!(fate(&facts), None, "it was added again since");
-    assert!(has(&plan(&facts, Wishes::default()), "/var/lib/etcd, moved aside"));
     (facts.begun, facts.stacked) = (None, None);
     assert!(!format!("{:?}", plan(&facts, Wishes::default())).contains("/var/lib/etcd"), "nobody knows whose it is");
 }

@@ -50,15 +50,31 @@ impl Cluster {
         for machine in self.machines() {
             self.bed.ask(machine, &self.user_data_of(machine))?;
         }
-        side_by_side(self.machines(), |machine| {
+        self.as_told()
+    }
+
+    /// As [`Self::by_agent`], of what each machine was asked before.
+    ///
+    /// # Errors
+    /// When one doesn't become what it shall be: with what the agent said.
+    pub fn as_told(&self) -> Result<()> {
+        self.these_as_told(self.machines())?;
+        self.all_ready()
+    }
+
+    /// Has these machines become what they were asked, all at once.
+    ///
+    /// # Errors
+    /// When one doesn't: with what the agent said.
+    pub fn these_as_told<'a>(&self, machines: impl IntoIterator<Item = &'a Machine>) -> Result<()> {
+        side_by_side(machines, |machine| {
             let said = bootstrap(machine, LIMIT * 2)?;
             if said.code != 0 {
                 bail!("{}: exit code {}\n{}{}", machine.name, said.code, said.stdout, said.stderr);
             }
             self.say(&format!("{}: {}", machine.name, said.stdout.trim()));
             Ok(())
-        })?;
-        self.all_ready()
+        })
     }
 
     /// What a machine is asked to become, in the agent's own words.

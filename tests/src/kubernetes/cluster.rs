@@ -92,6 +92,9 @@ impl Cluster {
             }
             let bootstrap = ["cks-agent", "bootstrap", "--role", role, "--source", url, "--node-ip", &machine.address];
             machine.command(bootstrap)?.limit(LIMIT).ok().map(drop)?;
+            if role == "etcd" {
+                machine.write("/etc/etcd/etcd.env", &member(machine))?;
+            }
             let unit = if role == "etcd" { "etcd" } else { "kubelet" };
             machine.sh(&format!("systemctl daemon-reload; systemctl enable --now {unit}")).map(drop)
         })?;
@@ -236,6 +239,21 @@ spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}
         self.say(&format!("a pod on {} answers {}", on.name, from.name));
         Ok(())
     }
+}
+
+/// What the unit of an etcd member that stands alone is told.
+fn member(machine: &Machine) -> String {
+    let Machine { name, address, .. } = machine;
+    format!(
+        "ETCD_NAME={name}
+ETCD_DATA_DIR=/var/lib/etcd/data
+ETCD_LISTEN_CLIENT_URLS=http://{address}:2379,http://127.0.0.1:2379
+ETCD_ADVERTISE_CLIENT_URLS=http://{address}:2379
+ETCD_LISTEN_PEER_URLS=http://{address}:2380
+ETCD_INITIAL_ADVERTISE_PEER_URLS=http://{address}:2380
+ETCD_INITIAL_CLUSTER={name}=http://{address}:2380
+"
+    )
 }
 
 /// Version 2 of the format, which every containerd reads.

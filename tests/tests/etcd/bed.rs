@@ -84,7 +84,7 @@ impl Node {
     pub(crate) fn provision(&mut self, programs: &Path) -> Result<()> {
         self.init = None;
         if self.root.exists() {
-            fs::remove_dir_all(&self.root).context("Wiping a node")?;
+            Command::new("rm").args(["-r", "--one-file-system"]).arg(&self.root).ok().context("Wiping a node")?;
         }
         for directory in ["opt/bin", "usr/bin", "run/bed", "etc/systemd/system", "var/lib"] {
             fs::create_dir_all(self.root.join(directory))?;

@@ -66,3 +66,22 @@ fn a_machine_that_is_no_member_says_so() {
         assert!(output.stderr.contains("never made a member"), "{output:?}");
     }
 }
+
+#[test]
+fn members_are_restarted_while_the_others_serve() {
+    let mut bed = Bed::formed(3, true, &bed::etcd().unwrap()).unwrap();
+    for at in 0..3 {
+        let before = bed.nodes[at].pid();
+        let said = bed.ok(at, &["restart"]).unwrap();
+        assert!(said.contains("serves as member"), "{said}");
+        assert_ne!(bed.nodes[at].pid(), before);
+        bed.nodes[at].put("/key", "value").unwrap();
+    }
+    bed.nodes[2].power_off().unwrap();
+    let before = bed.nodes[0].pid();
+    bed.poll(|| {
+        let output = bed.nodes[0].agent(&["restart"]).unwrap().output().unwrap();
+        (output.code, code(&output)) == (78, "ETCD_QUORUM") && output.stderr.contains("member e1 can't stop")
+    });
+    assert_eq!(bed.nodes[0].pid(), before);
+}

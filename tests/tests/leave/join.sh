@@ -14,7 +14,8 @@ echo 'kind: KubeletConfiguration' >/var/lib/kubelet/config.yaml
 echo 'KUBELET_KUBEADM_ARGS="--hostname-override=w1"' >/var/lib/kubelet/kubeadm-flags.env
 echo true >/home/cloud/success
 mkdir -p /var/lib/cks-agent
-echo '{}' >/var/lib/cks-agent/user-data.json
+printf '{"schema":1,"instance_id":null,"user_data":"sha256:%064d","source":"x","ended":true,"at":"2026-01-01T00:00:00Z"}' 0 >/var/lib/cks-agent/user-data.json
+echo '{"membership":"a worker","stage":"ready"}' >/var/lib/cks-agent/cluster.json
 mkdir -p /etc/systemd/system/multi-user.target.wants
 ln -sf ../kubelet.service /etc/systemd/system/multi-user.target.wants/kubelet.service
 # Volumes: a projected one, a CSI one that is staged, published, and used by a subpath; a socket; deep files.

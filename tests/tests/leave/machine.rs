@@ -48,7 +48,7 @@ const JOIN: &str = include_str!("join.sh");
 pub(crate) struct Machine {
     holder: Daemon,
     root: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Machine {
@@ -68,7 +68,7 @@ impl Machine {
         let root = PathBuf::from(format!("/proc/{}/root{}/root", holder.pid(), place.display()));
         let agent = programs::built("cks-agent")?;
         fs::copy(&agent, root.join("usr/local/bin/cks-agent")).context("Copying cks-agent")?;
-        Ok(Self { holder, root, _directory: directory })
+        Ok(Self { holder, root, directory })
     }
 
     /// One that is a worker of a cluster.
@@ -101,6 +101,11 @@ impl Machine {
         ];
         let inside = command.under("chroot", [format!("/{place}")]);
         inside.under("nsenter", namespaces.iter().map(String::as_str).chain(["--"]))
+    }
+
+    /// Where a daemon of the machine writes what it says; outside of it.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// A shell script on the machine, ended by its first failure.

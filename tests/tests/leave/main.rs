@@ -1,16 +1,16 @@
 //! `cks-agent leave` on a machine whose links, rules, mounts and namespaces are real.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
-
+mod cluster;
 mod machine;
 
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cks_tests::process::Command;
+use cks_tests::process::{Command, Output};
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::machine::{DATA, Machine, code, data_is_whole, difference};
 
 #[test]
@@ -197,4 +197,72 @@ fn a_node_that_somebody_else_reset_is_finished() {
     assert!(machine.has("/home/cloud/.kube/config"));
     let rules = machine.sh("iptables-nft-save; iptables-legacy-save; ip link").unwrap();
     assert!(!rules.contains(":KUBE") && !rules.contains("cni0"), "{rules}");
+}
+
+#[test]
+fn a_node_drains_itself_by_the_rights_that_nodes_have() {
+    let cluster = Cluster::new().unwrap();
+    let machine = &cluster.machine;
+    let warned = |output: &Output, text: &str| assert!(output.stdout.contains(text), "{text}: {output:?}");
+
+    // A disruption budget keeps the node where it is.
+    let output = machine.leave(&["--drain-timeout", "3s"]).unwrap();
+    assert_eq!((code(&output), output.code), ("TIMED_OUT", 75), "{output:?}");
+    assert!(output.stderr.contains("default/guarded (its disruption budget allows no eviction now)"), "{output:?}");
+    assert_eq!(cluster.pods().unwrap(), ["elsewhere", "guarded", "proxy"]);
+    assert_eq!(cluster.node("{.spec.unschedulable}").unwrap(), "", "it stays a member, and schedulable");
+    assert!(machine.has("/etc/kubernetes/kubelet.conf") && machine.has("/home/cloud/success"));
+
+    // What nobody starts elsewhere is no less worth.
+    cluster
+        .kubectl(&[
+            "run",
+            "alone",
+            "--image=x",
+            "--overrides",
+            r#"{"spec":{"nodeName":"w1","terminationGracePeriodSeconds":0}}"#,
+        ])
+        .unwrap();
+    let output = machine.leave(&["--drain-timeout", "3s"]).unwrap();
+    assert_eq!((code(&output), output.code), ("LEAVE_INCOMPLETE", 78), "{output:?}");
+    assert!(output.stderr.contains("default/alone (has no controller)"), "{output:?}");
+    assert_eq!(cluster.pods().unwrap(), ["alone", "elsewhere", "guarded", "proxy"]);
+
+    // With force they go; the node's own object does not, for a node may not delete it.
+    let output = machine.leave(&["--force", "--drain-timeout", "2s"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(cluster.pods().unwrap(), ["elsewhere", "proxy"]);
+    warned(&output, "kubectl delete node w1");
+    let ready = cluster.node("{.status.conditions[?(@.type==\"Ready\")].reason}").unwrap();
+    assert_eq!(ready, "NodeLeft", "{output:?}");
+    assert!(!machine.has("/etc/kubernetes/kubelet.conf"));
+}
+
+#[test]
+fn an_administrators_identity_deletes_the_node() {
+    let cluster = Cluster::new().unwrap();
+    let machine = &cluster.machine;
+    cluster.kubectl(&["delete", "pdb", "guarded"]).unwrap();
+    let output = machine.leave(&["--kubeconfig", "/srv/admin.conf", "--json"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let said = report["cluster"].to_string();
+    assert!(said.contains("2 pods went") && said.contains("node w1 deleted"), "{said}");
+    assert_eq!(report["warnings"], Value::Array(Vec::new()));
+    assert!(cluster.node("{.metadata.name}").is_err());
+    assert_eq!(cluster.pods().unwrap(), ["elsewhere", "proxy"]);
+    assert_eq!(machine.leave(&[]).unwrap().stdout.lines().last(), Some("nothing to do: this machine is in no cluster"));
+}
+
+#[test]
+fn an_api_server_that_does_not_answer_keeps_nobody() {
+    let machine = Machine::joined().unwrap();
+    let kubernetes = cks_tests::programs::built_before("kubernetes", "v1").unwrap().unwrap();
+    machine.sh(&format!("ln -sf {} /opt/bin/kubectl", kubernetes.join("kubectl").display())).unwrap();
+    let output = machine.leave(&["--json"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("API_UNREACHABLE") && warnings.contains("kubectl delete node w1"), "{warnings}");
+    assert_eq!(report["clean"], true);
 }

@@ -1,6 +1,5 @@
 use super::*;
 use crate::node_spec::cni::CniAction;
-use crate::user_data::Metadata;
 
 /// Reads `text` as the server appends it: without its first line.
 fn appended(text: &str) -> (Cni, Findings) {

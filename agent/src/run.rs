@@ -14,7 +14,7 @@ use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
-use crate::adopt::UserDataRecord;
+use crate::adopt::{self, UserDataRecord};
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
@@ -176,6 +176,8 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
         }
     };
     board.role(spec.role);
+    let by_user_data = found.is_some() && !arguments.dry_run;
+    let _kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
     let whole = match spec.membership {

@@ -98,13 +98,24 @@ pub async fn adopt(host: &Host, spec: &NodeSpec, settings: &Config, board: &Boar
     Ok(Outcome::Ours(decision.take.iter().map(|(file, _)| file.path()).collect()))
 }
 
-/// Takes the scripts over again whenever somebody has written them anew, for as long as the returned task lives: where
-/// cloud-init is started later than the agent, or made to run again, it would run them beside it.
-pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> JoinHandle<()> {
+/// A task that goes on for as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Keeping(JoinHandle<()>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Takes the scripts over again whenever somebody has written them anew: where cloud-init is started later than the agent,
+/// or made to run again, it would run them beside it.
+pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> Keeping {
     let (host, spec, settings, board) = (host.clone(), spec.clone(), settings.clone(), board.clone());
-    tokio::spawn(async move {
-        let directories: Vec<_> =
-            File::ALL.iter().filter_map(|file| Some(host.path(file.path()).parent()?.to_owned())).collect();
+    Keeping(tokio::spawn(async move {
+        let directory = |file: &File| Some(host.path(file.path()).parent()?.to_owned());
+        let directories: Vec<_> = File::ALL.iter().filter_map(directory).collect();
         loop {
             // Anew each time: the directories are made by whoever writes the first script.
             let changes = Changes::below(directories.iter().map(AsRef::as_ref));
@@ -115,7 +126,7 @@ pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> J
                 break;
             }
         }
-    })
+    }))
 }
 
 /// Puts the server's scripts back where ours stand for them. Returns the paths.

@@ -198,7 +198,7 @@ async fn scripts_that_come_later_are_taken_over_too() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert!(ours());
-    keeping.abort();
+    drop(keeping);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
 mod attending;
+mod corpus;
 mod finding;
 mod telling;
 mod upgrading;

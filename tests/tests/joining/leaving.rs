@@ -18,7 +18,8 @@ struct Traces {
 
 impl Traces {
     fn of(machine: &Machine) -> Self {
-        let lines = |script: &str| machine.sh(&format!("set +e; {script}")).unwrap().lines().map(str::to_owned).collect();
+        let lines =
+            |script: &str| machine.sh(&format!("set +e; {script}")).unwrap().lines().map(str::to_owned).collect();
         Self {
             addresses: lines("ip -o address | sed 's/ valid_lft.*//; s/^[0-9]*: //'"),
             // Chains of the kernel's own have counters, and come with the first look.

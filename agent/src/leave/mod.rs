@@ -95,7 +95,7 @@ async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &
     if report.clean && arguments.rejoin {
         forget_user_data(host, report);
     }
-    report.warnings.iter().for_each(|warning| board.warn(warning.clone()));
+    report.warnings.iter().for_each(|warning| board.warn(format!("LEAVE: {warning}")));
     match report.failure() {
         Some(failure) => board.fail(&report::state_of(&failure)),
         None => board.phase(Phase::Left),

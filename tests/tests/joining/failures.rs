@@ -11,7 +11,7 @@ const HERE: &str = "role: worker\n  endpoint: 10.1.1.250:6443\n  token: abcdef.0
 
 /// Begins, and waits until the failure is told; then ends the run and takes back what it began.
 fn fails(machine: &Machine, code: &str, before: &str, program: &str) {
-    machine.sh("set +e; rm -f /run/cks-agent/status.json; : >/var/log/bed/journal.bin; : >/dev/console; true").unwrap();
+    machine.sh("rm -f /run/cks-agent/status.json").unwrap();
     machine.sh(before).unwrap();
     let run = machine.start(&format!("{program} bootstrap; exec cks-agent serve"), "run").unwrap();
     let took = everywhere(machine, code);

@@ -84,10 +84,27 @@ deny:
     cargo install cargo-deny --quiet --locked --version 0.20.2 --root '{{ cache }}/cargo-deny'
     '{{ cache }}/cargo-deny/bin/cargo-deny' check bans licenses sources
 
+# Real clusters of two minors on containerd 1.6 and 2.3; `./dev beds` builds what they run
+[group('check')]
+beds: build
+    cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.35 --containerd 2.3
+    cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.34 --containerd 1.6
+    cargo test --package cks-tests --test joining -- --nocapture --test-threads 1
+
+# Join, break off, leave, fail, on real clusters: bed-joining [NAME]; CKS_KILL_TIMES=20 kills more often
+[group('check')]
+bed-joining *args: build
+    cargo test --package cks-tests --test joining -- --nocapture --test-threads 1 "$@"
+
 # An ISO, a virtual router, a containerd, an etcd node and a worker, for real (as root)
 [group('try')]
 demo *args: build
     cargo run --quiet --package cks-tests --bin demo -- --kubernetes-cache '{{ cache }}/tools' "$@"
+
+# A real cluster from an ISO of ours, in namespaces (as root): bed-kubernetes [--minor 1.34] [--containerd 1.6] [-- CMD]
+[group('try')]
+bed-kubernetes *args: build
+    cargo run --quiet --package cks-tests --bin bed-kubernetes -- "$@"
 
 # Build kubeadm, kubelet and kubectl into the cache; the demo takes them from there
 [group('try')]

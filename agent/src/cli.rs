@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{Config, Policy, patience};
+use crate::report::Log;
 use crate::terminal::Terminal;
 
 const EXIT_CODES: &str = "\
@@ -57,6 +58,9 @@ pub enum Command {
     Etcd(crate::etcd::command::Etcd),
     /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
     Serve(Serve),
+    /// Show what user data asks for, how it is understood, and what would be done; nothing is changed.
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Stay until the agent has done what a script of the management server did.
@@ -328,6 +332,39 @@ pub struct Sources {
     pub json: bool,
 }
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  What this machine is asked, from wherever its user data is:
+    cks-agent explain
+
+  A CNI configuration before it is registered, behind the user data that a server of yours once sent:
+    cks-agent explain --user-data control.txt --metadata ./metadata
+
+  Only what is wrong:
+    cks-agent explain --user-data - --json < user-data | jq -r '.failure.message, .reading.cni[].what'
+
+Exit code: 0 when a node could be made of it, else that of the failure (78).";
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// A file with the user data, in any encoding; - for standard input; default: this machine's
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A directory with the metadata, a file for each key; default: this machine's name and nothing else
+    #[arg(long, value_name = "DIR", requires = "user_data")]
+    pub metadata: Option<PathBuf>,
+    /// The file of settings; default: etc/cks-agent/config.toml below the root, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print a JSON document (docs/schema/explain.schema.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `version`.
 #[derive(Debug, Args)]
 pub struct Version {
@@ -382,6 +419,23 @@ pub fn terminal(stream: impl std::io::IsTerminal) -> Terminal {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let term = std::env::var_os("TERM");
     Terminal::of(stream, no_color, term.as_deref().and_then(|term| term.to_str()))
+}
+
+/// Where the journal takes entries with fields.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Where the log goes, as the environment has it (systemd.exec(5), `JOURNAL_STREAM`).
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub fn log() -> Log {
+    use std::io::IsTerminal as _;
+    let stream = std::env::var_os("JOURNAL_STREAM");
+    let stderr = nix::sys::stat::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    match (stream, stderr) {
+        (Some(stream), Ok(stderr)) if *stream == *stderr => Log::Journal,
+        _ if !std::io::stderr().is_terminal() && std::path::Path::new(JOURNAL).exists() => Log::Both,
+        _ => Log::Stderr,
+    }
 }
 
 /// The socket of systemd's that a service of its own tells that it is ready, as the environment has it.

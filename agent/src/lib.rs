@@ -31,6 +31,8 @@
 //! | [`board`] | the node's state, written by one and read by all |
 //! | [`view`] | the state as text: pure; [`terminal`] is what it is drawn on |
 //! | [`metrics`] | the state for a monitoring system |
+//! | [`console`] | its news on the console and in the log, as [`notices`] makes them |
+//! | [`outside`] | the same of a run, and its status socket |
 //! | [`serve`] | the state over HTTP; [`notify`] tells systemd |
 //! | [`sources`] | which sources there are, and why not |
 //! | [`progress`], [`status`], [`version`], [`report`] | what people and programs are shown |
@@ -41,9 +43,11 @@ pub mod board;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod containerd;
 pub mod direct;
 pub mod etcd;
+pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod heap;
@@ -57,7 +61,9 @@ pub mod media;
 pub mod member;
 pub mod metadata;
 pub mod metrics;
+pub mod notices;
 pub mod notify;
+pub mod outside;
 pub mod preflight;
 pub mod progress;
 pub mod reconcile;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agent::cli::{self, Cli, Command};
 use agent::notify::Notify;
-use agent::{adopt, etcd, heap, metrics, reconcile, report, serve, sources, status, verify, version};
+use agent::{adopt, etcd, explain, heap, metrics, reconcile, report, serve, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -23,31 +23,32 @@ fn main() -> ExitCode {
 async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Bootstrap(arguments) => {
-            report::log(arguments.verbose);
+            report::log(arguments.verbose, cli::log());
             Ok(agent::run::bootstrap(&arguments).await)
         }
         Command::Reconcile(arguments) => {
-            report::log(arguments.verbose);
+            report::log(arguments.verbose, cli::log());
             Ok(reconcile::reconcile(&arguments).await)
         }
         Command::Verify(arguments) => {
-            report::log(0);
+            report::log(0, cli::log());
             verify::verify(&arguments).await
         }
         Command::Leave(arguments) => {
-            report::log(arguments.verbose);
+            report::log(arguments.verbose, cli::log());
             Ok(agent::leave::leave(&arguments).await)
         }
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Metrics(arguments) => metrics::print(&arguments),
         Command::Sources(arguments) => sources::print(&arguments).await,
         Command::Etcd(arguments) => {
-            report::log(0);
+            report::log(0, cli::log());
             etcd::command::run(&arguments).await
         }
+        Command::Explain(arguments) => explain::print(&arguments).await,
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Serve(arguments) => {
-            report::log(0);
+            report::log(0, cli::log());
             serve::daemon(&arguments, &Notify::to(cli::notify_socket())).await
         }
         Command::Attend(arguments) => adopt::attend(&arguments).await,
@@ -64,6 +65,8 @@ async fn run() -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    eprint!("{}", report::lines(&report::state_of(failure)));
+    let state = report::state_of(failure);
+    report::log_failure(&state);
+    report::last_words(&state, cli::log());
     ExitCode::from(failure.code.exit_code())
 }

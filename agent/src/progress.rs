@@ -146,7 +146,7 @@ pub fn plan_lines(plan: &Plan) -> String {
 pub fn summary(state: &NodeState, took: Duration) -> String {
     let bundle = state.bundle.as_ref();
     let directory = bundle.map_or("", |bundle| bundle.directory.as_str());
-    let role = state.role.map_or("node", |role| role.as_str());
+    let role = state.role_name();
     match state.phase {
         Phase::Idle => return "nothing is asked of this machine\n".to_owned(),
         Phase::Left => return "nothing to do: the node has left its cluster\n".to_owned(),

@@ -7,11 +7,13 @@ use std::fs;
 
 use bootstrap::bundle::Manifest;
 use bootstrap::digest::Digest;
-use bootstrap::failure::Failure;
-use bootstrap::plan::{self, Bundle, Plan, Signature, Wanted};
+use bootstrap::failure::{Code, Failure};
+use bootstrap::plan::{self, Bundle, Plan, Signature, Step, Wanted};
+use bootstrap::version::Version;
 
 use crate::board::Board;
 use crate::cli;
+use crate::etcd;
 use crate::facts;
 use crate::host::Host;
 use crate::install::staging;
@@ -19,6 +21,7 @@ use crate::progress;
 use crate::record::NodeRecord;
 use crate::report;
 use crate::run::{self, Installing, Planned, Start};
+use crate::tool::Tool;
 
 /// What a look at the node brought to light.
 enum Found {
@@ -48,7 +51,9 @@ pub async fn reconcile(arguments: &cli::Reconcile) -> u8 {
         }
         Ok(Found::Drift(arguments, start)) => run::carry_out(&arguments, *start).await,
         Err(failure) => {
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            let state = report::state_of(&failure);
+            report::log_failure(&state);
+            report::last_words(&state, cli::log());
             failure.code.exit_code()
         }
     }
@@ -59,6 +64,10 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     let Some(record) = NodeRecord::read(&host)? else { return Ok(Found::NoRecord) };
     let repeated = Box::new(again(arguments, &record));
     let mut start = run::begin(&repeated)?;
+    if !arguments.dry_run {
+        // Certificates end whether anything is lost or not.
+        etcd::tend(&start.host).await?;
+    }
     start.only = Some(record.bundle.id);
     let spec = record.spec()?;
     let Some(bundle) = recorded(&host, &record) else { return Ok(Found::Drift(repeated, Box::new(Ok(start)))) };
@@ -67,9 +76,32 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     let with = Installing { host: &host, settings: &start.settings, spec: &spec, journal, only: None };
     match plan(&repeated, &with, &bundle, &Board::new(spec.role)).await {
         Ok(plan) if plan.is_empty() => Ok(Found::Whole(Planned::nothing(&bundle))),
-        Ok(_) => Ok(Found::Drift(repeated, Box::new(Ok(start)))),
+        Ok(plan) => {
+            refuse_upgraded(&host, &record, &plan).await?;
+            Ok(Found::Drift(repeated, Box::new(Ok(start))))
+        }
         // Told and shown as the failure of a run.
         Err(failure) => Ok(Found::Drift(repeated, Box::new(Err(failure)))),
+    }
+}
+
+/// Refuses to mend what is no damage: the management server's own upgrade copies newer programs through the links of
+/// `/opt/bin` into the version that is installed. Put back, the node would be older than its cluster.
+async fn refuse_upgraded(host: &Host, record: &NodeRecord, plan: &Plan) -> Result<(), Failure> {
+    let replaces =
+        plan.steps.iter().any(|step| matches!(step, Step::InstallFile { path, .. } if path.ends_with("/bin/kubeadm")));
+    let Some(installed) = record.bundle.kubernetes.as_deref().filter(|_| replaces) else { return Ok(()) };
+    // One that is gone, or says nothing, is damaged indeed.
+    let Some(Ok(said)) = Tool::Kubeadm.ask_version(host).await else { return Ok(()) };
+    match (Version::parse(installed), Version::parse(&said)) {
+        (Some(before), Some(now)) if before.is_before(&now) => {
+            let what =
+                format!("kubeadm is {now}, and {installed} is installed: the management server has upgraded this node");
+            Err(Failure::new(Code::Drift, what).with_remedy(format!(
+                "attach the ISO of {now} and run cks-agent bootstrap: it makes that version the installed one"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
 
-use crate::adopt::UserDataRecord;
+use crate::adopt::{self, UserDataRecord};
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
@@ -32,10 +32,12 @@ use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
+use crate::notify::Notify;
+use crate::outside::Outside;
 use crate::progress;
 use crate::reconcile;
 use crate::record::{BundleRecord, NodeRecord};
-use crate::report;
+use crate::report::{self, Log};
 use crate::trust;
 use crate::verify::Outcome;
 use crate::wish::{Task, Told, Wish};
@@ -57,7 +59,13 @@ pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
 pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, Failure>) -> u8 {
     let board = Board::new(arguments.role.map(Role::from));
     let began = Instant::now();
-    let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
+    let shown = progress::show(
+        board.subscribe(),
+        arguments.json || cli::log() == Log::Journal,
+        cli::terminal(std::io::stderr()),
+    );
+    let seen = start.as_ref().ok().filter(|_| !arguments.dry_run);
+    let outside = seen.map(|start| Outside::of(&start.host, &board));
     let outcome = match start {
         Ok(start) => run(arguments, start, &board).await,
         Err(failure) => Err(failure),
@@ -68,6 +76,11 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
+    if let Some(outside) = outside {
+        outside.finish().await;
+    } else if let Some(failure) = &state.failure {
+        report::log_failure(failure);
+    }
     match outcome {
         Ok(planned) => {
             print(arguments, &state, planned.as_ref(), began.elapsed());
@@ -77,7 +90,7 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
             if arguments.json {
                 print_json(&state);
             }
-            eprint!("{}", report::lines(&report::state_of(&failure)));
+            report::last_words(&report::state_of(&failure), cli::log());
             failure.code.exit_code()
         }
     }
@@ -152,7 +165,10 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
         // Before the user data is asked what it is to this machine: a node that was taken out counts as one that left.
         leave::finish_foreign_reset(&host, board).await?;
     }
-    let Task { spec, settings, found } = match wish.resolve(&host, settings, board).await? {
+    let told = wish.resolve(&host, settings, board).await?;
+    // What cloud-init does next finds the management server's scripts taken over, or has to do with them itself.
+    Notify::to(cli::notify_socket()).ready();
+    let Task { spec, settings, found } = match told {
         Told::Become(task) => *task,
         Told::Nothing(phase) => {
             board.phase(phase);
@@ -160,6 +176,8 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
         }
     };
     board.role(spec.role);
+    let by_user_data = found.is_some() && !arguments.dry_run;
+    let _kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
     let whole = match spec.membership {

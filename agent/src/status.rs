@@ -184,14 +184,18 @@ pub(crate) struct Changes {
 
 impl Changes {
     pub(crate) fn of(host: &Host) -> Self {
-        let path = host.path(STATUS_PATH);
-        let watch = || {
-            let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+        Self::below(host.path(STATUS_PATH).parent())
+    }
+
+    /// Changes of the files in `directories`; of one that is not there, none is told at once.
+    pub(crate) fn below<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Self {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        let added = inotify.as_ref().map(|inotify| {
             // The directory, not the file: the document is replaced by rename.
-            inotify.add_watch(path.parent()?, AddWatchFlags::IN_MOVED_TO).ok()?;
-            Some(inotify)
-        };
-        Self { inotify: watch() }
+            let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
+            directories.into_iter().filter(|directory| inotify.add_watch(*directory, flags).is_ok()).count()
+        });
+        Self { inotify: inotify.filter(|_| added.is_some_and(|added| added > 0)) }
     }
 
     pub(crate) fn wait(&self) {

@@ -66,6 +66,14 @@ pub struct NodeState {
     pub updated: String,
 }
 
+impl NodeState {
+    /// The role in words; `node` until it is known.
+    #[must_use]
+    pub fn role_name(&self) -> &'static str {
+        self.role.map_or("node", Role::as_str)
+    }
+}
+
 /// What is being done. A run goes from top to bottom; `failed` may follow any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

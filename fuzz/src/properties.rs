@@ -8,6 +8,7 @@ use bootstrap::bundle::{Manifest, Place, autoindex, layout};
 use bootstrap::disc;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::signature::{self, PublicKey};
+use bootstrap::user_data::{look, outline, read};
 use iso_builder::lock::Lock;
 use iso_builder::manifests::{self, Origin};
 use iso_builder::spec::Spec;
@@ -25,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest, 1500),
     ("signature", signature, 1500),
     ("spec", spec, 1500),
+    ("user_data", user_data, 60),
     ("yaml_images", yaml_images, 300),
 ];
 
@@ -134,6 +136,23 @@ pub fn autoindex(data: &[u8]) {
         let end = if link.directory { "/" } else { "" };
         let page = format!("<a href=\"{}{end}\">", autoindex::percent_encode_path(&link.name));
         assert_eq!(autoindex::parse(&page), [link]);
+    }
+}
+
+/// User data of a node: what is understood can be told, and only then asks anything of a machine.
+pub fn user_data(data: &[u8]) {
+    let machine = [("local-hostname", "c1-node-1"), ("local-ipv4", "10.1.1.11"), ("POD_CIDR", "10.244.0.0/16")];
+    let metadata = bootstrap::datasource::from_keys(machine.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let strict = checked(read(data, &metadata), &[Code::UserDataInvalid, Code::CniInvalid]);
+    let Some(reading) = checked(look(data, &metadata), &[Code::UserDataInvalid]) else { return };
+    assert_eq!(strict.is_some(), reading.cni.is_empty() || reading.spec.is_none());
+    serde_json::to_string(&reading).expect("it can be shown");
+    let wish = checked(reading.wish(), &[Code::UserDataUnknown, Code::CniInvalid]);
+    assert!(wish.is_none_or(|spec| !outline(spec).is_empty()));
+    let told = reading.cni.iter().map(|fault| &fault.what).chain(reading.warnings.iter().map(|one| &one.text));
+    let told = told.chain(reading.ignored.iter().flat_map(|one| [&one.what, &one.why]));
+    for text in told {
+        assert_eq!(*text, bootstrap::text::plain(text), "a terminal finds something to obey");
     }
 }
 

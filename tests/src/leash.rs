@@ -157,6 +157,26 @@ impl Drop for Daemon {
     }
 }
 
+/// A command that does its work when this value is dropped, and also when this program is killed: it is not on the
+/// leash, and begins at the end of its standard input.
+#[derive(Debug)]
+pub struct Heir {
+    child: Child,
+}
+
+impl Heir {
+    pub(crate) fn new(child: Child) -> Self {
+        Self { child }
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        drop(self.child.wait());
+    }
+}
+
 /// The command lines of this machine's processes that contain `text`.
 ///
 /// # Errors

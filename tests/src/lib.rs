@@ -29,6 +29,7 @@
 //! | [`gate`] | a web server that stops in the middle of a file |
 //! | [`programs`] | where this workspace's programs and the pinned tools lie |
 //! | [`unit`] | the command line of a systemd unit, run without systemd |
+//! | [`server`] | CloudStack's management server, as far as nodes see it |
 //! | [`tree`] | a directory tree as one digest and as a listing to compare |
 
 pub mod authority;
@@ -51,6 +52,7 @@ pub mod programs;
 pub mod published;
 pub mod registry;
 pub mod relay;
+pub mod server;
 pub mod small;
 pub mod spec;
 pub mod stock;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::leash::{Daemon, LEASH, NAMESPACES, POLL, Running, code};
+use crate::leash::{Daemon, Heir, LEASH, NAMESPACES, POLL, Running, code};
 
 /// The time that a command gets unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -213,6 +213,17 @@ impl Command {
     #[must_use]
     pub fn exec(&self) -> anyhow::Error {
         anyhow::Error::new(self.std().exec()).context(format!("Running {self}"))
+    }
+
+    /// Starts it to wait until what is returned is dropped, or this program is gone: it has to read its standard input
+    /// to the end before anything else.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn heir(&self) -> Result<Heir> {
+        let mut command = self.std();
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        Ok(Heir::new(command.spawn().with_context(|| format!("Starting {self}"))?))
     }
 
     /// Starts it on a leash, with both outputs in the file `log`.

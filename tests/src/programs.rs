@@ -104,8 +104,17 @@ fn cached(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When the cache can't be found.
 pub fn built_before(name: &str, major: &str) -> Result<Option<PathBuf>> {
+    Ok(all_built(&format!("{name}-{major}."))?.pop())
+}
+
+/// The directories of pinned tools whose names begin so (`kubernetes-v`), in as far as they have been built, sorted.
+///
+/// # Errors
+/// When the cache can't be found.
+pub fn all_built(start: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(cached("")?).into_iter().flatten().flatten().map(|entry| entry.path());
-    let prefix = format!("{name}-{major}.");
-    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-    Ok(entries.filter(fits).max())
+    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+    let mut found: Vec<PathBuf> = entries.filter(fits).collect();
+    found.sort();
+    Ok(found)
 }

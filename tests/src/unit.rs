@@ -22,6 +22,16 @@ pub fn exec_start(root: &Path, unit: &str) -> Result<Command> {
     Ok(Command::new(program).args(args.iter().map(|word| below(root, word))))
 }
 
+/// The command of `etcd.service`, for a member that is alone at `address` and whose data is below `root`.
+///
+/// # Errors
+/// As [`exec_start`].
+pub fn lone_etcd(root: &Path, address: &str) -> Result<Command> {
+    let client = format!("http://{address}:2379");
+    let etcd = exec_start(root, "etcd.service")?.arg("--data-dir").arg(root.join("var/lib/etcd"));
+    Ok(etcd.args(["--advertise-client-urls", &client, "--listen-client-urls", &client]))
+}
+
 /// The words of the last `ExecStart=` line; none where it is missing or emptied.
 fn words(unit: &str) -> Vec<String> {
     let joined = unit.replace("\\\n", " ");

@@ -115,6 +115,19 @@ impl Vr {
         fs::rename(&part, &to).with_context(|| format!("Replacing {}", to.display()))
     }
 
+    /// Has user data and metadata for the guest at `address`, and for no other (CloudStack's `vmdata.py`).
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn guest(&self, address: &str, user_data: &[u8], metadata: &[(&str, &str)]) -> Result<()> {
+        let names: String = metadata.iter().map(|(name, _)| format!("{name}\n")).collect();
+        let listed = metadata.iter().copied().chain([("meta-data", names.as_str())]);
+        for (name, value) in listed {
+            place_for(&self.docroot, address, "metadata", name, value.as_bytes())?;
+        }
+        place_for(&self.docroot, address, "userdata", "user-data", user_data)
+    }
+
     /// Apache writes a line after the answer has been sent, so a client can be ahead of the log.
     fn settle(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -145,13 +158,20 @@ fn lay_out(docroot: &Path) -> Result<()> {
     let guests = [(ADDRESS, "2f0e5c1e-5b0f-4a76-9a1f-6f8a3a1b2c3d"), ("10.1.1.77", "other")];
     write(&docroot.join(".htaccess"), "Options +Indexes\n")?;
     for (guest, id) in guests {
-        let guard = format!("Options +FollowSymLinks\nOrder Deny,Allow\nDeny from all\nAllow from {guest}\n");
         for (kind, name, text) in [("metadata", "instance-id", id), ("userdata", "user-data", "#cloud-config\n")] {
-            write(&docroot.join(kind).join(guest).join(".htaccess"), &guard)?;
-            write(&docroot.join(kind).join(guest).join(name), text)?;
+            place_for(docroot, guest, kind, name, text.as_bytes())?;
         }
     }
     Ok(())
+}
+
+/// A file that only the guest at `address` may read.
+fn place_for(docroot: &Path, address: &str, kind: &str, name: &str, content: &[u8]) -> Result<()> {
+    let directory = docroot.join(kind).join(address);
+    let guard = format!("Options +FollowSymLinks\nOrder Deny,Allow\nDeny from all\nAllow from {address}\n");
+    write(&directory.join(".htaccess"), &guard)?;
+    let path = directory.join(name);
+    fs::write(&path, content).with_context(|| format!("Writing {}", path.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -227,6 +247,11 @@ ErrorLog {place}/error.log
 SetEnvIf Request_URI "^{STATUS}" own
 LogFormat "%m\t%>s\t%O\t%{{Range}}i\t%U\t%q" bed
 CustomLog {place}/access.log bed env=!own
+RewriteEngine On
+RewriteRule ^/latest/user-data/?$ /userdata/%{{REMOTE_ADDR}}/user-data [L,PT]
+RewriteRule ^/latest/meta-data/?$ /metadata/%{{REMOTE_ADDR}}/meta-data [L,PT]
+RewriteRule ^/latest/meta-data/([^/]+)/?$ /metadata/%{{REMOTE_ADDR}}/$1 [L,PT]
+RewriteRule ^/latest/([^/]+)/?$ /metadata/%{{REMOTE_ADDR}}/$1 [L,PT]
 AccessFileName .htaccess
 <FilesMatch "^\.ht">
     Require all denied

@@ -146,7 +146,7 @@ fn an_etcd_node_takes_one_tarball_and_runs() {
 
 /// etcd by the unit's own command line: a key goes in and comes out.
 fn runs(node: &Node, vr: &Vr) {
-    let serve = unit::exec_start(&node.root, "etcd.service").unwrap();
+    let serve = unit::lone_etcd(&node.root, "10.1.1.1").unwrap();
     let log = cks_tests::scratch("etcd").unwrap();
     let mut etcd = vr.netns.enter(serve).daemon(&log.path().join("log")).unwrap();
     let etcdctl = |args: &[&str]| {

@@ -13,11 +13,13 @@ use std::path::Path;
 use bootstrap::adoption::{self, Asked, Caller, File};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
+use tokio::task::JoinHandle;
 
 use crate::board::Board;
 use crate::config::Config;
 use crate::files;
 use crate::host::{Host, STATE_DIR, io_failure};
+use crate::status::Changes;
 use crate::tool::Tool;
 
 pub use self::attend::attend;
@@ -94,6 +96,37 @@ pub async fn adopt(host: &Host, spec: &NodeSpec, settings: &Config, board: &Boar
         reload(host).await;
     }
     Ok(Outcome::Ours(decision.take.iter().map(|(file, _)| file.path()).collect()))
+}
+
+/// A task that goes on for as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Keeping(JoinHandle<()>);
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Takes the scripts over again whenever somebody has written them anew: where cloud-init is started later than the agent,
+/// or made to run again, it would run them beside it.
+pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> Keeping {
+    let (host, spec, settings, board) = (host.clone(), spec.clone(), settings.clone(), board.clone());
+    Keeping(tokio::spawn(async move {
+        let directory = |file: &File| Some(host.path(file.path()).parent()?.to_owned());
+        let directories: Vec<_> = File::ALL.iter().filter_map(directory).collect();
+        loop {
+            // Anew each time: the directories are made by whoever writes the first script.
+            let changes = Changes::below(directories.iter().map(AsRef::as_ref));
+            if let Err(failure) = adopt(&host, &spec, &settings, &board).await {
+                tracing::warn!("{failure}");
+            }
+            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
+                break;
+            }
+        }
+    }))
 }
 
 /// Puts the server's scripts back where ours stand for them. Returns the paths.

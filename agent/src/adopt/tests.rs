@@ -40,12 +40,7 @@ impl Machine {
 
     /// A worker as cloud-init leaves it before it runs what the user data says.
     fn worker() -> Self {
-        let machine = Self::new(Membership::Worker(Join {
-            endpoint: Endpoint::parse("10.1.1.5").unwrap(),
-            token: Token::parse("abcdef.0123456789abcdef").unwrap(),
-            certificate_key: None,
-            trust: CaTrust::TokenOnly,
-        }));
+        let machine = Self::new(Membership::Worker(join()));
         machine.put("/var/lib/cloud/instances/i/scripts/runcmd", RUNCMD);
         symlink("instances/i", machine.host.path("/var/lib/cloud/instance")).unwrap();
         machine.cloud_init_writes();
@@ -74,6 +69,15 @@ impl Machine {
 
     async fn adopt(&self) -> Outcome {
         adopt(&self.host, &self.spec, &Config::default(), &self.board).await.unwrap()
+    }
+}
+
+fn join() -> Join {
+    Join {
+        endpoint: Endpoint::parse("10.1.1.5").unwrap(),
+        token: Token::parse("abcdef.0123456789abcdef").unwrap(),
+        certificate_key: None,
+        trust: CaTrust::TokenOnly,
     }
 }
 
@@ -178,6 +182,23 @@ async fn settings_switch_it_off() {
     let outcome = adopt(&machine.host, &machine.spec, &off, &machine.board).await.unwrap();
     assert_eq!((outcome.is_ours(), outcome), (false, Outcome::Off));
     assert_eq!(machine.read(File::Setup.path()), SETUP);
+}
+
+#[tokio::test]
+async fn scripts_that_come_later_are_taken_over_too() {
+    let machine = Machine::new(Membership::Worker(join()));
+    let keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
+    machine.put(File::Deploy.path(), JOIN);
+    machine.put(File::Setup.path(), SETUP);
+    let ours = || [File::Setup, File::Deploy].iter().all(|file| adoption::is_ours(&machine.read(file.path())));
+    for _ in 0..1000 {
+        if ours() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(ours());
+    drop(keeping);
 }
 
 #[tokio::test]

@@ -42,8 +42,8 @@ use crate::runtime;
 const PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 /// At boot it takes a while until names are known.
 const NAME_PATIENCE: Duration = Duration::from_secs(60);
-/// An own earlier try may have left a node that looks ready for as long as the control plane hears nothing of it
-/// (`--node-monitor-grace-period`, 50 s).
+/// A node of this name may be this very machine before it left, or an own earlier try: it looks ready for as long as the
+/// control plane hears nothing of it (`--node-monitor-grace-period`, 50 s).
 const OWN_LEFTOVER: Duration = Duration::from_secs(90);
 
 /// What a membership is worked on with.
@@ -88,7 +88,7 @@ pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Fa
             Err(failure) => failure,
         };
         let left = patience.saturating_sub(began.elapsed());
-        if !may_pass(ground, &failure, began)? || left.is_zero() {
+        if !may_pass(&failure, began) || left.is_zero() {
             return Err(failure);
         }
         // Jitter: the nodes of a cluster fail together and must not come back together.
@@ -105,6 +105,11 @@ pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Fa
 
 /// Does what is missing; true when nothing was.
 async fn round(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<bool, Failure> {
+    if let Some(process) = kubeadm::at_work(ground.host) {
+        // It outlives an agent that was killed, and may yet finish what that one began.
+        let what = format!("another kubeadm is at work (process {process})");
+        return Err(Failure::new(Code::AlreadyRunning, what).with_remedy("it ends by itself within minutes"));
+    }
     let facts = facts::gather(ground).await?;
     let actions = cluster::actions(ground.spec, &facts)?;
     for action in &actions {
@@ -131,11 +136,9 @@ fn phase_of(action: &Action, spec: &NodeSpec) -> Phase {
 }
 
 /// Whether the next try may succeed by itself.
-fn may_pass(ground: &Ground<'_>, failure: &Failure, began: Instant) -> Result<bool, Failure> {
-    let own_leftover = failure.code == Code::NodeNameTaken
-        && began.elapsed() < OWN_LEFTOVER
-        && record::read(ground.host)?.is_some_and(|record| record.tries > 1);
-    Ok(failure.code.retry() == Retry::Transient || own_leftover)
+fn may_pass(failure: &Failure, began: Instant) -> bool {
+    let may_be_our_own = failure.code == Code::NodeNameTaken && began.elapsed() < OWN_LEFTOVER;
+    failure.code.retry() == Retry::Transient || may_be_our_own
 }
 
 fn finish(ground: &Ground<'_>) -> Result<(), Failure> {

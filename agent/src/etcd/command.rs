@@ -59,6 +59,12 @@ pub enum EtcdCommand {
     /// Show, replace or remove members
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Start this node's member again, a new version or new settings perhaps, while the others have a quorum
+    Restart {
+        /// How long etcd may take until it serves; default: 20m
+        #[arg(long, value_name = "TIME", value_parser = patience)]
+        wait: Option<Duration>,
+    },
     /// Make the members give unused space back, one after the other, the leader last
     Defragment,
     /// Show how long this node's certificates are valid; renew those that are due
@@ -90,7 +96,7 @@ pub enum MemberCommand {
         #[arg(long, value_name = "TIME", value_parser = patience)]
         wait: Option<Duration>,
     },
-    /// Remove a member that never comes back
+    /// Remove a member that never comes back; or this node, for good
     Remove {
         /// Its name, or its id
         name: String,
@@ -149,7 +155,7 @@ pub struct Start {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE", requires = "ca_certificate")]
     pub ca_key: Option<PathBuf>,
-    /// How long others may be silent before a cluster is begun without them; default: 45s
+    /// How long others may be silent before a quorum without data begins the cluster; default: 45s
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait_others: Option<Duration>,
     /// How long etcd may take to serve, before what was begun while the others were silent is taken for a mistake
@@ -188,10 +194,9 @@ async fn change(host: &Host, command: &EtcdCommand) -> Result<u8, Failure> {
             let manner = Manner { alone: *alone, force: *force, bump_revision: *bump_revision };
             restore::restore(host, snapshot, manner).await
         }
+        EtcdCommand::Restart { wait } => member::restart(host, within(*wait)).await,
         EtcdCommand::Member(MemberCommand::Replace { name, wait }) => {
-            let default = Patience::default();
-            let patience = Patience { whole: wait.unwrap_or(default.whole), ..default };
-            member::replace(host, name.as_deref(), patience).await
+            member::replace(host, name.as_deref(), within(*wait)).await
         }
         EtcdCommand::Member(MemberCommand::Remove { name }) => member::remove(host, name).await,
         EtcdCommand::Defragment => defragment::defragment(host).await,
@@ -200,6 +205,11 @@ async fn change(host: &Host, command: &EtcdCommand) -> Result<u8, Failure> {
             Ok(0)
         }
     }
+}
+
+fn within(wait: Option<Duration>) -> Patience {
+    let default = Patience::default();
+    Patience { whole: wait.unwrap_or(default.whole), ..default }
 }
 
 async fn start(host: &Host, arguments: &Start) -> Result<u8, Failure> {
@@ -211,6 +221,7 @@ async fn start(host: &Host, arguments: &Start) -> Result<u8, Failure> {
         whole: arguments.wait.unwrap_or(default.whole),
     };
     with_board(|board| async move { ensure_within(host, &spec, &board, patience).await }).await?;
+    member::tell(host)?;
     Ok(0)
 }
 

@@ -179,8 +179,10 @@ impl<'a> Ctl<'a> {
 /// These programs log in JSON before they say in words what failed; the words are what people read.
 pub(super) fn refusal(program: &str, args: &[&str], said: &Said) -> Failure {
     let text = if said.stderr.trim().is_empty() { &said.stdout } else { &said.stderr };
-    let last = text.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.starts_with('{'));
-    let last = last.unwrap_or_default().trim_start_matches("Error: ");
-    let (what, why) = (args.join(" "), bootstrap::text::plain(last));
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('{'));
+    // What follows a panic are its places.
+    let why = lines().find_map(|line| line.strip_prefix("panic: ")).or_else(|| lines().next_back());
+    let why = why.unwrap_or_default().trim_start_matches("Error: ");
+    let (what, why) = (args.join(" "), bootstrap::text::plain(why));
     Failure::new(Code::EtcdUnavailable, format!("{program} {what}: {why}"))
 }

@@ -1,10 +1,10 @@
 //! Into a cluster that is there: the own past is removed, a learner added, and promoted when it has all data. A learner
 //! does not count for the quorum, so one that never comes costs nothing.
 
-use bootstrap::etcd::members::{Cluster, Id};
+use bootstrap::etcd::members::{Cluster, Id, Member};
+use bootstrap::etcd::quorum::{self, Health};
 use bootstrap::etcd::report::health;
 use bootstrap::etcd::standing::joining;
-use bootstrap::etcd::{members::Member, quorum};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 
@@ -37,23 +37,29 @@ async fn members(others: &Ctl<'_>) -> Result<Cluster, Failure> {
     })
 }
 
-/// Removes the member `id`, which must not serve, if the others have a quorum without it.
-///
-/// # Errors
-/// As [`expect`].
-pub(super) async fn remove(others: &Ctl<'_>, cluster: &Cluster, id: Id) -> Result<(), Failure> {
+/// Removes the member `id` of `cluster`, if it may go.
+async fn remove(others: &Ctl<'_>, cluster: &Cluster, id: Id) -> Result<(), Failure> {
     let urls = cluster.members.iter().flat_map(|member| member.client_urls.clone()).collect();
     let answers = others.at(urls).status().await?;
-    let health = health(cluster, &answers);
-    if let Some(alive) = health.iter().find(|health| health.member.id == id && health.healthy) {
-        let what = format!("member {} serves at {}", alive.member.shown(), alive.member.client_urls.join(", "));
-        return Err(Failure::new(Code::EtcdForeign, what)
-            .with_remedy("another machine has this name or address: stop its etcd, or give this one another name"));
-    }
-    quorum::may_remove(&health, id)?;
-    let gone: Vec<&Member> = cluster.members.iter().filter(|member| member.id == id).collect();
-    tracing::info!("removing member {} of etcd", gone.first().map_or("", |member| member.shown()));
+    may_go(&health(cluster, &answers), id)?;
+    let name = cluster.members.iter().find(|member| member.id == id).map_or("", Member::shown);
+    tracing::info!("removing member {name} of etcd");
     others.remove(id).await
+}
+
+/// May the member `id` be removed by others: it does not serve, and they have a quorum without it?
+///
+/// # Errors
+/// `ETCD_FOREIGN`, `ETCD_QUORUM`.
+pub(super) fn may_go(members: &[Health<'_>], id: Id) -> Result<(), Failure> {
+    if let Some(alive) = members.iter().find(|health| health.member.id == id && health.healthy) {
+        let what = format!("member {} serves at {}", alive.member.shown(), alive.member.client_urls.join(", "));
+        return Err(Failure::new(Code::EtcdForeign, what).with_remedy(
+            "if it is another machine with this name or address, stop its etcd, or give this one another name; \
+             a member that shall go leaves by itself: cks-agent etcd member remove NAME, on that node",
+        ));
+    }
+    quorum::may_remove(members, id)
 }
 
 /// Gives the learner its vote; why not yet otherwise.

@@ -4,6 +4,7 @@ use bootstrap::etcd::answers::EndpointStatus;
 use bootstrap::etcd::members::{Cluster, Id, Member};
 use bootstrap::etcd::quorum::Health;
 use bootstrap::etcd::report::{self, Report};
+use bootstrap::etcd::standing::Answer;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 
@@ -44,8 +45,8 @@ impl<'a> Known<'a> {
             // Without a quorum the members still tell each other who they are.
             Err(failure) => {
                 let asked = peers::Asker::new(host, &spec)?.ask(wanted.iter().map(|(_, url)| url.as_str())).await;
-                let formed = asked.into_iter().filter_map(|answer| answer.cluster.ok()).find(Cluster::is_formed);
-                formed.ok_or(failure)?
+                let mut clusters = asked.iter().filter_map(Answer::cluster);
+                clusters.find(|cluster| cluster.is_formed()).cloned().ok_or(failure)?
             }
         };
         let ctl = ctl.at(cluster.members.iter().flat_map(|member| member.client_urls.clone()).collect());

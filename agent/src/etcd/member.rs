@@ -1,17 +1,24 @@
 //! `cks-agent etcd member replace` and `member remove`, and what others ask before they stop a member.
 
+use std::time::{Duration, Instant};
+
 use bootstrap::etcd::members::Id;
 use bootstrap::etcd::quorum;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::render::etcd::ENVIRONMENT_PATH;
 
 use super::command::{recorded, with_board};
+use super::ctl::Ctl;
+use super::join::may_go;
 use super::known::Known;
 use super::record::Record;
 use super::service::Service;
-use super::{Patience, data, ensure_within, join};
+use super::{PAUSE, Patience, data, ensure_within};
 use crate::host::{Host, io_failure};
 use crate::run::print_text;
+
+/// Members that have just been added, removed or started count as unsteady for five seconds (etcd, `HealthInterval`).
+const SETTLES: Duration = Duration::from_secs(30);
 
 /// May this node stop for a while (a reboot, an upgrade)? A node that is no member may.
 ///
@@ -37,9 +44,9 @@ pub async fn leave(host: &Host) -> Result<(), Failure> {
     if !alone {
         let known = Known::of(host).await?;
         if let Some(own) = known.own() {
-            quorum::may_remove(&known.health(), own.id)?;
-            Service::new(host).stop().await?;
-            known.others(own.id).remove(own.id).await?;
+            quorum::may_leave(&known.health(), own.id)?;
+            // While it serves: of two members both have to vote.
+            remove_in_time(&known.others(own.id), own.id).await?;
         }
     }
     Service::new(host).stop().await?;
@@ -52,6 +59,40 @@ pub async fn leave(host: &Host) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Starts this node's member again and waits until it serves.
+pub(super) async fn restart(host: &Host, patience: Patience) -> Result<u8, Failure> {
+    let spec = recorded(host)?;
+    // Whoever is alone has nobody to serve meanwhile, and no other way.
+    if spec.etcd_cluster().len() > 1 {
+        may_stop(host).await?;
+    }
+    Service::new(host).stop().await?;
+    with_board(|board| async move { ensure_within(host, &spec, &board, patience).await }).await?;
+    tell(host)?;
+    Ok(0)
+}
+
+/// Says who this node is now.
+pub(super) fn tell(host: &Host) -> Result<(), Failure> {
+    if let Some(Record { name, identity: Some(identity), .. }) = Record::read(host)? {
+        print_text(&format!("{name} serves as member {} of cluster {}\n", identity.member, identity.cluster));
+    }
+    Ok(())
+}
+
+/// For a few seconds after any change among its members etcd lets nobody go.
+async fn remove_in_time(others: &Ctl<'_>, id: Id) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        match others.remove(id).await {
+            Err(failure) if failure.code == Code::EtcdUnavailable && began.elapsed() < SETTLES => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// Gives this node's place in the cluster to the same node without its data, which it fetches anew.
@@ -99,7 +140,7 @@ fn check_others(known: &Known<'_>, own: Option<Id>) -> Result<(), Failure> {
 }
 
 /// The proof: the new member has what the others have.
-async fn same_data(known: &Known<'_>, others: Option<&super::ctl::Ctl<'_>>) -> Result<(), Failure> {
+async fn same_data(known: &Known<'_>, others: Option<&Ctl<'_>>) -> Result<(), Failure> {
     let Some(own) = known.own() else {
         return Err(Failure::new(Code::EtcdUnavailable, "the cluster does not list this node as a member"));
     };
@@ -119,15 +160,17 @@ async fn same_data(known: &Known<'_>, others: Option<&super::ctl::Ctl<'_>>) -> R
     Ok(())
 }
 
-/// Removes a member that never comes back.
+/// Removes a member that never comes back; or this node, which leaves.
 pub(super) async fn remove(host: &Host, name: &str) -> Result<u8, Failure> {
     let known = Known::of(host).await?;
     let gone = known.find(name)?;
     if known.own().is_some_and(|own| own.id == gone.id) {
-        return Err(Failure::new(Code::ConfigInvalid, format!("{name} is this node: it can't remove itself"))
-            .with_remedy("cks-agent leave ends a node's membership"));
+        leave(host).await?;
+        print_text(&format!("{name} has left: its data is in /var/lib/etcd/aside-*\n"));
+        return Ok(0);
     }
-    join::remove(&known.others(gone.id), &known.cluster, gone.id).await?;
+    may_go(&known.health(), gone.id)?;
+    remove_in_time(&known.others(gone.id), gone.id).await?;
     print_text(&format!("{} ({}) is no member any more\n", gone.shown(), gone.id));
     Ok(0)
 }

@@ -18,6 +18,7 @@ mod restore;
 mod service;
 mod snapshot;
 mod status;
+mod stock;
 
 use std::time::{Duration, Instant};
 
@@ -27,13 +28,13 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::{ExternalEtcd, NodeSpec};
 use bootstrap::render::etcd::Beginning;
 
-use self::certificates::ClientFiles;
 use self::ctl::Ctl;
 pub use self::member::{leave, may_stop};
 use self::record::Record;
 use self::service::Service;
 use crate::board::Board;
 use crate::host::Host;
+use crate::tool::Tool;
 
 /// Between two looks; a random part keeps the members of a cluster from looking in step.
 const PAUSE: Duration = Duration::from_millis(700);
@@ -41,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(700);
 /// How long is waited, and for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// For others to answer, before a cluster is begun without having heard of one.
+    /// For all others to come, before a quorum of nodes without data begins a cluster without the rest.
     pub others: Duration,
     /// For etcd to serve, before what was begun here is taken for a mistake.
     pub serve: Duration,
@@ -72,34 +73,43 @@ pub async fn ensure(host: &Host, spec: &NodeSpec, board: &Board) -> Result<(), F
 /// As [`ensure`].
 pub async fn ensure_within(host: &Host, spec: &NodeSpec, board: &Board, patience: Patience) -> Result<(), Failure> {
     spec.check_etcd()?;
+    for tool in [Tool::Etcd, Tool::Etcdctl] {
+        tool.find(host).ok_or_else(|| {
+            Failure::new(Code::ToolMissing, format!("{} is not installed", tool.name()))
+                .with_remedy("install it from an ISO that has it: cks-agent bootstrap --role etcd")
+        })?;
+    }
     if spec.etcd_authority.is_none() && spec.address.is_some() {
         board.warn(format!("ETCD_PLAINTEXT: {}", bootstrap::render::etcd::PLAINTEXT));
     }
+    if let Some(record) = Record::read(host)? {
+        record.fits(spec)?;
+    }
     let ids = account::user(host).await?;
     certificates::of_member(host, spec, ids, certificates::Renew::WhenDue)?;
-    let member = Member { host, spec, service: Service::new(host), ids, peers: peers::Asker::new(host, spec)? };
-    let outcome = member.arrive(board, patience).await;
+    stock::adopt(host, spec, ids).await?;
+    let member = Member { host, spec, board, service: Service::new(host), ids, peers: peers::Asker::new(host, spec)? };
+    let outcome = member.arrive(patience).await;
     board.stop_waiting(WAITS_FOR);
     outcome
 }
 
-/// Client certificates for a control plane whose objects an external etcd keeps: none where it speaks plain HTTP.
-/// Renewed in the last third of their life.
+/// Makes what a control plane needs to reach an external etcd, where kubeadm is told that it is: nothing where that speaks
+/// plain HTTP. Renewed in the last third of its life. Says whether anything was made now.
 ///
 /// # Errors
 /// `CONFIG_INVALID`: the authority can't be used; `IO`.
-pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<Option<ClientFiles>, Failure> {
-    match &etcd.authority {
-        None => Ok(None),
-        Some(authority) => certificates::of_client(host, authority).map(Some),
-    }
+pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<bool, Failure> {
+    etcd.authority.as_ref().map_or(Ok(false), |authority| certificates::of_client(host, authority))
 }
 
-/// Renews what is due of this node's certificates, where it is a member that has any.
+/// Renews what is due of the certificates that this node was given for an etcd cluster, as a member or as a control plane.
+/// Both read them anew for each connection.
 ///
 /// # Errors
 /// `STATE_INVALID`, `CONFIG_INVALID`, `IO`.
 pub async fn tend(host: &Host) -> Result<(), Failure> {
+    certificates::tend_client(host)?;
     let Some(record) = Record::read(host)? else { return Ok(()) };
     let spec = record.spec(host)?;
     if spec.etcd_authority.is_some() {
@@ -110,11 +120,14 @@ pub async fn tend(host: &Host) -> Result<(), Failure> {
 }
 
 const WAITS_FOR: &str = "etcd";
+/// etcd is not restarted while it serves: the other members may just be doing the same.
+const RESTART: &str = "etcd's unit or settings changed: cks-agent etcd restart, on one member after the other";
 
 /// The node on its way into its cluster.
 struct Member<'a> {
     host: &'a Host,
     spec: &'a NodeSpec,
+    board: &'a Board,
     service: Service<'a>,
     ids: bootstrap::etcd::account::Ids,
     peers: peers::Asker,
@@ -122,10 +135,12 @@ struct Member<'a> {
 
 impl Member<'_> {
     /// Looks and acts until it has arrived.
-    async fn arrive(&self, board: &Board, patience: Patience) -> Result<(), Failure> {
+    async fn arrive(&self, patience: Patience) -> Result<(), Failure> {
         let began = Instant::now();
         // Since when etcd could have been serving.
         let mut started: Option<Instant> = None;
+        // Says to the others that we wait, for as long as we do.
+        let mut waiting = None;
         loop {
             let waited = match started {
                 Some(started) => started.elapsed() >= patience.serve,
@@ -133,6 +148,14 @@ impl Member<'_> {
             };
             let (standing, cluster) = self.look(waited).await?;
             tracing::debug!(?standing, "etcd");
+            match standing {
+                Standing::Undecided(_) if waiting.is_none() => {
+                    waiting = Some(peers::wait(self.host, self.spec).await?);
+                }
+                Standing::Undecided(_) => {}
+                // Its place is etcd's.
+                _ => drop(waiting.take()),
+            }
             let why = match self.act(&standing, cluster.as_ref()).await? {
                 Outcome::Arrived => return Ok(()),
                 Outcome::Begun(why) => {
@@ -148,7 +171,7 @@ impl Member<'_> {
                 return Err(self.gave_up(&why, patience.whole).await);
             }
             let pause = PAUSE + PAUSE.mul_f64(rand::random::<f64>());
-            board.wait(WAITS_FOR, &why, began, pause, patience.whole);
+            self.board.wait(WAITS_FOR, &why, began, pause, patience.whole);
             tokio::time::sleep(pause).await;
         }
     }
@@ -170,8 +193,9 @@ impl Member<'_> {
             waited,
         };
         let standing = standing(&facts)?;
-        let known = |answer: Answer| answer.cluster.ok().filter(Cluster::is_formed);
-        Ok((standing, facts.others.into_iter().find_map(known)))
+        let mut clusters = facts.others.iter().filter_map(Answer::cluster);
+        let cluster = clusters.find(|cluster| cluster.is_formed()).cloned();
+        Ok((standing, cluster))
     }
 
     /// What its own etcd says, where it is ours and serves.
@@ -226,8 +250,10 @@ impl Member<'_> {
     async fn arrived(&self) -> Result<Outcome, Failure> {
         let Some(serves) = self.serves().await else { return Ok(Outcome::Begun("it stopped serving".to_owned())) };
         // What a restart would do has to be what it does now.
-        self.service.tell(self.spec, &self.service.beginning(self.spec), self.ids)?;
-        self.service.reload_where_changed().await?;
+        if self.service.tell(self.spec, &self.service.beginning(self.spec), self.ids)? {
+            self.service.reload().await?;
+            self.board.warn(format!("ETCD_RESTART: {RESTART}"));
+        }
         Record::member(self.spec, serves.identity).write(self.host)?;
         Ok(Outcome::Arrived)
     }

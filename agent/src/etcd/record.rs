@@ -4,14 +4,13 @@ use std::fs;
 use std::net::IpAddr;
 
 use bootstrap::bundle::Role;
-use bootstrap::etcd::certificates::DIRECTORY;
 use bootstrap::etcd::standing::Past;
 use bootstrap::etcd::wal::Identity;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::node_spec::{Authority, NodeSpec};
-use bootstrap::secret::Secret;
+use bootstrap::node_spec::NodeSpec;
 use serde::{Deserialize, Serialize};
 
+use super::certificates;
 use crate::files;
 use crate::host::{Host, STATE_DIR, io_failure};
 
@@ -51,6 +50,26 @@ impl Record {
         self.identity.map_or(Past::Begun, Past::Member)
     }
 
+    /// Refuses a wish that would tear this member out of its cluster: that knows it by its name and its peer URL.
+    ///
+    /// # Errors
+    /// `ETCD_FOREIGN`.
+    pub(super) fn fits(&self, spec: &NodeSpec) -> Result<(), Failure> {
+        if self.identity.is_none() {
+            return Ok(());
+        }
+        let known = NodeSpec { address: self.address, etcd_authority: None, ..spec.clone() }.peer_url();
+        let known = if self.tls { known.replacen("http:", "https:", 1) } else { known };
+        let (name, url) = (&spec.node_name, spec.peer_url());
+        if self.name == *name && known == url {
+            return Ok(());
+        }
+        let what = format!("this node is {} at {known} in its cluster, and is told to be {name} at {url}", self.name);
+        Err(Failure::new(Code::EtcdForeign, what).with_remedy(
+            "give it the name, address and authority that it had; docs/etcd.md tells how to move a cluster to others",
+        ))
+    }
+
     /// As the last run left it; none before the first.
     pub(super) fn read(host: &Host) -> Result<Option<Self>, Failure> {
         let path = host.path(&path());
@@ -77,17 +96,9 @@ impl Record {
         let members = self.members.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
         let members = Some(members).filter(|members| !members.is_empty());
         let mut spec = NodeSpec::new(Role::Etcd, &self.name, self.address, members.as_deref())?;
-        spec.etcd_authority = if self.tls { Some(kept_authority(host)?) } else { None };
+        spec.etcd_authority = if self.tls { Some(certificates::kept(host)?) } else { None };
         Ok(spec)
     }
-}
-
-/// The authority that the node keeps in its files.
-pub(super) fn kept_authority(host: &Host) -> Result<Authority, Failure> {
-    let path = host.path(&format!("{DIRECTORY}/ca.crt"));
-    let certificate = fs::read_to_string(&path).map_err(|e| io_failure("Reading", &path, e))?;
-    let key = fs::read_to_string(host.path(&format!("{DIRECTORY}/ca.key"))).ok().map(Secret::new);
-    Ok(Authority { certificate, key })
 }
 
 /// Where the document is.

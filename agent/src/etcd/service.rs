@@ -42,19 +42,20 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Writes the unit and what it is told.
-    pub(super) fn tell(&self, spec: &NodeSpec, beginning: &Beginning, ids: Ids) -> Result<(), Failure> {
+    /// Writes the unit and what it is told; says whether anything was not so before.
+    pub(super) fn tell(&self, spec: &NodeSpec, beginning: &Beginning, ids: Ids) -> Result<bool, Failure> {
         data::prepare(self.host, ids)?;
-        self.write(UNIT_PATH, UNIT)?;
-        self.write(ENVIRONMENT_PATH, &etcd::environment(spec, beginning))
+        let unit = self.write(UNIT_PATH, UNIT)?;
+        let environment = self.write(ENVIRONMENT_PATH, &etcd::environment(spec, beginning))?;
+        Ok(unit || environment)
     }
 
-    fn write(&self, path: &str, text: &str) -> Result<(), Failure> {
+    fn write(&self, path: &str, text: &str) -> Result<bool, Failure> {
         let there = fs::read(self.host.path(path));
         if there.is_ok_and(|there| there == text.as_bytes()) {
-            return Ok(());
+            return Ok(false);
         }
-        files::write(&self.host.prepare(path)?, text.as_bytes(), 0o644)
+        files::write(&self.host.prepare(path)?, text.as_bytes(), 0o644).map(|()| true)
     }
 
     /// Starts it, and at every boot; does not wait until it serves.
@@ -62,7 +63,7 @@ impl<'a> Service<'a> {
         if self.is_active().await {
             return Ok(());
         }
-        self.systemctl(&["daemon-reload"]).await?;
+        self.reload().await?;
         self.systemctl(&["enable", NAME]).await?;
         // A start waits until the cluster has a leader.
         self.systemctl(&["start", "--no-block", NAME]).await
@@ -75,11 +76,8 @@ impl<'a> Service<'a> {
     }
 
     /// Makes systemd read units that changed below it.
-    pub(super) async fn reload_where_changed(&self) -> Result<(), Failure> {
-        if self.property("NeedDaemonReload").await == "yes" {
-            self.systemctl(&["daemon-reload"]).await?;
-        }
-        Ok(())
+    pub(super) async fn reload(&self) -> Result<(), Failure> {
+        self.systemctl(&["daemon-reload"]).await
     }
 
     /// Whether it runs, is starting, or is about to be started again.

@@ -78,6 +78,8 @@ async fn whole(host: &Host, ctl: &Ctl<'_>, path: &Path) -> Result<SnapshotStatus
     let clear = || [&beside, &part].into_iter().for_each(|path| drop(fs::remove_file(path)));
     clear();
     let written = async {
+        // To save waits for a member that is not there, without end.
+        ctl.status().await?;
         ctl.save(&beside).await?;
         let status = status_of(host, &beside).await?;
         let publish = || {

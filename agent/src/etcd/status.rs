@@ -8,10 +8,10 @@ use bootstrap::etcd::report::{MemberReport, Report};
 use bootstrap::failure::{Code, Failure};
 use serde::Serialize;
 
+use super::account;
 use super::certificates::{self, Renew};
 use super::command::recorded;
 use super::known::Known;
-use super::{account, record};
 use crate::host::Host;
 use crate::run::{print_json, print_text};
 use crate::view;
@@ -79,7 +79,6 @@ pub(super) async fn certificates(host: &Host, renew: bool, json: bool) -> Result
     }
     let renew = if renew { Renew::All } else { Renew::WhenDue };
     certificates::of_member(host, &spec, account::user(host).await?, renew)?;
-    record::kept_authority(host)?;
     if json {
         print_json(&days(host));
         return Ok(0);

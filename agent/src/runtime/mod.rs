@@ -21,7 +21,7 @@ use bootstrap::render::kubeadm::CgroupDriver;
 use self::process::Process;
 use crate::board::Board;
 use crate::host::Host;
-use crate::tool::Tool;
+use crate::tool::{Said, Tool};
 
 /// A unit of `Type=notify` is up when systemctl comes back; a slow disk makes containerd slow.
 const RESTART_PATIENCE: Duration = Duration::from_secs(120);
@@ -106,10 +106,15 @@ async fn version(host: &Host) -> Result<String, Failure> {
     Ok(said.split_whitespace().nth(2).unwrap_or_default().to_owned())
 }
 
-/// What the files come to. It may hold passwords.
+/// What the files come to. It may hold passwords, so of a failure only what was said of it is told.
 async fn dump(host: &Host) -> Result<String, Failure> {
     let call = Tool::Containerd.call(host).arg("--config").arg(host.path(CONFIG)).args(["config", "dump"]);
-    call.ok(Code::ContainerdMisconfigured).await
+    let shown = call.shown();
+    let said = call.output().await?;
+    match said.code {
+        Some(0) => Ok(said.stdout),
+        _ => Err(Said { stdout: String::new(), ..said }.failure(&shown, Code::ContainerdMisconfigured)),
+    }
 }
 
 async fn restart(host: &Host, board: &Board, wish: &Wish<'_>) -> Result<(), Failure> {

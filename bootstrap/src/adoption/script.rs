@@ -41,12 +41,23 @@ fn without_documents(text: &str) -> String {
             None if line.trim_start().starts_with('#') => {}
             None => {
                 until = document(line);
-                kept.push_str(line);
+                kept.push_str(&one_word(line));
             }
         }
         kept.push('\n');
     }
     kept
+}
+
+/// The line with placeholders that the server left unfilled as one word each: `{{ etcd.node_name }}`.
+fn one_word(line: &str) -> String {
+    let (mut kept, mut rest) = (String::new(), line);
+    while let Some((before, behind)) = rest.split_once("{{") {
+        let Some((inside, after)) = behind.split_once("}}") else { break };
+        kept += &format!("{before}{{{{{}}}}}", inside.trim());
+        rest = after;
+    }
+    kept + rest
 }
 
 /// The word that ends the here-document which begins on this line.
@@ -274,6 +285,7 @@ mod tests {
             ("sudo rm x", vec!["rm x"]),
             ("cp ${d}/k8s/{a,b} .", vec!["cp $d/k8s/{a,b} ."]),
             ("(a; b)", vec!["a", "b"]),
+            ("X={{ a.b }}\nc {{ d }}:1 {{ e", vec!["c {{d}}:1 {{ e"]),
         ] {
             assert_eq!(commands(text), found, "{text}");
         }

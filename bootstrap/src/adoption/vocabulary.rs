@@ -23,6 +23,8 @@ const KNOWN: [(&str, &[&str]); 24] = [
             "sandbox_image = ",
             "SystemdCgroup = ",
             "io.containerd.grpc.v1.cri\".registry",
+            "registry.mirrors",
+            "registry.configs",
         ],
     ),
     (
@@ -95,8 +97,8 @@ const WRITTEN: [&str; 4] = [
     "echo true > /home/core/success",
 ];
 
-/// What kubeadm is told by the server.
-const FLAGS: [&str; 13] = [
+/// What kubeadm is told by the server, or by templates that say more of what the agent does, too.
+const FLAGS: [&str; 15] = [
     "--apiserver-cert-extra-sans",
     "--certificate-key",
     "--config",
@@ -107,6 +109,8 @@ const FLAGS: [&str; 13] = [
     "--discovery-token-unsafe-skip-ca-verification",
     "--kubernetes-version",
     "--pod-network-cidr",
+    "--service-cidr",
+    "--skip-phases",
     "--token",
     "--token-ttl",
     "--upload-certs",

@@ -11,8 +11,8 @@ pub struct Node {
     /// Kernel settings: key → value, as in `/etc/sysctl.d`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
-    /// Arguments for `kubeadm init`, one each: `--pod-network-cidr=10.244.0.0/16`. Carried for whoever runs
-    /// kubeadm; cks-agent does not yet.
+    /// Arguments for `kubeadm init`, one each: `--pod-network-cidr=10.244.0.0/16`. They become part of its
+    /// configuration ([`crate::render::kubeadm::Arguments`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubeadm_arguments: Vec<String>,
 }

@@ -48,6 +48,11 @@ pub fn check(answer: &[u8], token: &Token, trust: &CaTrust) -> Result<Found, Fai
     let strange = |why: &str| Failure::new(Code::ApiUnreachable, format!("cluster-info of the API server: {why}"));
     let map: ConfigMap = serde_json::from_slice(answer).map_err(|_| strange("is no config map"))?;
     let kubeconfig = map.data.get("kubeconfig").ok_or_else(|| strange("has no kubeconfig yet"))?;
+    // The controller that signs comes a moment after the map; a cluster all of whose tokens have ended looks the same.
+    if !map.data.keys().any(|key| key.starts_with("jws-kubeconfig-")) {
+        return Err(strange("is signed for no token: the cluster has just begun, or all of its tokens have ended")
+            .with_remedy("wait a moment; else make a token on the control plane: kubeadm token create"));
+    }
     let Some(signature) = map.data.get(&format!("jws-kubeconfig-{}", token.id)) else {
         let what = format!("the cluster does not know the token {}.…, or it has ended", token.id);
         return Err(Failure::new(Code::TokenRefused, what));
@@ -172,10 +177,12 @@ mod tests {
         let good = signed(&text, &token());
         let other = Token::parse("abcdef.0000000000000000").unwrap();
         let pinned = CaTrust::Pinned(vec![format!("sha256:{}", "0".repeat(64))]);
+        let unsigned = serde_json::to_vec(&serde_json::json!({"data": {"kubeconfig": text}})).unwrap();
         for (answer, trust, code) in [
             (b"<html>".to_vec(), CaTrust::TokenOnly, Code::ApiUnreachable),
             (b"{}".to_vec(), CaTrust::TokenOnly, Code::ApiUnreachable),
             (answer(&text, "zzzzzz", &good), CaTrust::TokenOnly, Code::TokenRefused),
+            (unsigned, CaTrust::TokenOnly, Code::ApiUnreachable),
             (answer(&text, "abcdef", &signed(&text, &other)), CaTrust::TokenOnly, Code::TokenRefused),
             (answer(&(text.clone() + " "), "abcdef", &good), CaTrust::TokenOnly, Code::TokenRefused),
             (answer(&text, "abcdef", "a.b.c"), CaTrust::TokenOnly, Code::TokenRefused),

@@ -38,7 +38,24 @@ pub fn may_stop(members: &[Health<'_>], id: Id) -> Result<(), Failure> {
     Err(refusal(&format!("member {} can't stop", shown(members, id)), &voters, others, needed))
 }
 
-/// May the member `id` be removed for good?
+/// May the member `id`, which serves, leave for good? It votes on that itself.
+///
+/// # Errors
+/// `ETCD_QUORUM`: those that stay would have none, or nobody stays.
+pub fn may_leave(members: &[Health<'_>], id: Id) -> Result<(), Failure> {
+    let voters = voters(members);
+    if voters.iter().all(|voter| voter.member.id != id) {
+        return Ok(());
+    }
+    let (others, staying) = (healthy_besides(&voters, id), voters.len() - 1);
+    let votes = voters.iter().filter(|voter| voter.healthy).count();
+    if staying > 0 && others >= quorum(staying) && votes >= quorum(voters.len()) {
+        return Ok(());
+    }
+    Err(refusal(&format!("member {} can't leave", shown(members, id)), &voters, others, quorum(staying)))
+}
+
+/// May the member `id`, which does not serve, be removed for good?
 ///
 /// # Errors
 /// `ETCD_QUORUM`: the others are too few to decide it, or it is the last one.
@@ -93,26 +110,28 @@ mod tests {
 
     #[test]
     fn a_member_goes_only_while_the_others_have_a_quorum() {
-        // Voters, learners, healthy ones, the member, whether it may stop, whether it may go.
-        for (count, learners, healthy, id, stop, remove) in [
-            (3, 0, vec![1, 2, 3], 1, true, true),
-            (3, 0, vec![2, 3], 1, true, true),
-            (3, 0, vec![1, 2], 1, false, false),
-            (3, 0, vec![1, 2], 3, true, true),
-            (2, 0, vec![1, 2], 1, false, false),
-            (1, 0, vec![1], 1, false, false),
-            (5, 0, vec![1, 2, 3], 1, false, false),
-            (5, 0, vec![1, 2, 3, 4], 1, true, true),
-            (4, 0, vec![1, 2, 3], 1, false, false),
+        // Voters, learners, healthy ones, the member; whether it may stop, be removed, leave.
+        for (count, learners, healthy, id, want) in [
+            (3, 0, vec![1, 2, 3], 1, (true, true, true)),
+            (3, 0, vec![2, 3], 1, (true, true, true)),
+            (3, 0, vec![1, 2], 1, (false, false, false)),
+            (3, 0, vec![1, 2], 3, (true, true, true)),
+            (2, 0, vec![1, 2], 1, (false, false, true)),
+            (2, 0, vec![2], 1, (false, false, false)),
+            (1, 0, vec![1], 1, (false, false, false)),
+            (5, 0, vec![1, 2, 3], 1, (false, false, false)),
+            (5, 0, vec![1, 2, 3, 4], 1, (true, true, true)),
+            (4, 0, vec![1, 2, 3], 1, (false, false, true)),
             // A learner has no vote: it may always go, and it doesn't help.
-            (3, 1, vec![1, 2, 3, 4], 4, true, true),
-            (3, 1, vec![1, 2, 4], 1, false, false),
+            (3, 1, vec![1, 2, 3, 4], 4, (true, true, true)),
+            (3, 1, vec![1, 2, 4], 1, (false, false, false)),
         ] {
             let members = members(count, learners);
             let health: Vec<Health<'_>> =
                 members.iter().map(|member| Health { member, healthy: healthy.contains(&member.id.0) }).collect();
-            let may = (may_stop(&health, Id(id)).is_ok(), may_remove(&health, Id(id)).is_ok());
-            assert_eq!(may, (stop, remove), "{count} voters, healthy {healthy:?}, member {id}");
+            let id = Id(id);
+            let may = (may_stop(&health, id).is_ok(), may_remove(&health, id).is_ok(), may_leave(&health, id).is_ok());
+            assert_eq!(may, want, "{count} voters, healthy {healthy:?}, member {id}");
         }
     }
 

@@ -1,9 +1,12 @@
 //! What a node has to do to be a member of its cluster: from what its disk holds and what its peers answer.
 //!
 //! Two things must never happen: that a node whose data was lost begins a second cluster beside the one that it was a
-//! member of, and that it comes back under its old id, having forgotten what it voted for.
+//! member of, and that it comes back under its old id, having forgotten what it voted for and what it confirmed. Silence
+//! is no proof that there is no cluster, so a cluster is begun only when enough of its members say that they have no data
+//! either; a node that waits tells the others that it does.
 
 use super::members::{Cluster, Id, Member};
+use super::quorum::quorum;
 use super::wal::Identity;
 use crate::failure::{Code, Failure};
 
@@ -24,7 +27,7 @@ pub struct Facts<'a> {
     pub serves: Option<Serves>,
     /// What the other wanted members answer.
     pub others: Vec<Answer>,
-    /// Whether it has been waited long enough for others to answer, or for its own etcd to serve.
+    /// Whether it has been waited long enough for all others to come, or for its own etcd to serve.
     pub waited: bool,
 }
 
@@ -53,8 +56,27 @@ pub struct Serves {
 pub struct Answer {
     /// Where it was asked.
     pub url: String,
-    /// Its cluster, or why there is no answer.
-    pub cluster: Result<Cluster, String>,
+    /// What it said.
+    pub said: Said,
+}
+
+/// What a member says.
+#[derive(Debug, Clone)]
+pub enum Said {
+    /// Nothing: why.
+    Nothing(String),
+    /// It has no data, and waits as this node does.
+    Waits,
+    /// Its etcd knows these members.
+    Members(Cluster),
+}
+
+impl Answer {
+    /// The cluster that its etcd knows.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        if let Said::Members(cluster) = &self.said { Some(cluster) } else { None }
+    }
 }
 
 /// What is to be done.
@@ -101,6 +123,7 @@ pub fn standing(facts: &Facts<'_>) -> Result<Standing, Failure> {
     }
     match (facts.data, formed) {
         (Some(data), formed) => with_data(facts, data, formed),
+        (None, Some(cluster)) if is_awaited(facts, cluster) => Ok(Standing::New),
         (None, Some(cluster)) => Ok(Standing::Joins(joining(facts.name, facts.peer_url, cluster))),
         (None, None) => begin(facts),
     }
@@ -108,7 +131,7 @@ pub fn standing(facts: &Facts<'_>) -> Result<Standing, Failure> {
 
 /// The cluster that the others are members of, where they have ever been.
 fn formed(others: &[Answer]) -> Result<Option<&Cluster>, Failure> {
-    let mut all = others.iter().filter_map(|answer| Some((&answer.url, answer.cluster.as_ref().ok()?)));
+    let mut all = others.iter().filter_map(|answer| Some((&answer.url, answer.cluster()?)));
     let Some((url, first)) = all.find(|(_, cluster)| cluster.is_formed()) else { return Ok(None) };
     match all.find(|(_, cluster)| cluster.is_formed() && cluster.id != first.id) {
         None => Ok(Some(first)),
@@ -173,6 +196,21 @@ fn same_member(facts: &Facts<'_>, member: &Member) -> Result<Standing, Failure> 
     Ok(Standing::Data)
 }
 
+/// Whether the cluster was begun with this node, which has not been there yet: the others were faster.
+fn is_awaited(facts: &Facts<'_>, cluster: &Cluster) -> bool {
+    let never_served = |member: &Member| {
+        // etcd's own criterion for a member that may begin with no data.
+        member.name == facts.name && member.is_at(facts.peer_url) && member.client_urls.is_empty() && !member.learner
+    };
+    !matches!(facts.past, Past::Member(_)) && is_wanted(facts, cluster) && cluster.members.iter().any(never_served)
+}
+
+/// Whether its members are those that are wanted.
+fn is_wanted(facts: &Facts<'_>, cluster: &Cluster) -> bool {
+    cluster.members.len() == facts.wanted.len()
+        && facts.wanted.iter().all(|(_, url)| cluster.members.iter().any(|member| member.is_at(url)))
+}
+
 /// How the node `name` at `peer_url` joins `cluster`, which it serves in no longer, or not yet.
 #[must_use]
 pub fn joining(name: &str, peer_url: &str, cluster: &Cluster) -> Joining {
@@ -195,27 +233,27 @@ fn begin(facts: &Facts<'_>) -> Result<Standing, Failure> {
             Ok(Standing::Undecided(format!("{what}; the others have to answer: {}", silence(facts))))
         };
     }
-    let answers = facts.others.iter().filter_map(|answer| Some((&answer.url, answer.cluster.as_ref().ok()?)));
-    for (url, cluster) in answers.clone() {
-        let same = cluster.members.len() == facts.wanted.len()
-            && facts.wanted.iter().all(|(_, url)| cluster.members.iter().any(|member| member.is_at(url)));
-        if !same {
+    for (url, cluster) in facts.others.iter().filter_map(|answer| Some((&answer.url, answer.cluster()?))) {
+        if !is_wanted(facts, cluster) {
             let theirs: Vec<&str> = cluster.members.iter().map(Member::shown).collect();
             let what = format!("{url} begins a cluster of other members: {}", theirs.join(", "));
             return Err(Failure::new(Code::EtcdForeign, what)
                 .with_remedy("give all members the same list (--etcd-initial-cluster, etcd.members)"));
         }
     }
-    let others_begin = answers.count() > 0;
-    if facts.others.is_empty() || others_begin || facts.waited {
+    let silent = facts.others.iter().filter(|answer| matches!(answer.said, Said::Nothing(_))).count();
+    let ready = facts.wanted.len().saturating_sub(silent);
+    if silent == 0 || (facts.waited && ready >= quorum(facts.wanted.len())) {
         return Ok(Standing::New);
     }
     Ok(Standing::Undecided(silence(facts)))
 }
 
 fn silence(facts: &Facts<'_>) -> String {
-    let why =
-        facts.others.iter().find_map(|answer| Some(format!("{}: {}", answer.url, answer.cluster.as_ref().err()?)));
+    let why = facts.others.iter().find_map(|answer| match &answer.said {
+        Said::Nothing(why) => Some(format!("{}: {why}", answer.url)),
+        _ => None,
+    });
     why.unwrap_or_default()
 }
 

@@ -213,8 +213,8 @@ fn text_steps(wanted: &Wanted, facts: &Facts, plan: &mut Plan) {
 /// where no containerd could be started with it.
 fn containerd_texts(wanted: &Wanted, facts: &Facts, plan: &mut Plan, texts: &mut BTreeMap<String, String>) {
     use crate::render::containerd::{
-        CONFIG, DROP_IN, MAIN, SERVICE_DROP_IN, SET_ASIDE, UNIT_PLACES, config, drop_in, lost_settings, main, refusal,
-        service_drop_in,
+        CONFIG, DROP_IN, MAIN, SERVICE_DROP_IN, SET_ASIDE, UNIT_PLACES, config, drop_in, loses_sections, lost_settings,
+        main, refusal, service_drop_in,
     };
     let version = facts.containerd.as_ref().map(|containerd| containerd.version.as_str());
     let format = Format::of_version(version.unwrap_or_default());
@@ -234,12 +234,12 @@ fn containerd_texts(wanted: &Wanted, facts: &Facts, plan: &mut Plan, texts: &mut
         return;
     }
     let lost = lost_settings(there);
-    if format == Format::V2 && !lost.is_empty() {
-        let lost = lost.join(", ");
+    if loses_sections(version.unwrap_or_default()) && !lost.is_empty() {
+        let (lost, number) = (lost.join(", "), format.number());
         warn(
             "CONTAINERD_SECTION_REPLACED",
             format!(
-                "containerd 1.x takes the CRI section from {DROP_IN}, not from {MAIN}, and so without {lost}: write a whole section into a file of conf.d that sorts after it"
+                "this containerd takes the CRI section from {DROP_IN}, not from {MAIN}, and so without {lost}: write a whole section in format {number} into a file of conf.d that sorts after it"
             ),
         );
     }

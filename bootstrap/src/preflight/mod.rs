@@ -299,6 +299,18 @@ pub fn judge(findings: &[Finding], skipped: &[Check]) -> Result<Vec<String>, Fai
     Ok(counted().map(|finding| format!("{finding}: {}", finding.remedy)).chain(left_out).collect())
 }
 
+/// What kubeadm is told to ignore where `skipped` is left out here.
+#[must_use]
+pub fn ignored_by_kubeadm(skipped: &[Check]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in skipped.iter().flat_map(|check| check.of_kubeadm()) {
+        if !names.iter().any(|known| known == name) {
+            names.push((*name).to_owned());
+        }
+    }
+    names
+}
+
 /// The address that the kubelet registers: the one that is wished for, else the one that reaches the control plane, else
 /// the node's own.
 #[must_use]

@@ -380,6 +380,9 @@ fn what_is_left_out_is_told_and_refuses_nothing() {
     assert_eq!(names(&["swap", " node-ip "]).unwrap(), [Check::Swap, Check::NodeIp]);
     assert_eq!(names(&["all"]).unwrap(), Check::ALL);
     assert!(names(&["swop"]).unwrap_err().what.contains("swop"));
+    assert_eq!(ignored_by_kubeadm(&[Check::Size, Check::Clock]), ["NumCPU", "Mem"]);
+    let all = ignored_by_kubeadm(&Check::ALL);
+    assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len(), "{all:?}");
     for check in Check::ALL {
         assert_eq!(names(&[check.name()]).unwrap(), [check]);
     }

@@ -7,6 +7,9 @@ mod file;
 
 pub(super) use self::file::{Room, WriteFile, write_file};
 
+/// Pieces that a text is read in where it is no YAML as a whole.
+const MOST_PIECES: usize = 2000;
+
 /// A cloud-config text as far as it can be read.
 #[derive(Debug, Default)]
 pub(super) struct CloudConfig {
@@ -40,7 +43,7 @@ impl CloudConfig {
     /// Reads each key of the top level by itself, and of a list that is no YAML each item by itself.
     fn salvage(text: &str, whole: Fault) -> Self {
         let mut config = Self::default();
-        for (at, chunk) in chunks(text, is_key) {
+        for (at, chunk) in chunks(text, is_key).into_iter().take(MOST_PIECES) {
             if chunk.lines().next().is_some_and(is_key) {
                 config.add(at, &chunk);
             }
@@ -70,7 +73,7 @@ impl CloudConfig {
                 let indent = list.lines().find(|line| is_item(line)).map_or(0, indent_of);
                 let begins = |line: &str| !line.trim().is_empty() && indent_of(line) <= indent;
                 let mut items = Vec::new();
-                for (item_at, item) in chunks(list, begins) {
+                for (item_at, item) in chunks(list, begins).into_iter().take(MOST_PIECES) {
                     let by = at + 1 + item_at;
                     match yaml::document(&item) {
                         Ok(document) => {
@@ -89,6 +92,19 @@ impl CloudConfig {
                 let value = Node { line: at + 1, end, value: Value::List(items) };
                 self.entries.push(Entry { key, line: at + 1, value });
             }
+        }
+    }
+
+    /// The same text at other lines.
+    pub(super) fn relocate(&mut self, place: &impl Fn(usize) -> usize) {
+        for entry in &mut self.entries {
+            entry.line = place(entry.line);
+            entry.value.relocate(place);
+        }
+        self.unread.iter_mut().for_each(|fault| fault.line = place(fault.line));
+        for twice in &mut self.duplicates {
+            twice.first = place(twice.first);
+            twice.second = place(twice.second);
         }
     }
 

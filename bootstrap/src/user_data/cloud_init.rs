@@ -29,13 +29,9 @@ pub enum Outcome {
 pub(super) fn outcome(part: &Part, variables: &Variables) -> Outcome {
     // In MIME the header may be no more than a comment.
     let text = match part.jinja && part.honoured {
-        true => match jinja::render(&part.text, variables) {
-            Ok(rendered) => rendered.text,
-            // An undefined variable is no failure to cloud-init, it writes a name in its place.
-            Err(faults) if faults.iter().all(|fault| !fault.what.starts_with("jinja:")) => {
-                super::placeholder::guard(&part.text)
-            }
-            Err(_) => return Outcome::Unreadable,
+        true => match jinja::render_anyway(&part.text, variables) {
+            Some(text) => text,
+            None => return Outcome::Unreadable,
         },
         false => part.text.clone(),
     };

@@ -43,8 +43,8 @@ pub(super) fn read(user: &UserText, origin: Origin, variables: Option<&Variables
     };
     let mut reader =
         Reader { part, cut: user.cut, rendered: &rendered, findings, cni: Cni::default(), files: Vec::new() };
-    for (at, chunk) in documents(&rendered.text) {
-        reader.document(at, &chunk);
+    for (at, text) in documents(&rendered.text) {
+        reader.document(&Chunk { at, text: &text, lines: text.lines().collect() });
     }
     let Reader { mut cni, files, .. } = reader;
     // cloud-init writes files before it runs commands, wherever they stand.
@@ -72,6 +72,21 @@ fn significant(text: &str) -> Option<&str> {
     text.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
 }
 
+/// A document of the text.
+struct Chunk<'t> {
+    /// The lines before it.
+    at: usize,
+    text: &'t str,
+    lines: Vec<&'t str>,
+}
+
+impl Chunk<'_> {
+    /// A line by its number in the whole text.
+    fn line(&self, number: usize) -> Option<&str> {
+        self.lines.get(number.checked_sub(self.at + 1)?).copied()
+    }
+}
+
 struct Reader<'a> {
     part: Place,
     cut: bool,
@@ -92,12 +107,13 @@ impl Reader<'_> {
         self.cni.faults.push((at, what.into()));
     }
 
-    /// Reads the document that begins behind `at` lines.
-    fn document(&mut self, at: usize, text: &str) {
+    /// Reads a document.
+    fn document(&mut self, chunk: &Chunk<'_>) {
+        let (at, text) = (chunk.at, chunk.text);
         let first = significant(text).unwrap_or_default();
         let continues = is_item(first);
         if continues {
-            self.continuation(at, text, first);
+            self.continuation(chunk, first);
         }
         // The items need a key above them, and the line above them says nothing.
         let (source, above) = match continues {
@@ -115,16 +131,16 @@ impl Reader<'_> {
                 }
                 document.root
             }
-            Err(fault) => return self.unreadable(line_of(fault.line), &fault, text, at),
+            Err(fault) => return self.unreadable(line_of(fault.line), &fault, chunk),
         };
         let Some(mut root) = root else { return };
         root.relocate(&line_of);
         let is_object = |key: &str| root.get(key).is_some();
         match &root.value {
-            Value::Map(_) if is_object("kind") || is_object("apiVersion") => self.object(&root, at, text),
+            Value::Map(_) if is_object("kind") || is_object("apiVersion") => self.object(&root, chunk),
             Value::Map(entries) => {
                 for entry in entries {
-                    self.entry(entry, at, text);
+                    self.entry(entry, chunk);
                 }
             }
             _ => {
@@ -136,8 +152,8 @@ impl Reader<'_> {
     }
 
     /// Says what cloud-init makes of list items that continue the server's list.
-    fn continuation(&mut self, at: usize, text: &str, first: &str) {
-        let line = at + 1 + text.lines().position(|line| line == first).unwrap_or_default();
+    fn continuation(&mut self, chunk: &Chunk<'_>, first: &str) {
+        let line = chunk.at + 1 + chunk.lines.iter().position(|line| *line == first).unwrap_or_default();
         let indent = indent_of(first);
         let text = match indent {
             _ if !self.cut => "these commands have no key; they are read as runcmd".to_owned(),
@@ -152,13 +168,13 @@ impl Reader<'_> {
         self.findings.warn(self.place(line), text);
     }
 
-    fn unreadable(&mut self, line: usize, fault: &Fault, text: &str, at: usize) {
+    fn unreadable(&mut self, line: usize, fault: &Fault, chunk: &Chunk<'_>) {
         let is_tabbed = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
-        let begin = line.saturating_sub(at + 1);
+        let is_tabbed = |number: usize| chunk.line(number).is_some_and(is_tabbed);
+        let source = chunk.line(line).unwrap_or_default();
         // What goes on in the next line is told at its first.
-        let tab = text.lines().skip(begin).take(2).position(is_tabbed);
+        let tab = (0..2).find(|more| is_tabbed(line + more));
         let line = line + tab.unwrap_or_default();
-        let source = text.lines().nth(begin).unwrap_or_default();
         let hint = match () {
             () if tab.is_some() => "indent with spaces, not with tabs",
             () if fault.what.contains("mapping values") => {
@@ -172,12 +188,12 @@ impl Reader<'_> {
         self.fault(line, format!("no YAML ({}): {hint}", plain(&fault.what)));
     }
 
-    fn entry(&mut self, entry: &Entry, at: usize, text: &str) {
+    fn entry(&mut self, entry: &Entry, chunk: &Chunk<'_>) {
         match entry.key.as_str() {
             "runcmd" => match entry.value.list() {
                 Some(items) => {
                     for item in items {
-                        self.command(item, at, text);
+                        self.command(item, chunk);
                     }
                 }
                 None if entry.value.is_null() => {}
@@ -203,11 +219,8 @@ impl Reader<'_> {
             }
         }
         let is_list = matches!(entry.key.as_str(), "runcmd" | "write_files");
-        if self.cut
-            && is_list
-            && entry.line > at
-            && text.lines().nth(entry.line - at - 1).is_some_and(|line| line.starts_with(&entry.key))
-        {
+        let is_written = chunk.line(entry.line).is_some_and(|line| line.starts_with(&entry.key));
+        if self.cut && is_list && is_written {
             let text = format!(
                 "a second {}: cloud-init forgets the server's for it; here it is added to the server's",
                 entry.key
@@ -228,9 +241,9 @@ impl Reader<'_> {
     }
 
     /// A Kubernetes object, which is applied as it is written.
-    fn object(&mut self, root: &Node, at: usize, text: &str) {
+    fn object(&mut self, root: &Node, chunk: &Chunk<'_>) {
         let has = |key: &str| root.get(key).and_then(Node::text).is_some();
-        if !has("apiVersion") && self.cut && at == 0 {
+        if !has("apiVersion") && self.cut && chunk.at == 0 {
             let what = "this object has no apiVersion: the management server cuts off the first line of the text; begin it with a \
                         line #cloud-config";
             return self.fault(1, what);
@@ -250,7 +263,7 @@ impl Reader<'_> {
         }
         self.step(
             root.line,
-            crate::node_spec::cni::CniAction::Objects { text: text.trim_matches('\n').to_owned() + "\n" },
+            crate::node_spec::cni::CniAction::Objects { text: chunk.text.trim_matches('\n').to_owned() + "\n" },
         );
     }
 }

@@ -59,6 +59,21 @@ pub enum Kind {
     Binary,
 }
 
+impl Kind {
+    /// For people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CloudConfig => "cloud-config",
+            Self::ShellScript => "a shell script",
+            Self::Boothook => "a boothook",
+            Self::Include => "an include",
+            Self::Other => "a text",
+            Self::Binary => "bytes",
+        }
+    }
+}
+
 /// What was taken off on the way to the parts, outermost first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +84,18 @@ pub enum Layer {
     Gzip,
     /// MIME multipart.
     Mime,
+}
+
+impl Layer {
+    /// For people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base64 => "base64",
+            Self::Gzip => "gzip",
+            Self::Mime => "MIME",
+        }
+    }
 }
 
 /// User data, decoded.

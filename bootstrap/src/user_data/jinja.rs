@@ -8,6 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, filters, tests};
 
 use super::metadata::Metadata;
+use super::placeholder::{self, enclosed};
 use super::yaml::Fault;
 use crate::text::plain;
 
@@ -16,6 +17,9 @@ const FUEL: u64 = 200_000;
 
 /// The longest text that comes out.
 const MAX_RENDERED: usize = super::yaml::MAX_TEXT;
+
+/// Expressions and statements in one text.
+const MOST_TAGS: usize = 2000;
 
 /// Undefined variables that are named at once.
 const MOST_UNDEFINED: usize = 20;
@@ -70,8 +74,8 @@ pub(super) fn variables(metadata: &Metadata) -> Value {
 fn environment<'s>() -> Environment<'s> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    // cloud-init trims blocks; that a tag may be indented as well costs nothing.
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    // As cloud-init has it.
+    let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
     // It fails for delimiters only, and these are jinja's own.
     environment.set_syntax(syntax.unwrap_or_default());
     environment.set_fuel(Some(FUEL));
@@ -94,33 +98,68 @@ fn environment<'s>() -> Environment<'s> {
 /// # Errors
 /// Each undefined variable, or what is wrong with the template, with its line.
 pub(super) fn render(text: &str, variables: &Value) -> Result<Rendered, Vec<Fault>> {
+    let (rendered, undefined) = attempt(&flush(text), variables, |_| String::new())?;
+    if undefined.is_empty() { Ok(rendered) } else { Err(undefined) }
+}
+
+/// `text` with tags that have a line to themselves at its beginning: cloud-init would put the spaces before a tag in
+/// front of the next line, which nobody means.
+fn flush(text: &str) -> String {
+    let is_tag = |line: &str| line.starts_with("{%") && line.ends_with("%}") && line.matches("{%").count() == 1;
+    let line = |line: &'_ str| match is_tag(line.trim()) {
+        true => line.trim_start().to_owned(),
+        false => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
+/// Renders `text` with undefined variables kept, as guarded placeholders.
+///
+/// # Errors
+/// What is wrong with the template, with its line.
+pub(super) fn render_keeping(text: &str, variables: &Value) -> Result<Rendered, Vec<Fault>> {
+    // One after the other would take a rendering for each.
+    let guarded = placeholder::guard(&substitute(&flush(text), variables));
+    attempt(&guarded, variables, |expression| placeholder::guard(&format!("{{{{{expression}}}}}")))
+        .map(|(rendered, _)| rendered)
+}
+
+/// Renders `text` as cloud-init does, to which an undefined variable is no failure: it writes a name in its place.
+pub(super) fn render_anyway(text: &str, variables: &Value) -> Option<String> {
+    let name = |expression: &str| format!("CI_MISSING_JINJA_VAR/{expression}");
+    attempt(text, variables, name).ok().map(|(rendered, _)| rendered.text)
+}
+
+/// Renders `text`, with what `instead` says for each undefined variable.
+fn attempt(
+    text: &str,
+    variables: &Value,
+    instead: impl Fn(&str) -> String,
+) -> Result<(Rendered, Vec<Fault>), Vec<Fault>> {
+    if text.matches("{{").nth(MOST_TAGS).or_else(|| text.matches("{%").nth(MOST_TAGS)).is_some() {
+        let what = format!("jinja: the text has more than {MOST_TAGS} expressions");
+        return Err(vec![Fault { line: 1, what }]);
+    }
     statements(text).map_err(|fault| vec![fault])?;
     let environment = environment();
     let mut source = text.to_owned();
     let mut undefined = Vec::new();
     loop {
         let error = match rendered(&environment, &source, variables) {
-            Ok(_) if !undefined.is_empty() => return Err(undefined),
-            Ok(rendered) => return Ok(rendered),
+            Ok(rendered) => return Ok((rendered, undefined)),
             Err(error) => error,
         };
         let line = error.line().unwrap_or(1);
-        let hole = error.range().filter(|_| error.kind() == ErrorKind::UndefinedError).and_then(|at| hole(&source, at));
-        match hole {
-            Some((expression, range)) if undefined.len() < MOST_UNDEFINED => {
-                undefined.push(Fault { line, what: missing(&expression) });
-                // Without it, the next one is found. Lines stay where they are.
-                let breaks = "\n".repeat(source.get(range.clone()).unwrap_or_default().matches('\n').count());
-                source.replace_range(range, &breaks);
-            }
-            _ => {
-                undefined.push(Fault {
-                    line,
-                    what: format!("jinja: {}", plain(error.detail().unwrap_or("it can't be rendered"))),
-                });
-                return Err(undefined);
-            }
-        }
+        let is_undefined = error.kind() == ErrorKind::UndefinedError && undefined.len() < MOST_UNDEFINED;
+        let Some((expression, range)) = error.range().filter(|_| is_undefined).and_then(|at| hole(&source, at)) else {
+            let what = format!("jinja: {}", plain(error.detail().unwrap_or("it can't be rendered")));
+            undefined.push(Fault { line, what });
+            return Err(undefined);
+        };
+        undefined.push(Fault { line, what: missing(&expression) });
+        // Without it, the next one is found. Lines stay where they are.
+        let breaks = source.get(range.clone()).unwrap_or_default().matches('\n').count();
+        source.replace_range(range, &(instead(&expression) + &"\n".repeat(breaks)));
     }
 }
 
@@ -153,19 +192,19 @@ fn rendered(environment: &Environment<'_>, source: &str, variables: &Value) -> R
     // Once into something bounded: what `render_with_spans` builds is not.
     template.render_captured_to(variables.clone(), Bounded(MAX_RENDERED))?;
     let (text, spans) = template.render_with_spans(variables.clone())?;
+    let breaks: Vec<usize> = source.match_indices('\n').map(|(at, _)| at).collect();
     let mut lines = Vec::new();
     let mut spans = spans.iter().peekable();
     let mut begin = 0;
     for line in text.split_inclusive('\n') {
         while spans.next_if(|span| span.output_range().end <= begin).is_some() {}
-        let source_line = spans.peek().map_or(0, |span| {
+        let from = spans.peek().map_or(source.len(), |span| {
+            // Text that is no expression is as long as it is in the source.
+            let literal = span.output_range().len() == span.source_range().len();
             let inside = begin.saturating_sub(span.output_range().start);
-            let from = span.source_range().start;
-            let literal = text.get(span.output_range()) == source.get(span.source_range());
-            let upto = if literal { from + inside } else { from };
-            1 + source.get(..upto).unwrap_or(source).matches('\n').count()
+            span.source_range().start + if literal { inside } else { 0 }
         });
-        lines.push(source_line);
+        lines.push(1 + breaks.partition_point(|at| *at < from));
         begin += line.len();
     }
     Ok(Rendered { text, lines })
@@ -196,7 +235,8 @@ fn statements(text: &str) -> Result<(), Fault> {
         what: format!("jinja: {what}"),
     };
     let mut at = 0;
-    while let Some(next) = [rest(at).find("{%"), rest(at).find("{#")].into_iter().flatten().min() {
+    let tag = |two: &[u8]| two == b"{%" || two == b"{#";
+    while let Some(next) = rest(at).as_bytes().windows(2).position(tag) {
         at += next;
         // A text within an expression: {{ '{#' }}.
         if text.get(..at).is_some_and(|before| before.ends_with(['\'', '"'])) {
@@ -236,9 +276,7 @@ pub(super) fn substitute(text: &str, variables: &Value) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
         filled.push_str(before);
-        let Some((inner, behind)) =
-            after.split_once("}}").filter(|(inner, _)| inner.len() < 200 && !inner.contains('\n'))
-        else {
+        let Some((inner, behind)) = enclosed(after) else {
             filled.push_str("{{");
             rest = after;
             continue;

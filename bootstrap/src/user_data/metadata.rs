@@ -19,25 +19,6 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Reads keys as the metadata service spells them: `local-hostname`.
-    pub fn from_keys(keys: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut metadata = Self::default();
-        for (key, value) in keys {
-            let value = value.trim().to_owned();
-            if value.is_empty() {
-                continue;
-            }
-            match key.as_str() {
-                "instance-id" => metadata.instance_id = Some(value),
-                "local-hostname" => metadata.local_hostname = Some(value),
-                "local-ipv4" => metadata.local_ipv4 = value.parse().ok(),
-                "availability-zone" => metadata.availability_zone = Some(value),
-                _ => drop(metadata.more.insert(key, value)),
-            }
-        }
-        metadata
-    }
-
     /// All of it by the service's keys.
     pub(super) fn keys(&self) -> BTreeMap<&str, String> {
         let own = [

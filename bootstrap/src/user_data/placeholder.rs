@@ -10,9 +10,8 @@ pub(super) fn guard(text: &str) -> String {
     let mut guarded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {
-        let name = after.split_once("}}").filter(|(name, _)| !name.contains(['{', '}', '\n']));
         guarded.push_str(before);
-        match name {
+        match enclosed(after).filter(|(name, _)| !name.contains(['{', '}'])) {
             Some((name, after)) => {
                 guarded.push(OPEN);
                 guarded.push_str(name.trim());
@@ -27,6 +26,16 @@ pub(super) fn guard(text: &str) -> String {
     }
     guarded.push_str(rest);
     guarded
+}
+
+/// What stands before the next `}}` in the same line, and what behind it. Nothing that is longer than an expression
+/// is looked through.
+pub(super) fn enclosed(after: &str) -> Option<(&str, &str)> {
+    const LONGEST: usize = 200;
+    let end = after.bytes().take(LONGEST).take_while(|byte| *byte != b'\n').count();
+    // The end may lie within a character; what closes is ASCII.
+    let at = after.as_bytes().get(..end)?.windows(2).position(|two| two == b"}}")?;
+    Some((after.get(..at)?, after.get(at + 2..)?))
 }
 
 /// The first placeholder of a guarded `text`, without braces.

@@ -3,11 +3,11 @@
 //! It is read as PyYAML reads it, because that is what cloud-init does: of equal keys the last counts (both are kept
 //! here), `<<` merges, and an alias stands for what it names. Nothing of a text is believed before it is counted.
 
-use std::collections::{HashMap, HashSet};
+mod reader;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
+use saphyr_parser::Event;
 
-use crate::text::plain;
+use self::reader::Reader;
 
 /// The longest text that is read, in bytes. CloudStack takes 1 MiB of base64.
 pub const MAX_TEXT: usize = 4 << 20;
@@ -17,6 +17,10 @@ pub const MAX_NODES: usize = 100_000;
 
 /// Collections inside each other.
 pub const MAX_DEPTH: usize = 64;
+
+/// Characters with a meaning to YAML (`[ ] { } , :`) in one text: the parser holds a flow collection's tokens until it
+/// ends.
+const MAX_MARKS: usize = 1 << 18;
 
 /// Bytes in the scalars of one text, those behind aliases each time.
 const MAX_SCALARS: usize = 2 * MAX_TEXT;
@@ -225,6 +229,9 @@ pub fn documents(text: &str) -> Result<Vec<Document>, Fault> {
     if text.len() > MAX_TEXT {
         return Err(Fault { line: 1, what: format!("the text is longer than {} MiB", MAX_TEXT >> 20) });
     }
+    if text.bytes().filter(|byte| b"[]{},:".contains(byte)).nth(MAX_MARKS).is_some() {
+        return Err(Fault { line: 1, what: format!("the text has more than {MAX_MARKS} of [ ] {{ }} , :") });
+    }
     let mut reader = Reader::new(text);
     let mut documents = Vec::new();
     while let Some((event, span)) = reader.next()? {
@@ -245,181 +252,6 @@ pub fn document(text: &str) -> Result<Document, Fault> {
     match documents.next() {
         Some(second) => Err(Fault { line: second.line, what: "a second YAML document begins here".to_owned() }),
         None => Ok(first),
-    }
-}
-
-struct Reader<'a> {
-    parser: Parser<'a, StrInput<'a>>,
-    /// What this document's anchors name.
-    anchors: HashMap<usize, Node>,
-    duplicates: Vec<Duplicate>,
-    depth: usize,
-    nodes: usize,
-    bytes: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn new(text: &'a str) -> Self {
-        let parser = Parser::new_from_str(text);
-        Self { parser, anchors: HashMap::new(), duplicates: Vec::new(), depth: 0, nodes: 0, bytes: 0 }
-    }
-
-    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Fault> {
-        match self.parser.next_event() {
-            None | Some(Ok((Event::StreamEnd, _))) => Ok(None),
-            Some(Ok(next)) => Ok(Some(next)),
-            Some(Err(e)) => Err(Fault { line: e.marker().line().max(1), what: plain(e.info()) }),
-        }
-    }
-
-    fn document(&mut self, start: &Span) -> Result<Document, Fault> {
-        // YAML's anchors end with their document.
-        self.anchors.clear();
-        let mut root = None;
-        while let Some((event, span)) = self.next()? {
-            if event == Event::DocumentEnd {
-                break;
-            }
-            root = Some(self.node(event, &span)?);
-        }
-        let line = root.as_ref().map_or(start.start.line().max(1), |root: &Node| root.line);
-        Ok(Document { root, duplicates: std::mem::take(&mut self.duplicates), line })
-    }
-
-    /// The node that begins with `event`.
-    fn node(&mut self, event: Event<'a>, span: &Span) -> Result<Node, Fault> {
-        let line = span.start.line().max(1);
-        let end = span.end.line().max(line);
-        match event {
-            Event::Scalar(text, style, anchor, _) => {
-                self.spend(1, text.len(), line)?;
-                let style = match style {
-                    ScalarStyle::Plain => Style::Plain,
-                    ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
-                    ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
-                };
-                let node = Node { line, end, value: Value::Scalar { text: text.into_owned(), style } };
-                self.anchored(anchor, node)
-            }
-            Event::SequenceStart(anchor, _) => {
-                let (items, end) = self.nested(line, Self::items)?;
-                self.anchored(anchor, Node { line, end, value: Value::List(items) })
-            }
-            Event::MappingStart(anchor, _) => {
-                let (entries, end) = self.nested(line, Self::entries)?;
-                self.anchored(anchor, Node { line, end, value: Value::Map(entries) })
-            }
-            Event::Alias(anchor) => {
-                let named = self.anchors.get(&anchor).cloned();
-                let named =
-                    named.ok_or_else(|| Fault { line, what: "an alias inside what it stands for".to_owned() })?;
-                let (nodes, bytes) = named.weight();
-                self.spend(nodes, bytes, line)?;
-                match self.depth + named.depth() > MAX_DEPTH {
-                    true => Err(too_deep(line)),
-                    false => Ok(Node { line, end, ..named }),
-                }
-            }
-            _ => Err(Fault { line, what: "the text ends in the middle".to_owned() }),
-        }
-    }
-
-    fn nested<T>(&mut self, line: usize, read: fn(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.spend(1, 0, line)?;
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(too_deep(line));
-        }
-        let nested = read(self)?;
-        self.depth -= 1;
-        Ok(nested)
-    }
-
-    fn items(&mut self) -> Result<(Vec<Node>, usize), Fault> {
-        let mut items = Vec::new();
-        let mut last = 1;
-        while let Some((event, span)) = self.next()? {
-            if event == Event::SequenceEnd {
-                return Ok((items, last.max(1)));
-            }
-            let item = self.node(event, &span)?;
-            last = item.end;
-            items.push(item);
-        }
-        Err(Fault { line: last, what: "the text ends in the middle of a list".to_owned() })
-    }
-
-    fn entries(&mut self) -> Result<(Vec<Entry>, usize), Fault> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut seen: HashMap<String, usize> = HashMap::new();
-        let mut merged = Vec::new();
-        let mut last = 1;
-        while let Some((event, span)) = self.next()? {
-            if event == Event::MappingEnd {
-                merge(&mut entries, merged);
-                return Ok((entries, last));
-            }
-            let key = self.node(event, &span)?;
-            let Some((event, span)) = self.next()? else { break };
-            let value = self.node(event, &span)?;
-            last = value.end.max(key.end);
-            let line = key.line;
-            let key = match key.value {
-                Value::Scalar { text, style: Style::Plain } if text == "<<" => {
-                    merged.push(value);
-                    continue;
-                }
-                Value::Scalar { text, .. } => text,
-                _ => String::new(),
-            };
-            if let Some(first) = seen.insert(key.clone(), line) {
-                self.duplicates.push(Duplicate { key: key.clone(), first, second: line });
-            }
-            entries.push(Entry { key, line, value });
-        }
-        Err(Fault { line: last, what: "the text ends in the middle of a mapping".to_owned() })
-    }
-
-    fn anchored(&mut self, anchor: usize, node: Node) -> Result<Node, Fault> {
-        if anchor != 0 {
-            // A copy is kept, so it is counted.
-            let (nodes, bytes) = node.weight();
-            self.spend(nodes, bytes, node.line)?;
-            self.anchors.insert(anchor, node.clone());
-        }
-        Ok(node)
-    }
-
-    fn spend(&mut self, nodes: usize, bytes: usize, line: usize) -> Result<(), Fault> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.nodes > MAX_NODES || self.bytes > MAX_SCALARS {
-            return Err(Fault { line, what: format!("the text has more than {MAX_NODES} values") });
-        }
-        Ok(())
-    }
-}
-
-fn too_deep(line: usize) -> Fault {
-    Fault { line, what: format!("more than {MAX_DEPTH} collections inside each other") }
-}
-
-/// Adds what `<<` names; a key that is there already is kept.
-fn merge(entries: &mut Vec<Entry>, merged: Vec<Node>) {
-    let mut there: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
-    for node in merged {
-        let maps = match node.value {
-            Value::List(items) => items,
-            _ => vec![node],
-        };
-        for map in maps {
-            let Value::Map(more) = map.value else { continue };
-            for entry in more {
-                if there.insert(entry.key.clone()) {
-                    entries.push(entry);
-                }
-            }
-        }
     }
 }
 

@@ -11,6 +11,9 @@ const ROUNDS: usize = 20;
 /// Bytes that a mutation may add up to.
 const LONGEST: usize = 256 << 10;
 
+/// Long enough for work that grows with the square of the length.
+const LONGEST_TEXT: usize = 256 << 10;
+
 /// Pieces that change what a text means.
 const PIECES: [&str; 16] = [
     "\n",
@@ -85,6 +88,48 @@ fn no_mutation_breaks_the_reader() {
                 Ok(reading) => assert!(reading.spec.as_ref().is_none_or(|spec| !outline(spec).is_empty())),
                 Err(failure) => assert_eq!(failure.code, Code::UserDataInvalid, "{failure:?}"),
             }
+        }
+    }
+}
+
+/// One piece, as often as it fits into a long text, behind what each kind of text begins with: work that grows
+/// with the square of the length would not end.
+#[test]
+fn long_texts_come_to_an_end() {
+    let scenarios = scenarios();
+    let server = |name: &str| {
+        let found = scenarios.iter().find(|scenario| scenario.path.to_string_lossy().ends_with(name));
+        String::from_utf8(found.unwrap().user_data.clone()).unwrap()
+    };
+    let (control, worker) = (server("-cni-announced-and-missing"), server("-worker-4.22"));
+    let begins = [
+        "#cloud-config\n".to_owned(),
+        "## template: jinja\n#cloud-config\ncks:\n  labels:\n".to_owned(),
+        format!("{control}\n\n"),
+        worker,
+    ];
+    let pieces = [
+        "- a\n",
+        "  - a\n",
+        "a: b\n",
+        "    a: b\n",
+        "{{ ",
+        "{{ a }}\n",
+        "{% ",
+        "{#",
+        "---\n",
+        "- path: /a\n",
+        "a\\\n",
+        "'",
+        "[",
+        "&a ",
+    ];
+    for begin in &begins {
+        for piece in pieces {
+            let mut text = begin.clone();
+            text.extend(std::iter::repeat_n(piece, (LONGEST_TEXT - begin.len()) / piece.len()));
+            // What it says is told elsewhere.
+            let _ = look(text.as_bytes(), &scenarios[0].metadata);
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     let scenario = |path: PathBuf| {
         let keys: std::collections::BTreeMap<String, String> =
             serde_json::from_slice(&bytes(&path.join("metadata.json"))).unwrap();
-        Scenario { user_data: bytes(&path.join("user-data")), metadata: Metadata::from_keys(keys), path }
+        Scenario { user_data: bytes(&path.join("user-data")), metadata: bootstrap::datasource::from_keys(keys), path }
     };
     paths.into_iter().map(scenario).collect()
 }

@@ -12,23 +12,23 @@ use crate::process::Command;
 /// Where programs of a bundle are.
 const KUBECTL: &str = "/opt/bin/kubectl";
 /// A token as the management server makes it: of a UUID's hexadecimal digits.
-const TOKEN: &str = "0123ab.456789abcdef0123";
+pub(super) const TOKEN: &str = "0123ab.456789abcdef0123";
 /// The longest that a step of a cluster may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 
 /// Machines that are one cluster, gone when dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Where they are.
-    pub bed: Bed,
-    /// The release that they run.
-    pub release: Release,
     /// The etcd member.
     pub etcd: Machine,
     /// The control plane.
     pub control: Machine,
     /// The workers.
     pub workers: Vec<Machine>,
+    /// Where they are; it is dropped after them.
+    pub bed: Bed,
+    /// The release that they run.
+    pub release: Release,
     begun: Instant,
     tell: fn(Duration, &str),
 }
@@ -65,8 +65,13 @@ impl Cluster {
         self.all_ready()
     }
 
-    fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         (self.tell)(self.begun.elapsed(), text);
+    }
+
+    /// All machines, the etcd member first.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        [&self.etcd].into_iter().chain(self.nodes())
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Machine> {
@@ -87,6 +92,9 @@ impl Cluster {
             }
             let bootstrap = ["cks-agent", "bootstrap", "--role", role, "--source", url, "--node-ip", &machine.address];
             machine.command(bootstrap)?.limit(LIMIT).ok().map(drop)?;
+            if role == "etcd" {
+                machine.write("/etc/etcd/etcd.env", &member(machine))?;
+            }
             let unit = if role == "etcd" { "etcd" } else { "kubelet" };
             machine.sh(&format!("systemctl daemon-reload; systemctl enable --now {unit}")).map(drop)
         })?;
@@ -233,6 +241,21 @@ spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}
     }
 }
 
+/// What the unit of an etcd member that stands alone is told.
+fn member(machine: &Machine) -> String {
+    let Machine { name, address, .. } = machine;
+    format!(
+        "ETCD_NAME={name}
+ETCD_DATA_DIR=/var/lib/etcd/data
+ETCD_LISTEN_CLIENT_URLS=http://{address}:2379,http://127.0.0.1:2379
+ETCD_ADVERTISE_CLIENT_URLS=http://{address}:2379
+ETCD_LISTEN_PEER_URLS=http://{address}:2380
+ETCD_INITIAL_ADVERTISE_PEER_URLS=http://{address}:2380
+ETCD_INITIAL_CLUSTER={name}=http://{address}:2380
+"
+    )
+}
+
 /// Version 2 of the format, which every containerd reads.
 fn containerd_config(release: &Release) -> String {
     let sandbox = release.images.iter().find(|image| image.contains("/pause:")).map_or("", String::as_str);
@@ -249,7 +272,10 @@ imports = [\"/etc/containerd/conf.d/*.toml\"]
 }
 
 /// Does the same on all machines at once.
-fn side_by_side<T: Send>(machines: impl IntoIterator<Item = T>, work: impl Fn(T) -> Result<()> + Sync) -> Result<()> {
+pub(super) fn side_by_side<T: Send>(
+    machines: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
     thread::scope(|scope| {
         let work = &work;
         let all: Vec<_> = machines.into_iter().map(|machine| scope.spawn(move || work(machine))).collect();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{LOGIN, ROUTER};
 use crate::process::Command;
-use crate::{programs, scratch};
+use crate::{programs, scratch_below};
 
 /// Directories that a fresh machine has, beside those of `/usr` and `/etc`.
 const DIRECTORIES: [&str; 21] = [
@@ -78,9 +78,9 @@ pub(super) struct Template {
     pub(super) public_key: String,
 }
 
-/// Makes the disk of a machine called `name`.
-pub(super) fn make(name: &str, cgroup: &str, template: &Template) -> Result<TempDir> {
-    let disk = scratch("machine")?;
+/// Makes the disk of a machine called `name`, in the directory `within`.
+pub(super) fn make(within: &Path, name: &str, cgroup: &str, template: &Template) -> Result<TempDir> {
+    let disk = scratch_below(within, "machine")?;
     let root = disk.path().join("root");
     for directory in DIRECTORIES {
         make_directory(&root.join(directory))?;

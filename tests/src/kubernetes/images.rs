@@ -78,11 +78,11 @@ fn proxy(program: &Path) -> Result<Vec<u8>> {
 /// iptables and nft of the distribution, with what they load.
 fn packet_filters() -> Result<Vec<u8>> {
     let mut files: Vec<PathBuf> = PACKET_FILTERS.iter().map(PathBuf::from).collect();
-    for program in PACKET_FILTERS {
-        files.extend(images::libraries(Path::new(program))?);
-    }
     for entry in std::fs::read_dir(EXTENSIONS).with_context(|| format!("Reading {EXTENSIONS}"))? {
         files.push(entry.context("Reading iptables' extensions")?.path());
+    }
+    for file in files.clone() {
+        files.extend(images::libraries(&file)?);
     }
     files.sort();
     files.dedup();

@@ -34,6 +34,7 @@ pub struct Machine {
     pub address: String,
     cgroup: String,
     cable: String,
+    number: u8,
     running: Option<(Daemon, u32)>,
     disk: TempDir,
     boots: u32,
@@ -41,14 +42,15 @@ pub struct Machine {
 
 impl Machine {
     /// A machine that is switched off. `bed` names the bed, `number` is the last part of its address.
-    pub(super) fn new(bed: &str, name: &str, number: u8, template: &Template) -> Result<Self> {
+    pub(super) fn new(bed: &str, within: &Path, name: &str, number: u8, template: &Template) -> Result<Self> {
         let cgroup = format!("/bed/{bed}/{name}");
         Ok(Self {
             name: name.to_owned(),
             address: format!("10.1.1.{number}"),
-            disk: disk::make(name, &cgroup, template).with_context(|| format!("Making the disk of {name}"))?,
+            disk: disk::make(within, name, &cgroup, template).with_context(|| format!("Making the disk of {name}"))?,
             cgroup,
             cable: format!("node{number}"),
+            number,
             running: None,
             boots: 0,
         })
@@ -58,10 +60,15 @@ impl Machine {
     pub(super) fn boot(&mut self, netns: &Netns) -> Result<()> {
         self.boots += 1;
         let log = self.log();
-        let script = Command::new("sh").args(["-c", BOOT, "boot"]).arg(self.disk.path());
+        // As files, so that the list of processes stays readable.
+        let [boot, warden] = ["boot.sh", "warden.sh"].map(|script| self.disk.path().join(script));
+        disk::write(&boot, BOOT)?;
+        disk::write(&warden, WARDEN)?;
+        let script = Command::new("sh").arg(boot).arg(self.disk.path());
         let script = script.args([&self.name, &self.address, &self.cgroup, ROUTER]);
         let namespaces = ["--mount", "--pid", "--fork", "--uts", "--ipc", "--kill-child", "--propagation", "private"];
-        let booting = script.under("unshare", namespaces).under("sh", ["-c", WARDEN, "warden", &self.cgroup]);
+        let warden = [warden.as_os_str(), self.cgroup.as_ref()];
+        let booting = script.under("unshare", namespaces).under("sh", warden);
         let mut daemon = booting.daemon_with_network(&log)?;
         // The leash enters its network a moment after it has been started.
         let own = fs::read_link("/proc/self/ns/net").context("Reading the own network namespace")?;
@@ -69,8 +76,7 @@ impl Machine {
         daemon.ready(Duration::from_secs(10), || {
             fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|theirs| theirs != own)
         })?;
-        let number = self.address.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0u8);
-        network::plug(netns, pid, &self.cable, &format!("02:00:0a:01:01:{number:02x}"))?;
+        network::plug(netns, pid, &self.cable, &format!("02:00:0a:01:01:{:02x}", self.number))?;
         let mut first = None;
         let ready = daemon.ready(Duration::from_secs(30), || {
             first = first.or_else(|| first_process(&self.cgroup));
@@ -94,6 +100,10 @@ impl Machine {
 
     fn log(&self) -> PathBuf {
         self.disk.path().join(format!("boot-{}.log", self.boots))
+    }
+
+    pub(super) fn number(&self) -> u8 {
+        self.number
     }
 
     pub(super) fn cable(&self) -> &str {

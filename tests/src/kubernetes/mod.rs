@@ -1,6 +1,7 @@
 //! Real Kubernetes in namespaces: machines at one bridge with the virtual router, made for one test and gone with
 //! it.
 
+mod agent;
 mod cluster;
 mod disk;
 mod images;
@@ -8,18 +9,20 @@ mod machine;
 mod network;
 mod release;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+pub use self::agent::{SETTINGS, bootstrap};
 pub use self::cluster::Cluster;
 use self::disk::Template;
 pub use self::images::TOOLS;
 pub use self::machine::{Machine, wait};
 pub use self::network::Outside;
 pub use self::release::Release;
+use crate::leash::Heir;
 use crate::netns::ADDRESS;
 use crate::process::Command;
 use crate::scratch;
@@ -41,10 +44,20 @@ pub struct Bed {
     pub vr: Vr,
     /// What tells it from other beds: `/bed/NAME` is the cgroup of its machines.
     pub name: String,
-    keys: TempDir,
     template: Template,
     next: u8,
+    _heir: Heir,
+    directory: TempDir,
 }
+
+/// Clears up, also after a test that was killed: what a bed has on the disk, once its machines are gone.
+const HEIR: &str = r#"
+cat >/dev/null
+for try in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf --one-file-system "$@" && exit
+    sleep 0.3
+done
+"#;
 
 impl Bed {
     /// A bed whose router serves `content`, and whose machines have the containerd of `containerd` (see
@@ -56,19 +69,44 @@ impl Bed {
         static BEDS: AtomicU32 = AtomicU32::new(0);
         let vr = Vr::start(content)?;
         network::bridge(&vr.netns, ROUTER)?;
-        let keys = scratch("keys")?;
-        let key = keys.path().join("id");
+        let directory = scratch("bed")?;
+        let routers = vr.docroot.parent().unwrap_or(directory.path());
+        let heir = Command::new("sh").args(["-c", HEIR, "heir"]).arg(directory.path()).arg(routers).heir()?;
+        let key = directory.path().join("id");
         Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "bed", "-f"]).arg(&key).ok()?;
         let public_key = std::fs::read_to_string(key.with_extension("pub")).context("Reading a key")?;
         let name = format!("{}-{}", std::process::id(), BEDS.fetch_add(1, Ordering::Relaxed));
         let template = Template { containerd: containerd.map(Path::to_owned), public_key };
-        Ok(Self { vr, name, keys, template, next: FIRST })
+        Ok(Self { vr, name, template, next: FIRST, _heir: heir, directory })
     }
 
     /// The private key for [`LOGIN`].
     #[must_use]
-    pub fn key(&self) -> std::path::PathBuf {
-        self.keys.path().join("id")
+    pub fn key(&self) -> PathBuf {
+        self.directory.path().join("id")
+    }
+
+    /// Has the router serve user data to a machine, with the metadata of a CloudStack instance.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn user_data(&self, machine: &Machine, user_data: &str) -> Result<()> {
+        let id = format!("5b1e0c1e-5b0f-4a76-9a1f-{:012x}", machine.number());
+        let public_keys = &self.template.public_key;
+        let metadata = [
+            ("service-offering", "Small Instance"),
+            ("availability-zone", "zone-1"),
+            ("local-ipv4", machine.address.as_str()),
+            ("local-hostname", machine.name.as_str()),
+            ("public-ipv4", ROUTER),
+            ("public-hostname", ROUTER),
+            ("instance-id", id.as_str()),
+            ("vm-id", id.as_str()),
+            ("public-keys", public_keys.as_str()),
+            ("cloud-identifier", "CloudStack-{7c0f2a52-0d5a-4b7e-9a65-0c5c1b0b7a11}"),
+            ("hypervisor-host-name", "host-1"),
+        ];
+        self.vr.guest(&machine.address, user_data.as_bytes(), &metadata)
     }
 
     /// A new machine, switched on.
@@ -86,7 +124,7 @@ impl Bed {
     /// # Errors
     /// When its disk can't be made.
     pub fn machine_off(&mut self, name: &str) -> Result<Machine> {
-        let machine = Machine::new(&self.name, name, self.next, &self.template)?;
+        let machine = Machine::new(&self.name, self.directory.path(), name, self.next, &self.template)?;
         self.next += 1;
         Ok(machine)
     }

@@ -32,8 +32,9 @@ table inet outside {
         iifname != "br0" accept
         ip daddr { 10.1.1.0/24, 255.255.255.255, 224.0.0.0/4 } accept
         ip6 daddr { fe80::/10, ff00::/8 } accept
-        # Services and pods, before a node knows the way to them: nobody outside is meant.
-        ip daddr { 10.96.0.0/12, 10.244.0.0/16 } drop
+        # Services and pods, before a node knows the way to them: nobody outside is meant. Who hears that at once
+        # tries again at once.
+        ip daddr { 10.96.0.0/12, 10.244.0.0/16 } reject with icmp type net-unreachable
         meta nfproto { ipv4, ipv6 } jump refuse
     }
     chain refuse {

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
+mod attending;
+mod corpus;
 mod finding;
+mod telling;
+mod upgrading;
 
 use std::fs::{self, File};
 use std::future::Future;

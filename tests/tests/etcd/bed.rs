@@ -84,7 +84,7 @@ impl Node {
     pub(crate) fn provision(&mut self, programs: &Path) -> Result<()> {
         self.init = None;
         if self.root.exists() {
-            fs::remove_dir_all(&self.root).context("Wiping a node")?;
+            Command::new("rm").args(["-r", "--one-file-system"]).arg(&self.root).ok().context("Wiping a node")?;
         }
         for directory in ["opt/bin", "usr/bin", "run/bed", "etc/systemd/system", "var/lib"] {
             fs::create_dir_all(self.root.join(directory))?;
@@ -142,9 +142,21 @@ impl Node {
     }
 
     /// `cks-agent etcd start`, as one of `members`.
-    pub(crate) fn start(&self, members: &str, more: &[&str]) -> Result<Command> {
-        let start = ["start", "--node-name", &self.name, "--node-ip", &self.address, "--etcd-initial-cluster", members];
-        Ok(self.agent(&start)?.args(["--wait", "100s", "--wait-others", "6s"]).args(more))
+    pub(crate) fn start(&self, members: &str) -> Result<Command> {
+        self.agent(&["start", "--node-name", &self.name, "--node-ip", &self.address, "--etcd-initial-cluster", members])
+    }
+
+    /// Writes the unit, as a bootstrap does.
+    pub(crate) fn unit(&self) -> Result<()> {
+        fs::create_dir_all(self.root.join("var/lib/etcd"))?;
+        std::os::unix::fs::chown(self.root.join("var/lib/etcd"), Some(999), Some(999))?;
+        fs::write(self.root.join("etc/systemd/system/etcd.service"), bootstrap::render::etcd::UNIT)?;
+        Ok(())
+    }
+
+    /// Stops etcd, as an operator does.
+    pub(crate) fn stop(&self) -> Result<()> {
+        Command::new(self.root.join("usr/bin/systemctl")).args(["stop", "etcd.service"]).ok().map(drop)
     }
 
     /// etcdctl on this node, asking its own member.
@@ -172,8 +184,15 @@ impl Node {
         self.netns.enter(command)
     }
 
+    /// Writes a value, with all the time that the members need for another leader.
     pub(crate) fn put(&self, key: &str, value: &str) -> Result<()> {
-        self.etcdctl(&["put", key, value]).ok().map(drop)
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.etcdctl(&["put", key, value]).ok() {
+                Err(_) if Instant::now() < deadline => {}
+                ended => return ended.map(drop),
+            }
+        }
     }
 
     /// A value as this member has it, whether there is a leader or not.
@@ -210,9 +229,8 @@ impl Node {
 
 /// Members in one network, with an authority where they speak TLS.
 pub(crate) struct Bed {
-    pub(crate) hub: Hub,
+    _hub: Hub,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) programs: PathBuf,
     pub(crate) members: String,
     pub(crate) directory: TempDir,
     tls: bool,
@@ -229,7 +247,7 @@ impl Bed {
         if tls {
             authority(directory.path(), "ca")?;
         }
-        Ok(Self { hub, nodes, programs: programs.to_owned(), members, directory, tls })
+        Ok(Self { _hub: hub, nodes, members, directory, tls })
     }
 
     /// A cluster of `count` members that serves.
@@ -241,8 +259,13 @@ impl Bed {
 
     /// The command that makes a node a member.
     pub(crate) fn start(&self, node: &Node) -> Result<Command> {
+        self.start_within(node, "100s", "6s")
+    }
+
+    /// As [`Bed::start`], giving up after `wait`, and on the others after `others`.
+    pub(crate) fn start_within(&self, node: &Node, wait: &str, others: &str) -> Result<Command> {
         let (certificate, key) = (self.directory.path().join("ca.crt"), self.directory.path().join("ca.key"));
-        let start = node.start(&self.members, &[])?;
+        let start = node.start(&self.members)?.args(["--wait", wait, "--wait-others", others, "--wait-serve", "8s"]);
         Ok(if self.tls { start.arg("--ca-certificate").arg(certificate).arg("--ca-key").arg(key) } else { start })
     }
 
@@ -299,7 +322,7 @@ impl Bed {
 /// An authority made by openssl: `NAME.crt`, `NAME.key`.
 pub(crate) fn authority(directory: &Path, name: &str) -> Result<()> {
     let file = |end: &str| directory.join(format!("{name}.{end}"));
-    let request = Command::new("openssl").args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=etcd CA"]);
+    let request = Command::new("openssl").args(["req", "-x509", "-nodes", "-days", "3650", "-subj", "/CN=etcd CA"]);
     let request = request.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     request.arg("-keyout").arg(file("key")).arg("-out").arg(file("crt")).ok().map(drop)
 }

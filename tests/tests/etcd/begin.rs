@@ -59,7 +59,7 @@ fn data_of_another_cluster_is_refused_and_not_touched() {
     let bed = Bed::formed(3, false, &programs).unwrap();
     let mut other = Bed::formed(1, false, &programs).unwrap();
     other.nodes[0].power_off().unwrap();
-    bed.nodes[2].tell("stop").unwrap();
+    bed.nodes[2].stop().unwrap();
     // Its disk is changed for one of another cluster's member.
     let (from, to) = (other.nodes[0].root.join("var/lib/etcd"), bed.nodes[2].root.join("var/lib/etcd"));
     Command::new("rm").arg("-r").arg(&to).ok().unwrap();
@@ -84,22 +84,66 @@ fn a_machine_that_lost_its_data_begins_nothing_beside_its_cluster() {
     for at in [1, 2] {
         bed.nodes[at].power_off().unwrap();
     }
-    // The others are down, and longer than it waits for them: it begins a cluster, which no one else is in.
+    // The others are down, and it does not take their silence for consent.
     bed.nodes[0].provision(&programs).unwrap();
-    let start = |bed: &Bed, wait| bed.start(&bed.nodes[0]).unwrap().args(["--wait", wait, "--wait-serve", "8s"]);
-    let output = start(&bed, "20s").output().unwrap();
+    let output = bed.start_within(&bed.nodes[0], "10s", "1s").unwrap().output().unwrap();
     assert_eq!((output.code, code(&output)), (75, "ETCD_UNAVAILABLE"), "{output:?}");
-    assert_eq!(started(&bed.nodes[0]), 1);
-    // They come back: what it began is put aside, and it joins them.
+    assert_eq!(started(&bed.nodes[0]), 0);
+    // They come back, and it joins them.
     for at in [1, 2] {
         bed.nodes[at].boot().unwrap();
     }
-    let output = start(&bed, "100s").output().unwrap();
+    let output = bed.start(&bed.nodes[0]).unwrap().output().unwrap();
+    assert_eq!(output.code, 0, "{output:?}\n{}", bed.logs());
+    bed.agree().unwrap();
+    assert_eq!(bed.nodes[0].get("/key").unwrap(), "value");
+}
+
+#[test]
+fn what_etcd_began_by_itself_is_set_aside() {
+    let programs = bed::etcd().unwrap();
+    let mut bed = Bed::formed(3, false, &programs).unwrap();
+    bed.nodes[1].put("/key", "value").unwrap();
+    for at in [1, 2] {
+        bed.nodes[at].power_off().unwrap();
+    }
+    // As a stock unit would, or a run that was killed: etcd is told to begin the cluster, and forms none.
+    let told = fs::read(bed.nodes[0].root.join("etc/etcd/etcd.env")).unwrap();
+    let other = String::from_utf8(told).unwrap().replace("etcd-cluster-1", "another");
+    bed.nodes[0].provision(&programs).unwrap();
+    bed.start_within(&bed.nodes[0], "3s", "1s").unwrap().output().unwrap();
+    fs::create_dir_all(bed.nodes[0].root.join("etc/etcd")).unwrap();
+    fs::write(bed.nodes[0].root.join("etc/etcd/etcd.env"), other).unwrap();
+    let record = r#"{"name":"e1","address":"10.1.1.11","members":[],"tls":false,"identity":null}"#;
+    fs::write(bed.nodes[0].root.join("var/lib/cks-agent/etcd.json"), record).unwrap();
+    bed.nodes[0].unit().unwrap();
+    bed.nodes[0].tell("start").unwrap();
+    bed.poll(|| bed.nodes[0].root.join("var/lib/etcd/member/wal").exists());
+    for at in [1, 2] {
+        bed.nodes[at].boot().unwrap();
+    }
+    let output = bed.start(&bed.nodes[0]).unwrap().output().unwrap();
     assert_eq!(output.code, 0, "{output:?}\n{}", bed.logs());
     bed.agree().unwrap();
     assert_eq!(bed.nodes[0].get("/key").unwrap(), "value");
     let aside = fs::read_dir(bed.nodes[0].root.join("var/lib/etcd")).unwrap().flatten();
     assert_eq!(aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("aside-")).count(), 1);
+}
+
+#[test]
+fn a_quorum_begins_without_a_machine_that_never_comes() {
+    let programs = bed::etcd().unwrap();
+    let mut bed = Bed::new(3, true, &programs).unwrap();
+    bed.nodes[2].power_off().unwrap();
+    let late = bed.nodes.pop().unwrap();
+    bed.start_all().unwrap();
+    bed.nodes[0].put("/key", "value").unwrap();
+    // It comes after all, finds the cluster, and is the member that it was expected to be.
+    bed.nodes.push(late);
+    bed.nodes[2].boot().unwrap();
+    let output = bed.start(&bed.nodes[2]).unwrap().output().unwrap();
+    assert_eq!(output.code, 0, "{output:?}\n{}", bed.logs());
+    bed.agree().unwrap();
 }
 
 #[test]
@@ -109,10 +153,47 @@ fn a_member_whose_data_is_gone_waits_for_the_others() {
     for at in [1, 2] {
         bed.nodes[at].power_off().unwrap();
     }
-    bed.nodes[0].tell("stop").unwrap();
+    bed.nodes[0].stop().unwrap();
     Command::new("rm").arg("-r").arg(bed.nodes[0].root.join("var/lib/etcd")).ok().unwrap();
-    let output = bed.start(&bed.nodes[0]).unwrap().args(["--wait", "10s", "--wait-others", "1s"]).output().unwrap();
+    let output = bed.start_within(&bed.nodes[0], "10s", "1s").unwrap().output().unwrap();
     assert_eq!((output.code, code(&output)), (75, "ETCD_UNAVAILABLE"), "{output:?}");
     assert!(output.stderr.contains("its data is gone"), "{output:?}");
     assert_eq!(started(&bed.nodes[0]), 1);
+}
+
+#[test]
+fn what_a_stock_unit_began_is_taken_over() {
+    let programs = bed::etcd().unwrap();
+    let bed = Bed::formed(3, false, &programs).unwrap();
+    bed.nodes[0].put("/key", "value").unwrap();
+    let hash = bed.agree().unwrap();
+    for node in &bed.nodes {
+        node.stop().unwrap();
+        let root = &node.root;
+        fs::rename(root.join("var/lib/etcd"), root.join(format!("{}.etcd", node.name))).unwrap();
+        Command::new("chown").args(["-R", "0:0"]).arg(root.join(format!("{}.etcd", node.name))).ok().unwrap();
+        for file in ["var/lib/cks-agent/etcd.json", "etc/etcd/etcd.env"] {
+            fs::remove_file(root.join(file)).unwrap();
+        }
+    }
+    bed.start_all().unwrap();
+    assert_eq!(bed.agree().unwrap(), hash);
+}
+
+#[test]
+fn a_member_is_not_torn_out_of_its_cluster_by_other_settings() {
+    let programs = bed::etcd().unwrap();
+    let bed = Bed::formed(1, false, &programs).unwrap();
+    bed::authority(bed.directory.path(), "ca").unwrap();
+    let told = fs::read(bed.nodes[0].root.join("etc/etcd/etcd.env")).unwrap();
+    let file = |name: &str| bed.directory.path().join(name).to_string_lossy().into_owned();
+    let tls = ["--ca-certificate", &file("ca.crt"), "--ca-key", &file("ca.key")];
+    let name = ["start", "--node-name", "e2", "--node-ip", "10.1.1.11"];
+    for start in [bed.start(&bed.nodes[0]).unwrap().args(tls), bed.nodes[0].agent(&name).unwrap()] {
+        let output = start.output().unwrap();
+        assert_eq!((output.code, code(&output)), (78, "ETCD_FOREIGN"), "{output:?}");
+        assert!(output.stderr.contains("this node is e1 at http://10.1.1.11:2380"), "{output:?}");
+    }
+    assert_eq!(fs::read(bed.nodes[0].root.join("etc/etcd/etcd.env")).unwrap(), told);
+    bed.ok(0, &["status"]).unwrap();
 }

@@ -13,7 +13,7 @@ fn status_tells_what_is_there_and_what_is_wrong() {
     let json: Value = serde_json::from_str(&bed.ok(0, &["status", "--json"]).unwrap()).unwrap();
     assert_eq!((json["quorum"].as_bool(), json["tolerates"].as_u64()), (Some(true), Some(1)), "{json}");
     assert_eq!(json["members"].as_array().unwrap().iter().filter(|member| member["leader"] == true).count(), 1);
-    assert_eq!(json["certificates"]["server"], 364, "{json}");
+    assert!(json["certificates"]["server"].as_i64().unwrap() >= 364, "{json}");
     let list: Value = serde_json::from_str(&bed.ok(0, &["member", "list", "--json"]).unwrap()).unwrap();
     assert_eq!(list[2]["name"], "e3");
 
@@ -65,4 +65,23 @@ fn a_machine_that_is_no_member_says_so() {
         assert_eq!((output.code, code(&output)), (75, "ETCD_UNAVAILABLE"), "{args:?}: {output:?}");
         assert!(output.stderr.contains("never made a member"), "{output:?}");
     }
+}
+
+#[test]
+fn members_are_restarted_while_the_others_serve() {
+    let mut bed = Bed::formed(3, true, &bed::etcd().unwrap()).unwrap();
+    for at in 0..3 {
+        let before = bed.nodes[at].pid();
+        let said = bed.ok(at, &["restart"]).unwrap();
+        assert!(said.contains("serves as member"), "{said}");
+        assert_ne!(bed.nodes[at].pid(), before);
+        bed.nodes[at].put("/key", "value").unwrap();
+    }
+    bed.nodes[2].power_off().unwrap();
+    let before = bed.nodes[0].pid();
+    bed.poll(|| {
+        let output = bed.nodes[0].agent(&["restart"]).unwrap().output().unwrap();
+        (output.code, code(&output)) == (78, "ETCD_QUORUM") && output.stderr.contains("member e1 can't stop")
+    });
+    assert_eq!(bed.nodes[0].pid(), before);
 }

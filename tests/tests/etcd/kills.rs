@@ -85,8 +85,7 @@ fn a_restore_that_is_killed_is_done_by_the_next_one() {
     let path = bed.directory.path().join("etcd.db");
     bed.ok(0, &["snapshot", "--output", &path.to_string_lossy()]).unwrap();
     bed.nodes[0].put("/later", "lost").unwrap();
-    bed.nodes[0].tell("stop").unwrap();
-    bed.poll(|| bed.nodes[0].agent(&["status"]).unwrap().output().unwrap().code != 0);
+    bed.nodes[0].stop().unwrap();
     let restore = || bed.nodes[0].agent(&["restore", &path.to_string_lossy()]).unwrap();
     let kills = killed(&bed, Duration::from_millis(40), restore);
     assert!(kills > 0);

@@ -13,8 +13,8 @@ fn three_voters(bed: &Bed) {
 
 #[test]
 fn a_wiped_machine_takes_its_place_again_with_all_data() {
-    let programs = bed::etcd().unwrap();
-    for tls in [false, true] {
+    // etcd 3.4 of the distribution, and 3.6.
+    for (tls, programs) in [(false, "/usr/bin".into()), (true, bed::etcd().unwrap())] {
         let mut bed = Bed::formed(3, tls, &programs).unwrap();
         bed.nodes[0].put("/before", "1").unwrap();
         bed.nodes[2].provision(&programs).unwrap();
@@ -64,13 +64,31 @@ fn nothing_is_replaced_or_removed_that_the_quorum_needs() {
     assert!(said.contains("e3"), "{said}");
     let status = bed.ok(1, &["status"]).unwrap();
     assert!(status.contains("2 members, quorum, 0 may fail") && status.contains("use an odd number"), "{status}");
-    bed.nodes[0].tell("stop").unwrap();
+    bed.nodes[0].stop().unwrap();
     let output = bed.nodes[1].agent(&["member", "remove", "e1"]).unwrap().output().unwrap();
     assert_ne!(output.code, 0, "{output:?}");
     // A wiped machine can't come back into a cluster without a quorum, and begins none.
     bed.nodes[0].provision(&programs).unwrap();
-    let output = bed.start(&bed.nodes[0]).unwrap().args(["--wait", "15s"]).output().unwrap();
+    let output = bed.start_within(&bed.nodes[0], "15s", "1s").unwrap().output().unwrap();
     assert_ne!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains("no quorum"), "{output:?}");
     assert!(!bed.nodes[0].root.join("etc/etcd/etcd.env").exists());
+}
+
+#[test]
+fn members_leave_one_after_the_other_and_the_last_one_stays() {
+    let bed = Bed::formed(3, true, &bed::etcd().unwrap()).unwrap();
+    bed.nodes[0].put("/key", "value").unwrap();
+    for (at, name) in [(2, "e3"), (1, "e2")] {
+        let said = bed.ok(at, &["member", "remove", name]).unwrap();
+        assert!(said.contains("has left"), "{said}");
+        let output = bed.nodes[at].agent(&["status"]).unwrap().output().unwrap();
+        assert_eq!(code(&output), "ETCD_UNAVAILABLE", "{output:?}");
+    }
+    assert_eq!(bed.nodes[0].get("/key").unwrap(), "value");
+    let status = bed.ok(0, &["status"]).unwrap();
+    assert!(status.contains("1 member, quorum"), "{status}");
+    // The cluster is another one than the list says: whoever comes anew joins it.
+    bed.start(&bed.nodes[1]).unwrap().ok().unwrap();
+    assert_eq!(bed.nodes[1].get("/key").unwrap(), "value");
 }

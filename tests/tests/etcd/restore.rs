@@ -29,7 +29,7 @@ fn with_snapshot(tls: bool) -> (Bed, PathBuf, u64) {
 fn a_cluster_begins_anew_from_a_snapshot_on_all_members() {
     let (bed, path, hash) = with_snapshot(true);
     let file = path.to_string_lossy();
-    bed.nodes.iter().for_each(|node| node.tell("stop").unwrap());
+    bed.nodes.iter().for_each(|node| node.stop().unwrap());
     let old = bed.nodes[0].root.join("var/lib/etcd");
     for at in 0..3 {
         let said = bed.ok(at, &["restore", &file]).unwrap();
@@ -48,7 +48,7 @@ fn a_cluster_begins_anew_from_a_snapshot_on_all_members() {
 #[test]
 fn one_member_begins_anew_alone_and_the_others_join_it() {
     let (bed, path, hash) = with_snapshot(false);
-    bed.nodes.iter().for_each(|node| node.tell("stop").unwrap());
+    bed.nodes.iter().for_each(|node| node.stop().unwrap());
     bed.ok(1, &["restore", "--alone", &path.to_string_lossy()]).unwrap();
     bed.ok(1, &["start"]).unwrap();
     assert_eq!(bed.nodes[1].hash().unwrap(), hash);
@@ -74,14 +74,16 @@ fn a_living_cluster_and_a_bad_snapshot_are_refused() {
         assert!(exit != 0 && said.contains(part), "{said}");
     };
     refused(restore(2, &[]), "ETCD_QUORUM", "etcd.service runs on this node");
-    bed.nodes[2].tell("stop").unwrap();
+    bed.nodes[2].stop().unwrap();
     refused(restore(2, &[]), "ETCD_QUORUM", "has a quorum");
-    // Each byte counts.
-    let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&path, &bytes).unwrap();
-    refused(restore(2, &["--force"]), "CONTENT_INVALID", "can't be restored");
+    // Each byte counts: of the pages, and of the digest behind them.
+    let whole = fs::read(&path).unwrap();
+    for (at, part) in [(whole.len() / 2, "etcd.db"), (whole.len() - 1, "can't be restored")] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        refused(restore(2, &["--force"]), "CONTENT_INVALID", part);
+    }
     fs::write(&path, "no snapshot").unwrap();
     refused(restore(2, &["--force"]), "CONTENT_INVALID", "no snapshot of etcd");
     // Nothing of it was changed.

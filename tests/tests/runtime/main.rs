@@ -9,4 +9,4 @@ mod registries;
 mod settings;
 
 /// The containerds: the distribution's (1.6), and those that are built for the tests.
-const VERSIONS: [Option<&str>; 3] = [None, Some("1.7"), Some("2.3")];
+const VERSIONS: [Option<&str>; 4] = [None, Some("1.7"), Some("2.0"), Some("2.3")];

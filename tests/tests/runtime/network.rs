@@ -83,6 +83,7 @@ fn first(pods: &str) -> NodeSpec {
         skip_phases: Vec::new(),
         etcd: None,
         network: Network::Bundle,
+        dashboards: Vec::new(),
     };
     let spec = NodeSpec::new(Role::ControlPlane, "n1", None, None).unwrap();
     NodeSpec { membership: Some(Membership::FirstControlPlane(Box::new(init))), ..spec }

@@ -119,6 +119,9 @@ fn the_units_are_what_systemd_takes() {
         fs::write(&copy, text).unwrap();
         units.push(copy);
     }
+    let etcd = work.path().join("etcd.service");
+    fs::write(&etcd, bootstrap::render::etcd::UNIT.replace("/opt/bin/etcd", &agent.to_string_lossy())).unwrap();
+    units.push(etcd);
     assert!(units.len() >= 2, "{units:?}");
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units).output().unwrap();
     let ours = output.stderr.lines().find(|line| line.contains("cks-agent"));

@@ -37,7 +37,7 @@ fn beginning() -> Cluster {
 fn answers(two: Option<Cluster>, three: Option<Cluster>) -> Vec<Answer> {
     let answer = |(at, cluster): (u64, Option<Cluster>)| Answer {
         url: url(at),
-        cluster: cluster.ok_or_else(|| "connection refused".to_owned()),
+        said: cluster.map_or_else(|| Said::Nothing("connection refused".to_owned()), Said::Members),
     };
     [(2, two), (3, three)].into_iter().map(answer).collect()
 }
@@ -71,9 +71,13 @@ fn joins(replaces: &[u64], add: bool) -> Standing {
 fn without_data_a_cluster_is_joined_before_one_is_begun() {
     let undecided = with(|_| {}).unwrap();
     assert_eq!(undecided, Standing::Undecided("http://10.1.1.2:2380: connection refused".to_owned()));
-    assert_eq!(with(|facts| facts.waited = true).unwrap(), Standing::New);
-    assert_eq!(with(|facts| facts.others.clear()).unwrap(), Standing::New);
-    assert_eq!(with(|facts| facts.others = answers(None, Some(beginning()))).unwrap(), Standing::New);
+    // However long nobody says anything: they may be the cluster that it was a member of.
+    assert!(matches!(with(|facts| facts.waited = true).unwrap(), Standing::Undecided(_)));
+    let alone = with(|facts| {
+        facts.wanted = &facts.wanted[..1];
+        facts.others.clear();
+    });
+    assert_eq!(alone.unwrap(), Standing::New);
     // One that knows the cluster outweighs another that is itself about to begin one.
     for waited in [false, true] {
         let standing = with(|facts| {
@@ -81,6 +85,30 @@ fn without_data_a_cluster_is_joined_before_one_is_begun() {
             facts.waited = waited;
         });
         assert_eq!(standing.unwrap(), joins(&[1], true));
+    }
+}
+
+#[test]
+fn a_cluster_is_begun_when_enough_have_no_data() {
+    let said = |said: [Said; 2], waited| {
+        with(|facts| {
+            facts.others.iter_mut().zip(said).for_each(|(answer, said)| answer.said = said);
+            facts.waited = waited;
+        })
+    };
+    let (silent, begins) = (|| Said::Nothing(String::new()), || Said::Members(beginning()));
+    for (others, waited, new) in [
+        ([Said::Waits, Said::Waits], false, true),
+        ([begins(), Said::Waits], false, true),
+        ([begins(), begins()], false, true),
+        // One is late: a quorum may begin without it, but not before it had its time.
+        ([Said::Waits, silent()], false, false),
+        ([Said::Waits, silent()], true, true),
+        ([silent(), begins()], true, true),
+        ([silent(), silent()], true, false),
+    ] {
+        let shown = format!("{others:?} {waited}");
+        assert_eq!(said(others, waited).unwrap() == Standing::New, new, "{shown}");
     }
 }
 
@@ -100,6 +128,24 @@ fn it_takes_the_place_of_its_own_past_and_of_nobody_else() {
         (vec![added(9, 4), member(2), member(3)], joins(&[], true)),
     ] {
         let standing = with(|facts| facts.others = answers(Some(cluster(members.clone())), None));
+        assert_eq!(standing.unwrap(), want, "{members:?}");
+    }
+}
+
+#[test]
+fn the_last_of_those_that_begin_finds_a_cluster_that_awaits_it() {
+    let awaited = |at| Member { client_urls: Vec::new(), ..member(at) };
+    for (members, past, want) in [
+        (vec![awaited(1), member(2), member(3)], Past::Unknown, Standing::New),
+        (vec![awaited(1), member(2), awaited(3)], Past::Begun, Standing::New),
+        // It has been there before; the cluster has other members by now; somebody else is meant.
+        (vec![awaited(1), member(2), member(3)], Past::Member(identity(1)), joins(&[1], true)),
+        (vec![awaited(1), member(2), member(4)], Past::Unknown, joins(&[1], true)),
+        (vec![member(1), member(2), awaited(3)], Past::Unknown, joins(&[1], true)),
+    ] {
+        let standing = with(|facts| {
+            (facts.past, facts.others) = (past, answers(Some(cluster(members.clone())), None));
+        });
         assert_eq!(standing.unwrap(), want, "{members:?}");
     }
 }

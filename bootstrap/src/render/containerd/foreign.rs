@@ -27,8 +27,21 @@ pub fn refusal(main: &str) -> Option<String> {
     old.map(|plugin| format!("names plugin {plugin:?} as format 1 did"))
 }
 
-/// What a main file of format 2 sets in the CRI section and loses to our drop-in in containerd 1.x: the things that
-/// somebody will miss. All else there, most often, is what `containerd config default` prints.
+/// Whether a containerd of this version loses the CRI section of a main file in format 2. containerd 1.x takes a section
+/// from the last file that has it, which is our drop-in. 2.0 to 2.2 convert what all files come to, and only where the
+/// last one is of format 2; later ones convert each file.
+#[must_use]
+pub fn loses_sections(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(|number| number.parse::<u64>());
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(2)), Some(Ok(minor))) => minor < 3,
+        (Some(Ok(major)), _) => major < 2,
+        _ => true,
+    }
+}
+
+/// What a main file of format 2 sets in the CRI section and loses where [`loses_sections`]: the things that somebody
+/// will miss. All else there, most often, is what `containerd config default` prints.
 #[must_use]
 pub fn lost_settings(main: &str) -> Vec<String> {
     let Ok(table) = main.parse::<Table>() else { return Vec::new() };
@@ -84,6 +97,21 @@ mod tests {
             let found = refusal(main);
             assert_eq!(found.is_some(), reason.is_some(), "{main}: {found:?}");
             assert!(reason.is_none_or(|reason| found.unwrap().contains(reason)), "{main}");
+        }
+    }
+
+    #[test]
+    fn old_containerds_lose_sections() {
+        for (version, loses) in [
+            ("1.6.20~ds1", true),
+            ("v1.7.35", true),
+            ("v2.0.14", true),
+            ("v2.2.9", true),
+            ("v2.3.0", false),
+            ("v3.0.0", false),
+            ("", true),
+        ] {
+            assert_eq!(loses_sections(version), loses, "{version}");
         }
     }
 

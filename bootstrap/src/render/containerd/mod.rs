@@ -10,7 +10,7 @@ mod registries;
 mod service;
 
 pub use self::effective::{Effective, Expected};
-pub use self::foreign::{lost_settings, refusal};
+pub use self::foreign::{loses_sections, lost_settings, refusal};
 pub use self::registries::{CERTIFICATES, CREDENTIALS, File, PROXY, files, is_ours};
 pub use self::service::{SERVICE_DROP_IN, UNIT_PLACES, service_drop_in};
 
@@ -47,7 +47,9 @@ impl Format {
         if major.parse().is_ok_and(|major: u32| major >= 2) { Self::V3 } else { Self::V2 }
     }
 
-    fn number(self) -> u8 {
+    /// As the files name it.
+    #[must_use]
+    pub fn number(self) -> u8 {
         match self {
             Self::V2 => 2,
             Self::V3 => 3,

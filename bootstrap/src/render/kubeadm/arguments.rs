@@ -47,15 +47,13 @@ impl Arguments {
     fn take(&mut self, argument: &str) -> Result<(), String> {
         let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
         let name = name.strip_prefix("--").ok_or("is no --name=value")?;
-        let once = |place: &mut Option<String>, value: String| match place.replace(value) {
-            None => Ok(()),
-            Some(_) => Err("stands twice".to_owned()),
-        };
+        // As for kubeadm itself, the last one counts: a spec comes after its profiles.
+        let set = |place: &mut Option<String>, value: Result<String, String>| value.map(|value| *place = Some(value));
         match name {
-            "pod-network-cidr" => once(&mut self.pod_cidr, networks(value)?),
-            "service-cidr" => once(&mut self.service_cidr, networks(value)?),
-            "service-dns-domain" => once(&mut self.dns_domain, word(value)?),
-            "image-repository" => once(&mut self.image_repository, word(value)?),
+            "pod-network-cidr" => set(&mut self.pod_cidr, networks(value)),
+            "service-cidr" => set(&mut self.service_cidr, networks(value)),
+            "service-dns-domain" => set(&mut self.dns_domain, word(value)),
+            "image-repository" => set(&mut self.image_repository, word(value)),
             "skip-phases" => extend(&mut self.skip_phases, value),
             "apiserver-cert-extra-sans" => extend(&mut self.certificate_sans, value),
             "ignore-preflight-errors" => extend(&mut self.ignored_errors, value),

@@ -92,7 +92,7 @@ fn the_wish_counts_more_than_the_bundle() {
         text.contains("podSubnet: \"10.9.0.0/16\"\n") && text.contains("serviceSubnet: \"10.97.0.0/16\""),
         "{text}"
     );
-    assert!(text.contains("skipPhases:\n  - \"b\"\n  - a\n") || text.contains("skipPhases:\n  - b\n  - a\n"), "{text}");
+    assert!(text.contains("skipPhases:\n  - b\n  - a\n"), "{text}");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn arguments_that_no_configuration_has_are_refused_by_name() {
         assert!(failure.what.contains(argument.split('=').next().unwrap()), "{}", failure.what);
     }
     let twice = ["--service-cidr=10.0.0.0/16", "--service-cidr=10.1.0.0/16"].map(str::to_owned);
-    assert!(Arguments::parse(&twice).is_err());
+    assert_eq!(Arguments::parse(&twice).unwrap().service_cidr.as_deref(), Some("10.1.0.0/16"), "the last one counts");
     let good = ["--feature-gates=A=true,B=false", "--pod-network-cidr=10.0.0.0/16,fd00::/48", "--upload-certs"];
     let good = Arguments::parse(&good.map(str::to_owned)).unwrap();
     assert_eq!(good.feature_gates, [("A".to_owned(), true), ("B".to_owned(), false)]);

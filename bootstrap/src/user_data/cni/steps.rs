@@ -1,6 +1,6 @@
 //! Commands and files of a CNI configuration.
 
-use super::Reader;
+use super::{Chunk, Reader};
 use crate::node_spec::cni::{CniAction, CniStep};
 use crate::text::plain;
 use crate::user_data::cloud_config::{Room, indent_of, is_item, write_file};
@@ -13,16 +13,12 @@ impl Reader<'_> {
     }
 
     /// An item of `runcmd`: a text for the shell, or a list of words.
-    pub(super) fn command(&mut self, item: &Node, at: usize, text: &str) {
+    pub(super) fn command(&mut self, item: &Node, chunk: &Chunk<'_>) {
         match &item.value {
             _ if item.is_null() => self.fault(item.line, "a dash without a command"),
             Value::Scalar { text: command, style } => {
-                if *style == Style::Plain && self.swallows(item, at, text) {
+                if *style == Style::Plain && self.swallows(item, chunk) {
                     return;
-                }
-                if command.contains("/tmp/k8sconfigscripts") {
-                    let text = "/tmp/k8sconfigscripts is gone when this runs: write the files by write_files";
-                    self.findings.warn(self.place(item.line), text);
                 }
                 self.step(item.line, CniAction::Shell { command: command.clone() });
             }
@@ -48,11 +44,11 @@ impl Reader<'_> {
     }
 
     /// Whether a command goes on over a line that was meant as the next one.
-    fn swallows(&mut self, item: &Node, at: usize, text: &str) -> bool {
+    fn swallows(&mut self, item: &Node, chunk: &Chunk<'_>) -> bool {
         let mut swallows = false;
-        let indent = text.lines().nth(item.line.saturating_sub(at + 1)).map_or(0, indent_of);
+        let indent = chunk.line(item.line).map_or(0, indent_of);
         for line in item.line + 1..=item.end {
-            let Some(source) = text.lines().nth(line.saturating_sub(at + 1)).filter(|source| is_item(source)) else {
+            let Some(source) = chunk.line(line).filter(|source| is_item(source)) else {
                 continue;
             };
             let what = format!(

@@ -1,12 +1,11 @@
 use super::*;
 use crate::node_spec::cni::CniAction;
-use crate::user_data::Metadata;
 
 /// Reads `text` as the server appends it: without its first line.
 fn appended(text: &str) -> (Cni, Findings) {
     let (_, rest) = text.split_once('\n').unwrap();
     let user = UserText { text: format!("\n{rest}"), before: 0, cut: true };
-    let variables = jinja::variables(&Metadata::from_keys([("CIDR".to_owned(), "10.9.0.0/16".to_owned())]));
+    let variables = jinja::variables(&crate::datasource::from_keys([("CIDR".to_owned(), "10.9.0.0/16".to_owned())]));
     let mut findings = Findings::default();
     (read(&user, Origin::Cni, Some(&variables), &mut findings), findings)
 }

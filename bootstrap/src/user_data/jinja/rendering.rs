@@ -2,7 +2,7 @@ use super::*;
 
 fn machine() -> Value {
     let keys = [("local-hostname", "C1-control-1"), ("POD_CIDR", "10.244.0.0/16"), ("instance-id", "uuid")];
-    variables(&Metadata::from_keys(keys.map(|(key, value)| (key.to_owned(), value.to_owned()))))
+    variables(&crate::datasource::from_keys(keys.map(|(key, value)| (key.to_owned(), value.to_owned()))))
 }
 
 #[test]

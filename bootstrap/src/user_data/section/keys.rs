@@ -32,9 +32,10 @@ impl<'a> Keys<'a> {
                 ));
             }
         };
-        for (at, entry) in entries.iter().enumerate() {
-            if let Some(first) = entries.iter().take(at).find(|first| first.key == entry.key) {
-                let what = format!("{path}.{} stands twice, first in line {}", plain(&entry.key), first.line);
+        let mut seen = BTreeMap::new();
+        for entry in entries {
+            if let Some(first) = seen.insert(&entry.key, entry.line) {
+                let what = format!("{path}.{} stands twice, first in line {first}", plain(&entry.key));
                 return Err(refused_at(part.at(entry.line), what));
             }
         }

@@ -56,7 +56,7 @@ pub(super) struct Server {
     pub(super) release: Release,
     pub(super) task: Task,
     pub(super) node: Prescribed,
-    /// Its scripts that are there.
+    /// Its scripts that are there, and etcd's unit.
     pub(super) scripts: Vec<String>,
     /// Its other files.
     pub(super) kept: Vec<String>,
@@ -112,7 +112,8 @@ pub(super) fn recognise(config: &CloudConfig, part: Place, findings: &mut Findin
     let Some(task) = task else { return Ok(None) };
     let known = |file: &&WriteFile| SCRIPTS.contains(&file.path.as_str());
     let texts: String = files.iter().filter(known).map(|file| file.content.as_str()).collect();
-    let scripts = files.iter().filter(known).map(|file| file.path.clone()).collect();
+    let taken = |file: &&WriteFile| known(file) || (etcd_node.is_some() && file.path == ETCD_UNIT);
+    let scripts = files.iter().filter(taken).map(|file| file.path.clone()).collect();
     let node = reader.prescribed(findings)?;
     Ok(Some(Server { release: Release::of(&texts), task, node, scripts, kept: reader.kept(findings) }))
 }

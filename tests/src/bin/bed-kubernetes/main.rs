@@ -26,6 +26,9 @@ struct Cli {
     /// The version of containerd; 1.6 is the distribution's
     #[arg(long, value_enum, default_value = "2.3")]
     containerd: Containerd,
+    /// Install by cks-agent and join by kubeadm alone, instead of all by cks-agent
+    #[arg(long)]
+    by_hand: bool,
     /// Run this on the control plane when the cluster is up, or could not be brought up: `-- bash`
     #[arg(last = true)]
     command: Vec<OsString>,
@@ -64,7 +67,7 @@ fn run(cli: &Cli) -> Result<i32> {
         flag::register(SIGTERM, Arc::clone(&stop)).context("Catching SIGTERM")?;
     }
     let cluster = Cluster::new(&cli.minor, containerd.as_deref(), 2, say)?;
-    let proven = prove(&cluster);
+    let proven = prove(&cluster, cli);
     let Some((program, arguments)) = cli.command.split_first() else { return proven.map(|()| 0) };
     if let Err(error) = &proven {
         eprintln!("bed-kubernetes: {error:#}");
@@ -73,8 +76,12 @@ fn run(cli: &Cli) -> Result<i32> {
     proven.map(|()| code)
 }
 
-fn prove(cluster: &Cluster) -> Result<()> {
-    cluster.by_hand()?;
+fn prove(cluster: &Cluster, cli: &Cli) -> Result<()> {
+    if cli.by_hand {
+        cluster.by_hand()?
+    } else {
+        cluster.by_agent()?
+    }
     let [first, second] = &cluster.workers[..] else { anyhow::bail!("there are no two workers") };
     cluster.serve_a_page("one", first, second)?;
     cluster.serve_a_page("two", second, &cluster.control)?;

@@ -53,7 +53,6 @@ struct Ask {
     reply: Reply,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment is not read; this is the command line")]
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().collect();
     let own = arguments.remove(0);

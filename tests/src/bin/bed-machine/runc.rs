@@ -16,11 +16,11 @@ const SCORE: &str = "/proc/self/oom_score_adj";
 
 pub(crate) fn main(arguments: &[String]) -> i32 {
     let real = without_systemd(arguments);
-    if let Some(bundle) = bundle(&real) {
-        if let Err(error) = raise_score(Path::new(&bundle)) {
-            eprintln!("runc of the bed: {error:#}");
-            return 1;
-        }
+    if let Some(bundle) = bundle(&real)
+        && let Err(error) = raise_score(Path::new(&bundle))
+    {
+        eprintln!("runc of the bed: {error:#}");
+        return 1;
     }
     eprintln!("{:#}", Command::new(REAL).args(&real).exec());
     127

@@ -268,7 +268,7 @@ mod tests {
     fn an_empty_value_forgets_those_before_it() {
         let text = "[Service]\nExecStart=/a\n# no\nExecStart=\nExecStart=/b \\\n  --c\nEnvironment=X=1\n";
         let unit = Unit::of("x.service", text);
-        assert_eq!(unit.values("Service", "ExecStart"), ["/b    --c"]);
+        assert_eq!(unit.values("Service", "ExecStart"), ["/b  --c"]);
         assert_eq!(unit.values("Unit", "ExecStart"), Vec::<&str>::new());
     }
 

@@ -134,7 +134,7 @@ fn show_images(containerd: &Containerd) -> Result<()> {
 fn use_etcd(work: &Path, vr: &Vr, node: &Node, table: &mut Table) -> Result<()> {
     title("the real etcd, by the ExecStart line of its installed unit");
     let began = Instant::now();
-    let serve = unit::exec_start(&node.root, "etcd.service")?;
+    let serve = unit::lone_etcd(&node.root, ETCD_ADDRESS)?;
     println!("$ {serve}");
     let endpoint = format!("http://{ETCD_ADDRESS}:2379");
     let etcdctl = |args: &[&str]| {

@@ -1,14 +1,18 @@
-//! A machine of the Kubernetes bed: what stands in for systemd, the sockets that a node speaks to, its power, its
-//! cable, and that nothing is left of it.
+//! A machine of the Kubernetes bed: what stands in for systemd, the sockets that a node speaks to, its user data, its
+//! power, its cable, and that nothing is left of it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::bail;
 use cks_tests::kubernetes::{Bed, Machine, wait};
 use cks_tests::leash::mentioning;
 use cks_tests::process::Command;
+use cks_tests::programs;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -57,6 +61,51 @@ fn a_machine_has_a_router_a_runtime_and_a_login_and_nothing_is_left_of_it() {
     assert!(!cgroups(&mark).is_empty() && !mentioning(&mark).unwrap().is_empty());
     drop((machine, bed));
     assert_eq!((cgroups(&mark), mentioning(&mark).unwrap()), (vec![], vec![]));
+}
+
+#[test]
+fn nothing_is_left_of_a_bed_that_was_killed() {
+    let content = cks_tests::scratch("content").unwrap();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let bed = programs::built("bed").unwrap();
+    let script = "cat /proc/self/mountinfo; systemctl start containerd; echo up; exec sleep 600";
+    let mut bed = Command::new(bed)
+        .arg("machine")
+        .arg(content.path())
+        .args(["--", "sh", "-c", script])
+        .start(log.path())
+        .unwrap();
+    let said = || fs::read_to_string(log.path()).unwrap();
+    wait("a machine", LIMIT, || Ok(said().contains("\nup"))).unwrap();
+    let mark = format!("/bed/{}-0", bed.pid());
+    let said = said();
+    let directory = said.split("upperdir=").nth(1).and_then(|rest| rest.split("/cks-machine").next()).unwrap();
+    assert!(!cgroups(&mark).is_empty() && !mentioning(&mark).unwrap().is_empty() && Path::new(directory).exists());
+    bed.kill().unwrap();
+    let left =
+        || (cgroups(&mark), mentioning(&mark).unwrap(), mentioning(directory).unwrap(), Path::new(directory).exists());
+    let nothing = (vec![], vec![], vec![], false);
+    wait("the end of all of it", LIMIT, || if left() == nothing { Ok(true) } else { bail!("{:?}", left()) }).unwrap();
+}
+
+#[test]
+fn a_machine_reads_its_own_user_data_and_no_others() {
+    let mut bed = bed();
+    let machines = ["node-1", "node-2"].map(|name| bed.machine(name).unwrap());
+    for machine in &machines {
+        bed.user_data(machine, &format!("#cloud-config\n# of {}\n", machine.name)).unwrap();
+    }
+    let get = |machine: &Machine, path: &str| machine.sh(&format!("curl -s http://data-server/{path}")).unwrap();
+    for machine in &machines {
+        assert_eq!(get(machine, "latest/user-data"), format!("#cloud-config\n# of {}\n", machine.name));
+        assert_eq!(get(machine, "latest/meta-data/local-hostname"), machine.name);
+        assert_eq!(get(machine, "latest/local-ipv4"), machine.address);
+        assert!(get(machine, "latest/meta-data/").lines().any(|line| line == "instance-id"));
+        assert!(get(machine, "latest/meta-data/nothing").contains("404"));
+    }
+    let [one, two] = &machines;
+    assert_ne!(get(one, "latest/meta-data/vm-id"), get(two, "latest/meta-data/vm-id"));
+    assert!(get(one, &format!("userdata/{}/user-data", two.address)).contains("403"));
 }
 
 #[test]

@@ -1,0 +1,75 @@
+//! A worker leaves and comes back, again and again, and the machine is each time as it was.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cks_tests::kubernetes::{Machine, bootstrap};
+
+use crate::{LIMIT, alone, machines};
+
+/// What a cluster leaves traces in.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    addresses: BTreeSet<String>,
+    rules: BTreeSet<String>,
+    mounts: BTreeSet<String>,
+    files: BTreeSet<String>,
+}
+
+impl Traces {
+    fn of(machine: &Machine) -> Self {
+        let lines =
+            |script: &str| machine.sh(&format!("set +e; {script}")).unwrap().lines().map(str::to_owned).collect();
+        Self {
+            addresses: lines("ip -o address | sed 's/ valid_lft.*//; s/ tentative//; s/^[0-9]*: //'"),
+            // Chains of the kernel's own have counters, and come with the first look.
+            rules: lines(
+                "for save in iptables-save ip6tables-save; do $save | grep -E '^(-A|:[A-Z]+-)' | sed 's/ *\\[[0-9:]*\\]//'; done; \
+                 nft list tables | grep -v -E '(filter|nat|mangle|raw)$'; true",
+            ),
+            mounts: lines("cut -d' ' -f5 /proc/self/mountinfo | grep -v '^/run/user'"),
+            // Images and the agent's own records are compared by their own tests.
+            files: lines(
+                "find /var/lib /etc/kubernetes /etc/cni /run/netns -not -path '/var/lib/containerd/*' \
+                 -not -path '/var/lib/cks-agent*' 2>/dev/null; true",
+            ),
+        }
+    }
+}
+
+fn left(machine: &Machine) -> Traces {
+    let left =
+        machine.command(["cks-agent", "leave", "--drain-timeout", "30s"]).unwrap().limit(LIMIT).output().unwrap();
+    assert_eq!(left.code, 0, "{}{}", left.stdout, left.stderr);
+    Traces::of(machine)
+}
+
+#[test]
+fn a_worker_leaves_and_comes_back_five_times() {
+    let _alone = alone();
+    let cluster = machines(2);
+    let worker = &cluster.workers[0];
+    let bare = Traces::of(worker);
+    cluster.by_agent().unwrap();
+    let first = left(worker);
+    assert_eq!(first.addresses, bare.addresses);
+    assert_eq!(first.rules, bare.rules);
+    assert_eq!(first.mounts, bare.mounts);
+    // The directory itself stays, empty: templates have it.
+    let new: Vec<_> = first.files.difference(&bare.files).filter(|path| *path != "/etc/kubernetes").collect();
+    assert!(new.is_empty(), "left behind: {new:#?}");
+    for round in 1..=5 {
+        let joined = bootstrap(worker, LIMIT).unwrap();
+        assert_eq!(joined.code, 0, "round {round}: {}{}", joined.stdout, joined.stderr);
+        cluster.all_ready().unwrap();
+        cluster.serve_a_page(&format!("round-{round}"), worker, &cluster.control).unwrap();
+        let delete = ["delete", "pod,service", "--all", "--wait=true", "--timeout=60s"];
+        cluster.kubectl(delete).unwrap().limit(Duration::from_secs(90)).output().unwrap();
+        assert_eq!(left(worker), first, "round {round}");
+        if round % 2 == 0 {
+            // What the management server does behind it; without, the machine comes back to its old node.
+            cluster.kubectl(["delete", "node", &worker.name, "--ignore-not-found"]).unwrap().ok().unwrap();
+        }
+    }
+    cluster.bed.nothing_outside().unwrap();
+}

@@ -23,6 +23,8 @@ mount --rbind /dev "$1/root/dev"
 cd "$1/root"
 rm -rf etc/kubernetes etc/cni var/lib/kubelet var/lib/cni var/lib/etcd var/lib/cks-agent home/cloud opt/cni opt/bin opt/cks
 mkdir -p home/cloud etc/cni/net.d var/lib/cni opt/bin
+# Without kubectl nobody waits for an API server that there is none of.
+rm -f usr/bin/kubectl usr/local/bin/kubectl
 echo 1 >proc/sys/net/ipv6/conf/all/disable_ipv6 && echo 1 >proc/sys/net/ipv6/conf/default/disable_ipv6
 mkdir run/mount && ip link set lo up
 # eth0 and what a machine has besides: a bridge of its own, rules of other programs.

@@ -154,30 +154,48 @@ fn what_is_mounted_later_at_the_same_place_is_no_way_to_lose_data() {
     assert!(data_is_whole(&machine.path(DATA)) && !machine.has("/var/lib/kubelet"));
 }
 
+/// What comes (`true`) or goes while a node leaves, in the order in which it does.
+const MOMENTS: [(&str, bool); 10] = [
+    ("/var/lib/cks-agent/leaving.json", true),
+    ("/run/netns/cni-7a1e2f03-1111-2222-3333-444455556666", false),
+    ("/sys/class/net/cni0", false),
+    ("/etc/kubernetes/pki/ca.crt", false),
+    ("/var/lib/kubelet/config.yaml", false),
+    ("/run/flannel", false),
+    ("/etc/kubernetes/kubelet.conf", false),
+    ("/home/cloud/success", false),
+    ("/var/lib/cks-agent/cluster.json", false),
+    ("/var/lib/cks-agent/left.json", true),
+];
+
 #[test]
 fn a_leave_that_is_killed_anywhere_ends_as_one_that_is_not() {
     let whole = Machine::joined().unwrap();
     assert_eq!(whole.leave(&[]).unwrap().code, 0);
     let wanted = whole.picture().unwrap();
     let mut killed = 0;
-    for round in 0..5 {
+    for (at, (path, comes)) in MOMENTS.into_iter().enumerate() {
         let machine = Machine::joined().unwrap();
-        let log = machine.path("/tmp/log");
-        for stroke in 0..2 {
+        let log = machine.log("killed");
+        let mut kill = |moment: &dyn Fn() -> bool| {
             let mut running = machine.leaving(&[]).start(&log).unwrap();
-            // Spread over the whole run, at other places in each.
-            thread::sleep(Duration::from_millis(40 + 97 * ((round * 5 + stroke * 3) % 9)));
+            while !moment() && running.ended().unwrap().is_none() {
+                thread::sleep(Duration::from_millis(1));
+            }
             killed += i32::from(running.ended().unwrap().is_none());
             machine.sh("pkill -KILL -x cks-agent || true").unwrap();
             running.kill().unwrap();
-        }
+        };
+        kill(&|| machine.has(path) == comes);
+        // And once more, somewhere in the run that goes on.
+        let since = Instant::now();
+        kill(&|| since.elapsed() > Duration::from_millis(30 + 60 * at as u64));
         let output = machine.leave(&[]).unwrap();
-        assert_eq!(output.code, 0, "round {round}: {output:?}");
-        machine.sh("rm -f /tmp/log").unwrap();
-        assert_eq!(difference(&wanted, &machine.picture().unwrap()), [""; 0], "round {round}");
+        assert_eq!(output.code, 0, "{path}: {output:?}");
+        assert_eq!(difference(&wanted, &machine.picture().unwrap()), [""; 0], "{path}");
         assert!(data_is_whole(&machine.path(DATA)));
     }
-    assert!(killed > 4, "only {killed} were killed");
+    assert!(killed >= 12, "only {killed} were killed");
 }
 
 /// As `kubeadm reset -f` of the management server's script leaves a node.

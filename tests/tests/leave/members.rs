@@ -32,8 +32,6 @@ impl Members {
     pub(crate) fn new(count: u32) -> Result<Self> {
         let etcd = programs::built_before("etcd", "v3")?.context("etcd is not built: run tests/tools/build etcd")?;
         let machine = Machine::joined()?;
-        // The API server of this control plane is gone; without kubectl nobody waits for it.
-        machine.sh("rm -f /usr/bin/kubectl")?;
         let numbers: Vec<String> = (0..count).map(|number| number.to_string()).collect();
         let setup = Command::new("sh").args(["-ec", SETUP, "etcd"]).arg(&etcd).arg(numbers.join(" "));
         let servers = machine.run(setup).start(&machine.log("etcd"))?;

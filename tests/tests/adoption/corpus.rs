@@ -76,7 +76,8 @@ fn every_release_s_scripts_are_known() {
         assert_eq!(decision.refused, [""; 0], "{name}");
         // What is told beforehand is what is done.
         let taken: Vec<&str> = decision.take.iter().map(|(file, _)| file.path()).collect();
-        for path in &reading.adoption.take_over {
+        // etcd's unit is rendered anew, whatever is there.
+        for path in reading.adoption.take_over.iter().filter(|path| !path.ends_with("/etcd.service")) {
             assert!(taken.contains(&path.as_str()), "{name}: {path} of {taken:?}");
         }
         known += 1;

@@ -11,6 +11,7 @@ use bootstrap::etcd::account::Ids;
 use bootstrap::etcd::certificates::{DIRECTORY, LIFE_SECONDS, Purpose, Validity, Wanted, wanted};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::{Authority, NodeSpec};
+use bootstrap::render::kubeadm::{ETCD_CA, ETCD_CLIENT_CERTIFICATE, ETCD_CLIENT_KEY};
 use bootstrap::secret::Secret;
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
@@ -23,8 +24,6 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Error
 use crate::files;
 use crate::host::{Host, io_failure};
 
-/// Where a control plane keeps what its API server shows to an external etcd; kubeadm keeps etcd's own below `etcd`.
-const CLIENT_DIRECTORY: &str = "/etc/kubernetes/pki/etcd-external";
 /// A clock that is a little behind must not take a new certificate for one of the future.
 const BACKDATED: Duration = Duration::from_secs(300);
 
@@ -37,67 +36,54 @@ pub enum Renew {
     All,
 }
 
-/// What an API server is told of its etcd (kubeadm, `etcd.external`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientFiles {
-    /// The authority's certificate, as the node sees it.
-    pub ca_file: String,
-    /// The client's.
-    pub cert_file: String,
-    /// Its key.
-    pub key_file: String,
-    /// Whether they were made now, so that the API server has to be started again.
-    pub renewed: bool,
-}
-
 /// Makes what the member of `spec` lacks. Nothing without an authority. Says which were made.
 ///
 /// # Errors
 /// `CONFIG_INVALID`: the authority can't be used; `IO`.
 pub fn of_member(host: &Host, spec: &NodeSpec, ids: Ids, renew: Renew) -> Result<Vec<Purpose>, Failure> {
     let Some(authority) = &spec.etcd_authority else { return Ok(Vec::new()) };
-    keep(host, DIRECTORY, authority)?;
+    keep(host, authority)?;
     let mut made = Vec::new();
     for purpose in Purpose::OF_A_MEMBER {
-        let owner = if purpose.is_etcds() { Some(ids) } else { None };
-        let files = Files { host, directory: DIRECTORY, purpose, owner };
-        if files.ensure(authority, &wanted(spec, purpose), renew)? {
+        if Files::of(host, purpose, ids).ensure(authority, &wanted(spec, purpose), renew)? {
             made.push(purpose);
         }
     }
     Ok(made)
 }
 
-/// Makes what a control plane lacks.
-pub(super) fn of_client(host: &Host, authority: &Authority) -> Result<ClientFiles, Failure> {
-    // Its key is needed for as long as certificates are renewed.
-    keep(host, CLIENT_DIRECTORY, authority)?;
-    let purpose = Purpose::ApiServer;
-    let wanted =
-        Wanted { common_name: "kube-apiserver-etcd-client".to_owned(), names: Vec::new(), addresses: Vec::new() };
-    let files = Files { host, directory: CLIENT_DIRECTORY, purpose, owner: None };
-    let renewed = files.ensure(authority, &wanted, Renew::WhenDue)?;
-    Ok(ClientFiles {
-        ca_file: format!("{CLIENT_DIRECTORY}/ca.crt"),
-        cert_file: files.path("crt"),
-        key_file: files.path("key"),
-        renewed,
-    })
+/// Makes what a control plane lacks to reach an etcd of this authority, where kubeadm is told that it is. Says whether
+/// anything was made.
+pub(super) fn of_client(host: &Host, authority: &Authority) -> Result<bool, Failure> {
+    keep(host, authority)?;
+    write_where_other(host, ETCD_CA, &authority.certificate, 0o644)?;
+    let wanted = Wanted::of_client("kube-apiserver-etcd-client");
+    let files = Files {
+        host,
+        certificate: ETCD_CLIENT_CERTIFICATE.to_owned(),
+        key: ETCD_CLIENT_KEY.to_owned(),
+        serves: false,
+        owner: (0, 0),
+    };
+    files.ensure(authority, &wanted, Renew::WhenDue)
 }
 
-/// Makes what a control plane lacks that was given an authority before.
+/// Renews what a control plane was given before; a cluster with etcd of its own has no such authority.
 pub(super) fn tend_client(host: &Host) -> Result<(), Failure> {
-    match kept(host, CLIENT_DIRECTORY) {
+    if !host.path(ETCD_CLIENT_CERTIFICATE).exists() {
+        return Ok(());
+    }
+    match kept(host) {
         Ok(authority) if authority.key.is_some() => of_client(host, &authority).map(drop),
         _ => Ok(()),
     }
 }
 
-/// The authority that the node keeps in `directory`.
-pub(super) fn kept(host: &Host, directory: &str) -> Result<Authority, Failure> {
-    let path = host.path(&format!("{directory}/ca.crt"));
+/// The authority that the node keeps.
+pub(super) fn kept(host: &Host) -> Result<Authority, Failure> {
+    let path = host.path(&format!("{DIRECTORY}/ca.crt"));
     let certificate = fs::read_to_string(&path).map_err(|e| io_failure("Reading", &path, e))?;
-    let key = fs::read_to_string(host.path(&format!("{directory}/ca.key"))).ok().map(Secret::new);
+    let key = fs::read_to_string(host.path(&format!("{DIRECTORY}/ca.key"))).ok().map(Secret::new);
     Ok(Authority { certificate, key })
 }
 
@@ -119,40 +105,45 @@ pub fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Writes the authority's certificate, and its key where it is told.
-fn keep(host: &Host, directory: &str, authority: &Authority) -> Result<(), Failure> {
-    let write = |name: &str, text: &str, mode| {
-        let path = format!("{directory}/{name}");
-        if fs::read(host.path(&path)).is_ok_and(|there| there == text.as_bytes()) {
-            return Ok(());
-        }
-        files::write(&host.prepare(&path)?, text.as_bytes(), mode)
-    };
+/// Writes the authority's certificate, and its key where it is told: it is needed for as long as certificates are renewed.
+fn keep(host: &Host, authority: &Authority) -> Result<(), Failure> {
     if let Some(key) = &authority.key {
         // Refused before anything is written.
         issuer(authority)?;
-        write("ca.key", key.reveal(), 0o600)?;
+        write_where_other(host, &format!("{DIRECTORY}/ca.key"), key.reveal(), 0o600)?;
     }
-    write("ca.crt", &authority.certificate, 0o644)
+    write_where_other(host, &format!("{DIRECTORY}/ca.crt"), &authority.certificate, 0o644)
+}
+
+fn write_where_other(host: &Host, path: &str, text: &str, mode: u32) -> Result<(), Failure> {
+    if fs::read(host.path(path)).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    files::write(&host.prepare(path)?, text.as_bytes(), mode)
 }
 
 /// A certificate and its key.
 struct Files<'a> {
     host: &'a Host,
-    directory: &'a str,
-    purpose: Purpose,
-    owner: Option<Ids>,
+    certificate: String,
+    key: String,
+    /// Whether a server shows it.
+    serves: bool,
+    owner: (u32, u32),
 }
 
-impl Files<'_> {
-    fn path(&self, end: &str) -> String {
-        format!("{}/{}.{end}", self.directory, self.purpose.file())
+impl<'a> Files<'a> {
+    /// Those of a member.
+    fn of(host: &'a Host, purpose: Purpose, ids: Ids) -> Self {
+        let file = |end: &str| format!("{DIRECTORY}/{}.{end}", purpose.file());
+        let owner = if purpose.is_etcds() { (ids.user, ids.group) } else { (0, 0) };
+        Self { host, certificate: file("crt"), key: file("key"), serves: purpose.serves(), owner }
     }
 
     /// Whether they had to be made.
     fn ensure(&self, authority: &Authority, wanted: &Wanted, renew: Renew) -> Result<bool, Failure> {
-        let key = fs::read(self.host.path(&self.path("key"))).ok().and_then(|pem| key_of(&pem).ok());
-        let certificate = fs::read(self.host.path(&self.path("crt"))).unwrap_or_default();
+        let key = fs::read(self.host.path(&self.key)).ok().and_then(|pem| key_of(&pem).ok());
+        let certificate = fs::read(self.host.path(&self.certificate)).unwrap_or_default();
         let certificate = Certificate::of(&certificate);
         if let (Some(key), Some(certificate), Renew::WhenDue) = (&key, &certificate, renew)
             && certificate.says(wanted)
@@ -169,19 +160,17 @@ impl Files<'_> {
             Some(key) => key,
             None => KeyPair::generate().map_err(|e| cannot("make a key", &e))?,
         };
-        let certificate = issue(&issuer, &key, wanted, self.purpose)?;
+        let certificate = issue(&issuer, &key, wanted, self.serves)?;
         // In this order a pair that does not fit is one that the next run sees, and makes anew.
         if is_new {
-            self.write("key", &key.serialize_pem(), 0o600)?;
+            self.write(&self.key, &key.serialize_pem(), 0o600)?;
         }
-        self.write("crt", &certificate, 0o644)?;
+        self.write(&self.certificate, &certificate, 0o644)?;
         Ok(true)
     }
 
-    fn write(&self, end: &str, text: &str, mode: u32) -> Result<(), Failure> {
-        let path = self.host.prepare(&self.path(end))?;
-        let owner = self.owner.map(|ids| (ids.user, ids.group));
-        files::write_for(&path, text.as_bytes(), mode, owner.unwrap_or((0, 0)))
+    fn write(&self, path: &str, text: &str, mode: u32) -> Result<(), Failure> {
+        files::write_for(&self.host.prepare(path)?, text.as_bytes(), mode, self.owner)
     }
 }
 
@@ -277,7 +266,7 @@ fn signer(authority: &Authority, key: &Secret) -> Result<(CertificateDer<'static
     Ok((certificate, key))
 }
 
-fn issue(issuer: &Issuer<'_, KeyPair>, key: &KeyPair, wanted: &Wanted, purpose: Purpose) -> Result<String, Failure> {
+fn issue(issuer: &Issuer<'_, KeyPair>, key: &KeyPair, wanted: &Wanted, serves: bool) -> Result<String, Failure> {
     let mut params = CertificateParams::new(wanted.names.clone()).map_err(|e| cannot("name a certificate", &e))?;
     params.subject_alt_names.extend(wanted.addresses.iter().copied().map(SanType::IpAddress));
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -288,7 +277,7 @@ fn issue(issuer: &Issuer<'_, KeyPair>, key: &KeyPair, wanted: &Wanted, purpose: 
     params.not_after = epoch + since + Duration::from_secs(LIFE_SECONDS);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    if purpose.serves() {
+    if serves {
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
     }
     params.use_authority_key_identifier_extension = true;

@@ -28,7 +28,6 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::{ExternalEtcd, NodeSpec};
 use bootstrap::render::etcd::Beginning;
 
-use self::certificates::ClientFiles;
 use self::ctl::Ctl;
 pub use self::member::{leave, may_stop};
 use self::record::Record;
@@ -95,16 +94,13 @@ pub async fn ensure_within(host: &Host, spec: &NodeSpec, board: &Board, patience
     outcome
 }
 
-/// Client certificates for a control plane whose objects an external etcd keeps: none where it speaks plain HTTP.
-/// Renewed in the last third of their life.
+/// Makes what a control plane needs to reach an external etcd, where kubeadm is told that it is: nothing where that speaks
+/// plain HTTP. Renewed in the last third of its life. Says whether anything was made now.
 ///
 /// # Errors
 /// `CONFIG_INVALID`: the authority can't be used; `IO`.
-pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<Option<ClientFiles>, Failure> {
-    match &etcd.authority {
-        None => Ok(None),
-        Some(authority) => certificates::of_client(host, authority).map(Some),
-    }
+pub fn client_certificates(host: &Host, etcd: &ExternalEtcd) -> Result<bool, Failure> {
+    etcd.authority.as_ref().map_or(Ok(false), |authority| certificates::of_client(host, authority))
 }
 
 /// Renews what is due of the certificates that this node was given for an etcd cluster, as a member or as a control plane.

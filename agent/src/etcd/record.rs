@@ -4,7 +4,6 @@ use std::fs;
 use std::net::IpAddr;
 
 use bootstrap::bundle::Role;
-use bootstrap::etcd::certificates::DIRECTORY;
 use bootstrap::etcd::standing::Past;
 use bootstrap::etcd::wal::Identity;
 use bootstrap::failure::{Code, Failure};
@@ -97,7 +96,7 @@ impl Record {
         let members = self.members.iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(",");
         let members = Some(members).filter(|members| !members.is_empty());
         let mut spec = NodeSpec::new(Role::Etcd, &self.name, self.address, members.as_deref())?;
-        spec.etcd_authority = if self.tls { Some(certificates::kept(host, DIRECTORY)?) } else { None };
+        spec.etcd_authority = if self.tls { Some(certificates::kept(host)?) } else { None };
         Ok(spec)
     }
 }

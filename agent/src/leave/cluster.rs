@@ -6,22 +6,22 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::drain::Refusal;
 use bootstrap::leaving::etcd::Fate;
 use bootstrap::leaving::facts::Facts;
+use bootstrap::leaving::node::{self, not_ready};
 use bootstrap::leaving::{Action, Left, Report, fate};
-use serde::Deserialize;
 
 use super::api::Api;
 use super::drain::{self, Terms};
 use super::etcd::{self, Decision};
 use super::{act, local, record};
-use crate::board::Board;
+use crate::board::{self, Board};
 use crate::cli;
 use crate::host::Host;
 
 /// How long the cluster gets to notice that a node is not ready, so that it can be uncordoned.
 const NOTICING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
-/// Writes the node's conditions need this subresource.
-const CONDITION: &str = r#"{"status":{"conditions":[{"type":"Ready","status":"False","reason":"NodeLeft","message":"cks-agent leave took the node out of the cluster"}]}}"#;
+/// Another writer of the node's status may be faster.
+const TRIES: usize = 5;
 
 /// What is to be done, decided before anything is changed.
 struct Way {
@@ -47,7 +47,10 @@ pub(super) async fn leave(
 ) -> Result<(), Failure> {
     let way = look(host, arguments, facts, report, board).await?;
     if let Some(api) = way.api.as_ref().filter(|_| way.known && !arguments.skip_drain) {
-        drained(host, api, &way, arguments, report, board).await?;
+        drained(api, &way, arguments, report, board).await?;
+        if facts.kubelet.runs {
+            drain::settle(host, board).await;
+        }
     }
     // From here on there is no way back: what is not to be found out afterwards is kept.
     local::note(host, facts, SystemTime::now())?;
@@ -111,7 +114,6 @@ fn todo(node: &str) -> String {
 }
 
 async fn drained(
-    host: &Host,
     api: &Api,
     way: &Way,
     arguments: &cli::Leave,
@@ -135,7 +137,6 @@ async fn drained(
             return Err(failure);
         }
     }
-    drain::settle(host, board).await;
     Ok(())
 }
 
@@ -148,10 +149,9 @@ async fn forget_node(api: &Api, node: &str, report: &mut Report) {
             Err(refused) => report.warnings.push(format!("node {node} is not deleted: {}", refused.said)),
         }
     }
-    let said = ["patch", "node", node, "--subresource", "status", "--type", "strategic", "-p", CONDITION];
-    match api.ask(&said, None).await {
-        Ok(_) => report.cluster.push(format!("node {node} is told as not ready")),
-        Err(refused) => report.warnings.push(format!("node {node} can't be told as not ready: {}", refused.said)),
+    match tell_not_ready(api, node).await {
+        Ok(()) => report.cluster.push(format!("node {node} is told as not ready")),
+        Err(why) => report.warnings.push(format!("node {node} can't be told as not ready: {why}")),
     }
     if is_kept_away(api, node).await {
         // Or it would come back as one that nothing is scheduled to.
@@ -164,21 +164,20 @@ async fn forget_node(api: &Api, node: &str, report: &mut Report) {
     report.warnings.push(todo(node));
 }
 
-#[derive(Deserialize, Default)]
-struct Node {
-    #[serde(default)]
-    spec: Spec,
-}
-
-#[derive(Deserialize, Default)]
-struct Spec {
-    #[serde(default)]
-    taints: Vec<Taint>,
-}
-
-#[derive(Deserialize)]
-struct Taint {
-    key: String,
+/// Says in the node's status that it left. kubectl's own patch of a status reads it first, which a node may not.
+async fn tell_not_ready(api: &Api, node: &str) -> Result<(), String> {
+    let path = format!("/api/v1/nodes/{node}");
+    let mut said = String::new();
+    for _ in 0..TRIES {
+        let object = api.ask(&["get", "--raw", &path], None).await.map_err(|refused| refused.said)?;
+        let told = not_ready(&object, &board::timestamp(Duration::ZERO)).ok_or("its object can't be read")?;
+        match api.ask(&["replace", "--raw", &format!("{path}/status"), "-f", "-"], Some(told)).await {
+            Ok(_) => return Ok(()),
+            // kubelet's last words, or the controllers', came in between.
+            Err(refused) => said = refused.said,
+        }
+    }
+    Err(said)
 }
 
 /// Whether the cluster keeps pods away from the node because it is not ready.
@@ -186,8 +185,7 @@ async fn is_kept_away(api: &Api, node: &str) -> bool {
     let since = Instant::now();
     while since.elapsed() < NOTICING {
         let said = api.ask(&["get", "--raw", &format!("/api/v1/nodes/{node}")], None).await.unwrap_or_default();
-        let node: Node = serde_json::from_str(&said).unwrap_or_default();
-        if node.spec.taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready") {
+        if node::is_kept_away(&said) {
             return true;
         }
         tokio::time::sleep(PAUSE).await;

@@ -60,7 +60,7 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     let standing = facts.traces.standing();
     if facts.traces.dedicated_etcd {
         let what = "this machine is a member of a dedicated etcd cluster, and no node of Kubernetes";
-        let remedy = "cks-agent etcd member replace takes it out of its cluster";
+        let remedy = "cks-agent etcd member remove NAME, with the name of this node, takes it out of its cluster";
         return Err(Failure::new(Code::ConfigInvalid, what).with_remedy(remedy));
     }
     let mut report = Report::new(facts.node.clone().filter(|_| standing != Standing::Stranger), standing);
@@ -95,7 +95,7 @@ async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &
     if report.clean && arguments.rejoin {
         forget_user_data(host, report);
     }
-    report.warnings.iter().for_each(|warning| board.warn(warning.clone()));
+    report.warnings.iter().for_each(|warning| board.warn(format!("LEAVE: {warning}")));
     match report.failure() {
         Some(failure) => board.fail(&report::state_of(&failure)),
         None => board.phase(Phase::Left),

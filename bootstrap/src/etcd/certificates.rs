@@ -19,8 +19,6 @@ pub enum Purpose {
     Peer,
     /// For programs of the node that ask its member.
     Client,
-    /// For an API server that keeps its objects there.
-    ApiServer,
 }
 
 impl Purpose {
@@ -34,7 +32,6 @@ impl Purpose {
             Self::Server => "server",
             Self::Peer => "peer",
             Self::Client => "client",
-            Self::ApiServer => "apiserver-etcd-client",
         }
     }
 
@@ -62,16 +59,19 @@ pub struct Wanted {
     pub addresses: Vec<IpAddr>,
 }
 
+impl Wanted {
+    /// Without names: servers compare those of a client with where it comes from.
+    #[must_use]
+    pub fn of_client(name: &str) -> Self {
+        Self { common_name: common_name(name), names: Vec::new(), addresses: Vec::new() }
+    }
+}
+
 /// What the certificate of `spec`'s node for `purpose` has to say.
 #[must_use]
 pub fn wanted(spec: &NodeSpec, purpose: Purpose) -> Wanted {
     if !purpose.serves() {
-        let common_name = match purpose {
-            Purpose::ApiServer => "kube-apiserver-etcd-client".to_owned(),
-            _ => common_name(&format!("cks-agent {}", spec.node_name)),
-        };
-        // Without names: servers compare those of a client with where it comes from.
-        return Wanted { common_name, names: Vec::new(), addresses: Vec::new() };
+        return Wanted::of_client(&format!("cks-agent {}", spec.node_name));
     }
     let mut addresses =
         vec![spec.bind_address(), IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
@@ -133,6 +133,6 @@ mod tests {
         let addresses: Vec<String> = wanted.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.1.1.2", "127.0.0.1", "::1"]);
         assert_eq!(wanted.names, ["e1", "localhost"]);
-        assert!(super::wanted(&spec, Purpose::ApiServer).names.is_empty());
+        assert!(super::wanted(&spec, Purpose::Client).names.is_empty());
     }
 }

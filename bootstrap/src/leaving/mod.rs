@@ -17,6 +17,7 @@ pub mod links;
 pub mod mounts;
 mod names;
 pub mod nft;
+pub mod node;
 pub mod paths;
 pub mod report;
 pub mod traces;

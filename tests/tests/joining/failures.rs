@@ -11,9 +11,9 @@ const HERE: &str = "role: worker\n  endpoint: 10.1.1.250:6443\n  token: abcdef.0
 
 /// Begins, and waits until the failure is told; then ends the run and takes back what it began.
 fn fails(machine: &Machine, code: &str, before: &str, program: &str) {
-    machine.sh("set +e; rm -f /run/cks-agent/status.json; : >/var/log/bed/journal.bin; : >/dev/console; true").unwrap();
+    machine.sh("rm -f /run/cks-agent/status.json").unwrap();
     machine.sh(before).unwrap();
-    let run = machine.start(&format!("{program} bootstrap; exec cks-agent serve"), "/tmp/run.log").unwrap();
+    let run = machine.start(&format!("{program} bootstrap; exec cks-agent serve"), "run").unwrap();
     let took = everywhere(machine, code);
     eprintln!("{code}: told after {:.1} s", took.as_secs_f64());
     machine.kill("cks-agent").unwrap();
@@ -62,8 +62,8 @@ fn a_full_disk_is_told() {
     let cluster = machines(1);
     let machine = &cluster.workers[0];
     worker(&cluster.bed, machine, HERE);
-    let fill = "room=$(df --output=avail -k /var/lib/containerd | tail -n 1); fallocate -l $((room - 65536))K /var/lib/containerd/full";
-    fails(machine, "NO_SPACE", fill, "cks-agent");
+    let small = "mkdir -p /opt/cks && mount -t tmpfs -o size=64m none /opt/cks";
+    fails(machine, "NO_SPACE", small, "cks-agent");
 }
 
 /// The worker is asked to join as `what`; the control plane runs.

@@ -19,7 +19,7 @@ enum Moment {
 
 /// Runs the agent and kills it at the moment, with or without what it has started; true when it was still at work.
 fn killed(machine: &Machine, moment: Moment, with_children: bool) -> bool {
-    let run = machine.start("cks-agent bootstrap", "/tmp/run.log").unwrap();
+    let run = machine.start("cks-agent bootstrap", "run").unwrap();
     let began = Instant::now();
     let (mut entries, mut last) = (0, String::new());
     while machine.sh("pgrep -x cks-agent >/dev/null && echo on || true").unwrap().contains("on") {

@@ -21,7 +21,7 @@ done";
 /// Files that hold a secret and may be read by others, or should not hold it at all. A kubeconfig and containerd's
 /// settings are where a secret belongs; the router's user data is the router's.
 fn found(machine: &Machine, secret: &str) -> String {
-    let places = "/var/log /run/cks-agent /var/lib/cks-agent /etc/cks-agent /tmp /root /opt /dev/console";
+    let places = "/var/log /run/cks-agent /var/lib/cks-agent /etc/cks-agent /tmp /root /opt";
     let mut told = machine.sh(&format!("grep -rls -- '{secret}' {places} || true")).unwrap();
     let open = format!(
         "grep -rls -- '{secret}' /etc /run /var/lib/kubelet 2>/dev/null | xargs -r -n1 sh -c 'find \"$0\" -perm /077'"
@@ -39,7 +39,7 @@ fn planted_secrets_are_told_nowhere() {
         if machine.name != cluster.etcd.name {
             let _ = write!(
                 asked,
-                "  certificate-key: {KEY}\n  registries:\n  - {{host: registry.example.net, username: u, password: {PASSWORD}}}\n"
+                "  certificate-key: {KEY}\n  registries:\n    registry.example.net: {{username: u, password: {PASSWORD}}}\n"
             );
         }
         cluster.bed.ask(machine, &asked).unwrap();

@@ -27,7 +27,7 @@ fn places(machine: &Machine) -> Vec<(&'static str, String)> {
     vec![
         ("status.json", said("cat /run/cks-agent/status.json")),
         ("socket", said("curl -s --max-time 5 --unix-socket /run/cks-agent/status.sock http://node/v1/status")),
-        ("console", said("cat /dev/console")),
+        ("console", said("cat /var/log/bed/console.log")),
         ("journal", said("strings -n 3 /var/log/bed/journal.bin || tr -c '[:print:]' '\\n' </var/log/bed/journal.bin")),
     ]
 }

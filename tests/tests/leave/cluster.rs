@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use cks_tests::leash::Daemon;
+use cks_tests::leash::Running;
 use cks_tests::process::Command;
 use cks_tests::programs;
 
@@ -41,8 +41,8 @@ const STORE: [&str; 5] = [
 pub(crate) struct Cluster {
     pub(crate) machine: Machine,
     kubectl: PathBuf,
-    _server: Daemon,
-    _store: Daemon,
+    /// They end with the machine.
+    programs: [Running; 2],
 }
 
 impl Cluster {
@@ -59,20 +59,29 @@ impl Cluster {
         let kubectl = kubernetes.join("kubectl");
         machine.sh(&format!("ln -sf {} /opt/bin/kubectl", kubectl.display()))?;
         let (store_log, log) = (machine.log("store"), machine.log("server"));
-        let store = machine.run(Command::new("/usr/bin/etcd").args(STORE)).daemon(&store_log)?;
-        let server = machine.run(Command::new(kubernetes.join("kube-apiserver")).args(SERVER)).daemon(&log)?;
-        let mut cluster = Self { machine, kubectl, _server: server, _store: store };
-        cluster.serve()?;
+        let etcd = programs::built_before("etcd", "v3")?.context("etcd is not built: run tests/tools/build etcd")?;
+        let store = machine.run(Command::new(etcd.join("etcd")).args(STORE)).start(&store_log)?;
+        let server = machine.run(Command::new(kubernetes.join("kube-apiserver")).args(SERVER)).start(&log)?;
+        let mut cluster = Self { machine, kubectl, programs: [store, server] };
+        cluster.serves(&[store_log, log])?;
         std::fs::write(cluster.machine.path("/srv/objects.yaml"), OBJECTS)?;
         cluster.kubectl(&["create", "-f", "/srv/objects.yaml"])?;
         cluster.kubectl(&["patch", "pod", "guarded", "--subresource", "status", "-p", READY])?;
         Ok(cluster)
     }
 
-    fn serve(&mut self) -> Result<()> {
+    fn serves(&mut self, logs: &[PathBuf; 2]) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(240);
         while self.kubectl(&["get", "--raw", "/readyz"]).is_err() {
-            ensure!(Instant::now() < deadline, "the API server is not ready: {}", self._server.log_end());
+            for (program, log) in self.programs.iter_mut().zip(logs) {
+                let ended = program.ended()?;
+                let said = || std::fs::read_to_string(log).unwrap_or_default();
+                ensure!(
+                    ended.is_none() && Instant::now() < deadline,
+                    "the API server is not ready: {ended:?} {}",
+                    said()
+                );
+            }
             thread::sleep(Duration::from_millis(200));
         }
         Ok(())
@@ -84,7 +93,7 @@ impl Cluster {
     /// With what it said.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let command = Command::new(&self.kubectl).args(["--kubeconfig", "/srv/admin.conf"]).args(arguments);
-        self.machine.run(command).limit(Duration::from_secs(30)).ok()
+        self.machine.run(command).limit(Duration::from_secs(60)).ok()
     }
 
     /// The pods that are there, by name.

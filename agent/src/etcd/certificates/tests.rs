@@ -108,16 +108,19 @@ fn keys_are_read_in_every_form_that_is_in_use() {
 fn a_control_plane_gets_a_certificate_without_names() {
     let (_root, host) = host();
     let authority = authority("one");
-    let files = of_client(&host, &authority).unwrap();
-    assert!(files.renewed && !of_client(&host, &authority).unwrap().renewed);
-    assert_eq!(files.ca_file, "/etc/kubernetes/pki/etcd-external/ca.crt");
-    let made = Certificate::of(&fs::read(host.path(&files.cert_file)).unwrap()).unwrap();
-    assert!(made.names.is_empty() && made.addresses.is_empty() && made.is_of(&authority));
-    fs::remove_file(host.path(&files.cert_file)).unwrap();
     tend_client(&host).unwrap();
-    assert!(!of_client(&host, &authority).unwrap().renewed);
-    let (_, mode) = files::Fingerprint::of(&host.path(&files.key_file)).unwrap();
+    assert!(!host.path(ETCD_CA).exists());
+    assert!(of_client(&host, &authority).unwrap());
+    assert!(!of_client(&host, &authority).unwrap());
+    assert_eq!(fs::read_to_string(host.path(ETCD_CA)).unwrap(), authority.certificate);
+    let made = Certificate::of(&fs::read(host.path(ETCD_CLIENT_CERTIFICATE)).unwrap()).unwrap();
+    assert!(made.names.is_empty() && made.addresses.is_empty() && made.is_of(&authority));
+    let (_, mode) = files::Fingerprint::of(&host.path(ETCD_CLIENT_KEY)).unwrap();
     assert_eq!(mode, 0o600);
+    // Renewed by the authority that was kept.
+    fs::write(host.path(ETCD_CLIENT_CERTIFICATE), "").unwrap();
+    tend_client(&host).unwrap();
+    assert!(!of_client(&host, &authority).unwrap());
 }
 
 const KEYS: &str = include_str!("keys.txt");

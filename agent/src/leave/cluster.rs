@@ -64,7 +64,7 @@ pub(super) async fn leave(
     if let Some(api) = way.api.as_ref().filter(|_| way.known && !ends_cluster(&way)) {
         forget_node(api, &way.node, report).await;
     }
-    member_leaves(host, &way, facts, report).await
+    member_leaves(host, &way, facts, report, board).await
 }
 
 fn ends_cluster(way: &Way) -> bool {
@@ -193,9 +193,15 @@ async fn is_kept_away(api: &Api, node: &str) -> bool {
     false
 }
 
-async fn member_leaves(host: &Host, way: &Way, facts: &Facts, report: &mut Report) -> Result<(), Failure> {
+async fn member_leaves(
+    host: &Host,
+    way: &Way,
+    facts: &Facts,
+    report: &mut Report,
+    board: &Board,
+) -> Result<(), Failure> {
     let Some(decision) = way.member else { return Ok(()) };
-    let fate = etcd::remove(host, decision).await?;
+    let fate = etcd::remove(host, decision, board).await?;
     record::change(host, |begun| begun.fate = Some(fate))?;
     let name = facts.stacked.as_ref().map(|stacked| stacked.name.clone()).unwrap_or_default();
     report.cluster.push(match fate {

@@ -1,6 +1,6 @@
 //! The etcd member of a control plane node, taken out of its cluster before it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstrap::etcd::answers::{self, EndpointStatus};
 use bootstrap::etcd::members::{Cluster, Id};
@@ -9,11 +9,15 @@ use bootstrap::leaving::etcd::{Fate, Stacked, removal};
 use futures::future::join_all;
 
 use super::runtime;
+use crate::board::Board;
 use crate::host::Host;
 use crate::tool::{Call, Said, Tool};
 
 /// etcd itself gives up after 5 s.
 const ANSWER: Duration = Duration::from_secs(20);
+/// etcd wants its members connected for 5 s before it changes their list, and elects a leader in about one.
+const REMOVAL: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(2);
 const OWN: &str = "https://127.0.0.1:2379";
 const PKI: &str = "/etc/kubernetes/pki/etcd";
 
@@ -53,17 +57,29 @@ pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Resul
     })
 }
 
-/// Removes the member, where it was decided so.
+/// Removes the member, where it was decided so. etcd refuses for some seconds after a member was not connected.
 ///
 /// # Errors
 /// `ETCD_UNAVAILABLE` with etcd's answer.
-pub(super) async fn remove(host: &Host, decision: Decision) -> Result<Fate, Failure> {
+pub(super) async fn remove(host: &Host, decision: Decision, board: &Board) -> Result<Fate, Failure> {
     let Decision::Remove(id) = decision else {
         return Ok(if decision == Decision::Gone { Fate::Removed } else { Fate::KeptAside });
     };
-    let said = etcdctl(host, OWN, &["member", "remove", &id.to_string()]).await?;
-    let gone = said.code == Some(0) || said.stderr.contains("member not found");
-    if gone { Ok(Fate::Removed) } else { Err(said.failure("etcdctl member remove", Code::EtcdUnavailable)) }
+    let (since, waits_for) = (Instant::now(), "etcd to let its member go");
+    loop {
+        let said = etcdctl(host, OWN, &["member", "remove", &id.to_string()]).await?;
+        if said.code == Some(0) || said.stderr.contains("member not found") {
+            board.stop_waiting(waits_for);
+            return Ok(Fate::Removed);
+        }
+        let failure = said.failure("etcdctl member remove", Code::EtcdUnavailable);
+        if since.elapsed() >= REMOVAL {
+            board.stop_waiting(waits_for);
+            return Err(failure);
+        }
+        board.wait(waits_for, &failure.what, since, PAUSE, REMOVAL);
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// The members, and what each of those that answer says of itself.
@@ -90,6 +106,7 @@ async fn etcdctl(host: &Host, endpoint: &str, arguments: &[&str]) -> Result<Said
         call.args(["--endpoints", endpoint]).args(arguments).patience(ANSWER)
     };
     if Tool::Etcdctl.find(host).is_some() {
+        // 3.6 warns of it, 3.3 needs it.
         return with(Tool::Etcdctl.call(host).env("ETCDCTL_API", "3")).output().await;
     }
     let containers = runtime::crictl(host, &["ps", "--name", "^etcd$", "-q"]).patience(ANSWER);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod machine;
+mod members;
 
 use std::fs;
 use std::thread;
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::machine::{DATA, Machine, code, data_is_whole, difference};
+use crate::members::Members;
 
 #[test]
 fn a_machine_that_never_joined_is_not_touched() {
@@ -265,4 +267,63 @@ fn an_api_server_that_does_not_answer_keeps_nobody() {
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("API_UNREACHABLE") && warnings.contains("kubectl delete node w1"), "{warnings}");
     assert_eq!(report["clean"], true);
+}
+
+#[test]
+fn a_control_plane_node_takes_its_etcd_member_along() {
+    let members = Members::new(3).unwrap();
+    let machine = &members.machine;
+    // Two of three: the vote on it would fail when one more does.
+    members.kill(2).unwrap();
+    let before = machine.picture().unwrap();
+    for arguments in [&[][..], &["--force"]] {
+        let output = machine.leave(arguments).unwrap();
+        assert_eq!((code(&output), output.code), ("ETCD_QUORUM", 78), "{output:?}");
+        assert!(output.stderr.contains("c2"), "{output:?}");
+        assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0], "nothing is changed");
+    }
+    let members = Members::new(3).unwrap();
+    let machine = &members.machine;
+    let output = machine.leave(&[]).unwrap();
+    assert!(output.stdout.contains("etcd member c0 removed"), "{output:?}");
+    assert_eq!(members.names().unwrap(), ["c1", "c2"]);
+    assert!(members.ctl(1, &["get", "precious"]).unwrap().contains("value"));
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!machine.has("/var/lib/etcd/member"), "others hold it");
+}
+
+#[test]
+fn the_last_control_plane_node_goes_by_force_alone_and_its_data_stays() {
+    let members = Members::new(1).unwrap();
+    let machine = &members.machine;
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!((code(&output), output.code), ("ETCD_QUORUM", 78), "{output:?}");
+    assert!(output.stderr.contains("last member"), "{output:?}");
+    assert!(machine.has("/etc/kubernetes/kubelet.conf") && machine.has("/var/lib/etcd/member"));
+    let output = machine.leave(&["--force"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!machine.has("/var/lib/etcd") && !machine.has("/etc/kubernetes/kubelet.conf"));
+    let aside = machine.sh("ls -d /var/lib/etcd-left-*/member").unwrap();
+    assert_eq!(aside.lines().count(), 1, "{aside}");
+
+    // Nobody answers: nobody knows what others hold.
+    let members = Members::new(1).unwrap();
+    members.kill(0).unwrap();
+    let machine = &members.machine;
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!((code(&output), output.code), ("ETCD_UNAVAILABLE", 75), "{output:?}");
+    assert!(machine.has("/etc/kubernetes/kubelet.conf"));
+    assert_eq!(machine.leave(&["--force"]).unwrap().code, 0);
+    assert_eq!(machine.sh("ls -d /var/lib/etcd-left-*/member").unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_control_plane_that_shrinks_to_one_asks_for_force() {
+    let members = Members::new(2).unwrap();
+    let machine = &members.machine;
+    assert_eq!(code(&machine.leave(&[]).unwrap()), "ETCD_QUORUM");
+    let output = machine.leave(&["--force"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(members.names().unwrap(), ["c1"]);
+    assert!(members.ctl(1, &["put", "more", "value"]).is_ok());
 }

@@ -1,0 +1,55 @@
+//! The management server's walks of each release, over machines that `cks-agent` makes a real cluster of by what that
+//! server sends: user data, scripts, commands over SSH.
+//!
+//! It wants what `./dev beds` builds, and minutes: `just bed-server`, not part of `cargo test` without a name.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
+
+mod cloud_init;
+mod hardware;
+mod releases;
+mod upgrade;
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cks_tests::programs;
+use cks_tests::server::{Cluster, GivenUp, ManagementServer, Order, Pace, Release, Transcript};
+
+use crate::hardware::Hardware;
+
+/// Two cores carry one cluster at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn containerd() -> PathBuf {
+    programs::containerd_built("2.3").unwrap()
+}
+
+fn server(release: Release) -> ManagementServer {
+    ManagementServer { release, pace: Pace::BED }
+}
+
+/// A walk that went well, shown; where it did not, all machines say how they are.
+fn walked<T>(cloud: &Hardware, walk: Result<T, GivenUp>, transcript: impl Fn(&T) -> &Transcript) -> T {
+    let done = walk.unwrap_or_else(|error| panic!("{error}\n{}", cloud.how_they_are()));
+    println!("{}", transcript(&done));
+    assert!(transcript(&done).ignored().is_empty(), "{}\n{}", transcript(&done), cloud.how_they_are());
+    done
+}
+
+/// One control plane node and one worker.
+fn created(cloud: &mut Hardware, release: Release, name: &str) -> Cluster {
+    let order = Order { csi: release.has_csi(), ..Order::small(name, cloud.version()) };
+    let walk = server(release).create(cloud, &order);
+    let (cluster, _) = walked(cloud, walk, |(_, transcript)| transcript);
+    // It was the agent that did it.
+    for vm in &cluster.vms {
+        let said = cloud.machine(vm).unwrap().sh("cat /run/cks-agent/status.json; head -5 /opt/bin/setup-kube-system");
+        let said = said.unwrap();
+        assert!(said.contains("cks-agent attend") && said.to_lowercase().contains("\"phase\":\"ready\""), "{said}");
+    }
+    cluster
+}

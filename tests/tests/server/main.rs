@@ -47,9 +47,10 @@ fn created(cloud: &mut Hardware, release: Release, name: &str) -> Cluster {
     let (cluster, _) = walked(cloud, walk, |(_, transcript)| transcript);
     // It was the agent that did it.
     for vm in &cluster.vms {
-        let said = cloud.machine(vm).unwrap().sh("cat /run/cks-agent/status.json; head -5 /opt/bin/setup-kube-system");
-        let said = said.unwrap();
-        assert!(said.contains("cks-agent attend") && said.to_lowercase().contains("\"phase\":\"ready\""), "{said}");
+        let machine = cloud.machine(vm).unwrap();
+        let (status, script) = (machine.read("/run/cks-agent/status.json"), machine.read("/opt/bin/setup-kube-system"));
+        assert!(status.unwrap().contains(r#""phase": "ready""#), "{}", cloud.how_they_are());
+        assert!(script.unwrap().contains("cks-agent attend"), "{}", cloud.how_they_are());
     }
     cluster
 }

@@ -16,6 +16,15 @@ use cks_tests::server::{Candidate, Cloud, Vm};
 
 use crate::cloud_init;
 
+/// What differs here from a machine with systemd on a kernel of a distribution, for the kubeadm that the server's script
+/// runs by arguments of its own: on this cgroup v1 it refuses, and kubelet has to be told where its cgroups are.
+const AS_HERE: &str = r#"
+mv /srv/disc/k8s/kubeadm /srv/kubeadm
+printf '#!/bin/sh\nexec /srv/kubeadm "$@" --ignore-preflight-errors=SystemVerification --patches=/etc/cks-agent/patches\n' \
+    >/srv/disc/k8s/kubeadm
+chmod 755 /srv/disc/k8s/kubeadm
+"#;
+
 /// An instance.
 struct Instance {
     /// What its boot has set going; it ends before the machine.
@@ -201,6 +210,7 @@ impl Cloud for Hardware {
         let release = release.with_context(|| format!("there is no disc of {version}"))?;
         machine.sh("mkdir -p /srv/disc /mnt/k8sdisk")?;
         Command::new("cp").arg("-a").arg(release.content.join(".")).arg(machine.path("/srv/disc")?).ok()?;
+        machine.sh(AS_HERE)?;
         machine.sh("mount --bind /srv/disc /mnt/k8sdisk").map(drop)
     }
 

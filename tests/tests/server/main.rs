@@ -34,7 +34,12 @@ fn server(release: Release) -> ManagementServer {
 
 /// A walk that went well, shown; where it did not, all machines say how they are.
 fn walked<T>(cloud: &Hardware, walk: Result<T, GivenUp>, transcript: impl Fn(&T) -> &Transcript) -> T {
-    let done = walk.unwrap_or_else(|error| panic!("{error}\n{}", cloud.how_they_are()));
+    let done = walk.unwrap_or_else(|error| {
+        // kubeadm says much behind its reason.
+        let lines = error.transcript.steps.iter().flat_map(|step| step.text.lines());
+        let reasons: Vec<&str> = lines.filter(|line| line.contains("[ERROR") || line.starts_with("error")).collect();
+        panic!("{error}\n{}\n{}", reasons.join("\n"), cloud.how_they_are())
+    });
     println!("{}", transcript(&done));
     assert!(transcript(&done).ignored().is_empty(), "{}\n{}", transcript(&done), cloud.how_they_are());
     done

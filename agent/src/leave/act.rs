@@ -1,6 +1,7 @@
 //! One step of a leave. Each looks at the world itself: what is so already is no failure.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: I
         Action::ResetKubeadm => reset(host, facts).await.map(|()| Vec::new()),
         Action::KeepAside { path } => keep_aside(host, path).map(|()| Vec::new()),
         Action::RemoveTree { path, stays } => remove_tree(host, path, *stays).await,
+        Action::RemoveEmpty { path } => match fs::remove_dir(host.path(path)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e.to_string()),
+            _ => Ok(Vec::new()),
+        },
         Action::RemoveFile { path } => Ok(tree::file(&host.path(path)).into_iter().collect()),
         Action::DeleteLink { link } if link.quiet => {
             let flushed = none(ip(host, &["address", "flush", "dev", &link.name]).await);

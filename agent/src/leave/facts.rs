@@ -177,7 +177,7 @@ fn has_ipvs(host: &Host) -> bool {
 }
 
 fn namespaces(host: &Host) -> Vec<Namespace> {
-    let names = host.names("/run/netns").into_iter().filter(|name| name.starts_with("cni-"));
+    let names = host.names(paths::NAMESPACES).into_iter();
     names.map(|name| Namespace { holder: holder(host, &name), name }).collect()
 }
 
@@ -222,7 +222,9 @@ fn kubeconfigs(host: &Host) -> BTreeMap<String, String> {
 
 fn cni_state(host: &Host) -> BTreeMap<String, Vec<String>> {
     let sorted = |path: &str| host.names(path).into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    paths::CNI_STATE.iter().map(|path| ((*path).to_owned(), sorted(path))).collect()
+    let all = paths::CNI_STATE.iter().chain([&paths::CNI, &paths::NAMESPACES]);
+    let there = all.filter(|path| fs::symlink_metadata(host.path(path)).is_ok_and(|meta| meta.is_dir()));
+    there.map(|path| ((*path).to_owned(), sorted(path))).collect()
 }
 
 /// The etcd member that runs here, as its static pod tells.

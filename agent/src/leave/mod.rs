@@ -192,6 +192,7 @@ mod tests {
             Action::ResetKubeadm,
             Action::KeepAside { path: text() },
             Action::RemoveTree { path: text(), stays: true },
+            Action::RemoveEmpty { path: text() },
             Action::RemoveFile { path: text() },
             Action::DeleteLink { link: ClusterLink { name: text(), quiet: false } },
             Action::DeleteRoute { arguments: vec![text()] },

@@ -67,6 +67,11 @@ pub enum Action {
         /// The directory itself stays.
         stays: bool,
     },
+    /// Removes a directory when nothing is in it any more.
+    RemoveEmpty {
+        /// The directory.
+        path: String,
+    },
     /// Removes a file or link.
     RemoveFile {
         /// The file.
@@ -140,9 +145,10 @@ impl Action {
             Self::DeleteTable { .. } => 10,
             Self::DestroySet { .. } => 11,
             Self::RemoveTree { .. } => 12,
-            Self::RemoveFile { .. } => 13,
-            Self::RemoveImages { .. } => 14,
-            Self::Forget => 15,
+            Self::RemoveEmpty { .. } => 13,
+            Self::RemoveFile { .. } => 14,
+            Self::RemoveImages { .. } => 15,
+            Self::Forget => 16,
         }
     }
 }
@@ -158,6 +164,7 @@ impl fmt::Display for Action {
             Self::KeepAside { path } => write!(f, "{path}, moved aside"),
             Self::RemoveTree { path, stays: false } => write!(f, "directory {path}"),
             Self::RemoveTree { path, stays: true } => write!(f, "content of {path}"),
+            Self::RemoveEmpty { path } => write!(f, "empty directory {path}"),
             Self::RemoveFile { path } => write!(f, "file {path}"),
             Self::DeleteLink { link } if link.quiet => write!(f, "addresses of link {}", link.name),
             Self::DeleteLink { link } => write!(f, "link {}", link.name),

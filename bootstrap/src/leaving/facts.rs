@@ -8,6 +8,8 @@ use super::action::Filter;
 use super::cni::ConfigFile;
 use super::etcd::{Fate, Stacked};
 use super::mounts::Mount;
+#[cfg(doc)]
+use super::paths;
 use super::traces::Traces;
 
 /// What a leave writes down before it changes anything, because it is not to be found out afterwards.
@@ -52,7 +54,7 @@ pub struct Runtime {
     pub images: usize,
 }
 
-/// A pod's network namespace.
+/// A named network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
@@ -105,7 +107,7 @@ pub struct Facts {
     pub sets: Vec<String>,
     /// IPVS has services.
     pub ipvs: bool,
-    /// Named network namespaces of pods.
+    /// Named network namespaces.
     pub namespaces: Vec<Namespace>,
     /// Files of `/etc/cni/net.d`.
     pub cni: Vec<ConfigFile>,
@@ -115,6 +117,6 @@ pub struct Facts {
     pub files: BTreeSet<String>,
     /// kubeconfig files of people, with their text.
     pub kubeconfigs: BTreeMap<String, String>,
-    /// Entries of the state that CNI plugins keep, by directory.
+    /// Entries of the directories that CNI plugins keep state in, of those that are there; and of [`paths::NAMESPACES`].
     pub cni_state: BTreeMap<String, Vec<String>>,
 }

@@ -158,12 +158,30 @@ fn directories(facts: &Facts, networks: &Networks) -> Vec<Action> {
             actions.push(Action::RemoveTree { path: tree.path.to_owned(), stays });
         }
     }
-    for (directory, entries) in &facts.cni_state {
+    for (directory, entries) in facts.cni_state.iter().filter(|(path, _)| paths::CNI_STATE.contains(&path.as_str())) {
         let goes = entries.iter().filter(|entry| !cni::is_kept_state(entry, &networks.kept_networks));
         actions.extend(goes.map(|entry| Action::RemoveTree { path: format!("{directory}/{entry}"), stays: false }));
     }
+    actions.extend(empty(facts, networks).into_iter().map(|path| Action::RemoveEmpty { path: path.to_owned() }));
     actions.extend(etcd_data(facts));
     actions
+}
+
+/// Directories that pods' networks were the first to need, and in which nothing stays.
+fn empty(facts: &Facts, networks: &Networks) -> Vec<&'static str> {
+    let all = |path: &str, goes: &dyn Fn(&str) -> bool| {
+        let entries = facts.cni_state.get(path);
+        entries.map(|entries| entries.iter().all(|entry| goes(entry)))
+    };
+    let state = |entry: &str| !cni::is_kept_state(entry, &networks.kept_networks);
+    let [first, second] = paths::CNI_STATE;
+    let below = [first, second].map(|path| all(path, &state));
+    let whole =
+        all(paths::CNI, &|entry| paths::CNI_KNOWN.contains(&entry)).map(|known| known && !below.contains(&Some(false)));
+    let namespaces = all(paths::NAMESPACES, &names::is_pod_namespace);
+    let found = [(first, below[0]), (second, below[1]), (paths::CNI, whole), (paths::NAMESPACES, namespaces)];
+    let mounted = |path: &str| facts.mounts.iter().any(|mount| mount.path == path);
+    found.into_iter().filter(|(path, goes)| *goes == Some(true) && !mounted(path)).map(|(path, _)| path).collect()
 }
 
 /// The data of a member that ran here. What others hold goes; what nobody else is known to hold is moved aside.

@@ -46,6 +46,15 @@ pub const TREES: [Tree; 18] = [
 /// State that CNI plugins keep for each network: entry by entry, for another engine's networks stay.
 pub const CNI_STATE: [&str; 2] = ["/var/lib/cni/networks", "/var/lib/cni/results"];
 
+/// What these and others keep is below.
+pub const CNI: &str = "/var/lib/cni";
+
+/// All that is known to be there.
+pub const CNI_KNOWN: [&str; 5] = ["networks", "results", "flannel", "cache", "multus"];
+
+/// Where named network namespaces are.
+pub const NAMESPACES: &str = "/run/netns";
+
 /// Where CNI plugins are configured.
 pub const CNI_CONFIG: &str = "/etc/cni/net.d";
 

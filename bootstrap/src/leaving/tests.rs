@@ -40,7 +40,11 @@ fn worker() -> Facts {
         }],
         directories,
         files: [traces::KUBELET_CONF.to_owned(), paths::RECORDS[1].to_owned()].into(),
-        cni_state: BTreeMap::from([("/var/lib/cni/networks".to_owned(), vec!["cbr0".to_owned()])]),
+        cni_state: BTreeMap::from([
+            ("/var/lib/cni/networks".to_owned(), vec!["cbr0".to_owned()]),
+            (paths::CNI.to_owned(), vec!["networks".to_owned(), "flannel".to_owned()]),
+            (paths::NAMESPACES.to_owned(), vec!["blue".to_owned()]),
+        ]),
         ..Facts::default()
     }
 }
@@ -84,6 +88,30 @@ fn a_worker_loses_all_that_its_cluster_made_and_nothing_else() {
     }
     let ranks: Vec<u8> = actions.iter().map(Action::rank).collect();
     assert!(ranks.is_sorted(), "{actions:#?}");
+}
+
+#[test]
+fn directories_that_nobody_else_uses_go_with_what_was_in_them() {
+    let empty = |facts: &Facts| {
+        let actions = plan(facts, Wishes::default());
+        let paths = actions.iter().filter_map(|action| match action {
+            Action::RemoveEmpty { path } => Some(path.clone()),
+            _ => None,
+        });
+        paths.collect::<Vec<_>>()
+    };
+    let mut facts = worker();
+    assert_eq!(empty(&facts), ["/var/lib/cni/networks", paths::CNI]);
+    facts.cni_state.insert(paths::NAMESPACES.to_owned(), vec!["cni-7a1e2f03-1111-2222-3333-444455556666".to_owned()]);
+    assert_eq!(empty(&facts), ["/var/lib/cni/networks", paths::CNI, paths::NAMESPACES]);
+    facts.cni_state.insert(paths::CNI.to_owned(), vec!["networks".to_owned(), "mine".to_owned()]);
+    facts.mounts = mounts::parse("37 21 0:4 / /run/netns rw - tmpfs tmpfs rw\n");
+    assert_eq!(empty(&facts), ["/var/lib/cni/networks"]);
+    let podman = r#"{"name":"podman","type":"bridge"}"#.to_owned();
+    facts.cni.push(cni::ConfigFile { name: "87-podman.conflist".to_owned(), text: podman, after_join: None });
+    facts.cni_state.insert("/var/lib/cni/networks".to_owned(), vec!["cbr0".to_owned(), "podman".to_owned()]);
+    facts.cni_state.insert(paths::CNI.to_owned(), vec!["networks".to_owned()]);
+    assert_eq!(empty(&facts), [""; 0]);
 }
 
 #[test]

@@ -180,15 +180,39 @@ fn a_leave_that_is_killed_anywhere_ends_as_one_that_is_not() {
     assert!(killed > 4, "only {killed} were killed");
 }
 
-#[test]
-fn a_node_that_somebody_else_reset_is_finished() {
-    let machine = Machine::joined().unwrap();
-    // As `kubeadm reset -f` of the management server's script leaves it.
-    let reset = "awk '$5 ~ /^.var.lib.kubelet/ { print $5 }' /proc/self/mountinfo | tac | sed 's/\\\\040/ /g' |
+/// As `kubeadm reset -f` of the management server's script leaves a node.
+const RESET: &str = "awk '$5 ~ /^.var.lib.kubelet/ { print $5 }' /proc/self/mountinfo | tac | sed 's/\\\\040/ /g' |
         while read -r mount; do umount \"$mount\"; done
         rm -rf /etc/kubernetes/manifests/* /etc/kubernetes/pki/* /etc/kubernetes/*.conf
         find /var/lib/kubelet -mindepth 1 -delete";
-    machine.sh(reset).unwrap();
+
+#[test]
+fn a_node_that_somebody_else_reset_is_finished_at_its_next_boot() {
+    let machine = Machine::joined().unwrap();
+    machine.sh(RESET).unwrap();
+    // What the boot unit runs, with user data that asks for nothing.
+    machine.sh("printf '#cloud-config\n' >/srv/user-data && mkdir /srv/metadata").unwrap();
+    let agent = Command::new("/usr/local/bin/cks-agent").args(["bootstrap", "--user-data", "/srv/user-data"]);
+    let boot = || machine.run(agent.clone().args(["--metadata", "/srv/metadata"])).output().unwrap();
+    let output = boot();
+    assert_eq!(output.code, 0, "{output:?}");
+    for gone in ["/home/cloud/success", "/var/lib/kubelet", "/run/flannel", "/var/lib/cks-agent/leaving.json"] {
+        assert!(!machine.has(gone), "{gone}: {output:?}");
+    }
+    let rules = machine.sh("iptables-nft-save; iptables-legacy-save; ip link").unwrap();
+    assert!(!rules.contains(":KUBE") && !rules.contains("cni0") && rules.contains("DOCKER"), "{rules}");
+    // When the reset was, not when it was noticed: what asks for the node since then counts.
+    let left = machine.sh("grep -o '20[^\"]*' /var/lib/cks-agent/left.json").unwrap();
+    assert!(left.trim().ends_with('Z') && data_is_whole(&machine.path(DATA)), "{left}");
+    let before = machine.picture().unwrap();
+    assert_eq!(boot().code, 0);
+    assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0], "a second boot finds nothing");
+}
+
+#[test]
+fn a_node_that_somebody_else_reset_is_finished() {
+    let machine = Machine::joined().unwrap();
+    machine.sh(RESET).unwrap();
     assert!(data_is_whole(&machine.path(DATA)));
     let output = machine.leave(&["--json"]).unwrap();
     assert_eq!(output.code, 0, "{output:?}");

@@ -96,6 +96,11 @@ beds: build
 bed-joining *args: build
     cargo test --package cks-tests --test joining -- --nocapture --test-threads 1 "$@"
 
+# The management server's walks of each release, on real clusters that the agent makes: bed-server [NAME]
+[group('check')]
+bed-server *args: build
+    cargo test --package cks-tests --test server -- --nocapture --test-threads 1 "$@"
+
 # An ISO, a virtual router, a containerd, an etcd node and a worker, for real (as root)
 [group('try')]
 demo *args: build

@@ -1,4 +1,4 @@
-//! The command line of `cks-agent`.
+//! The command line of `cks-agent`. In one file, though it is long: it is a table, which one reads as `--help`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

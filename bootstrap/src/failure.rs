@@ -1,4 +1,5 @@
-//! Failures that people and programs can act on: a stable code, what happened, what to do.
+//! Failures that people and programs can act on: a stable code, what happened, what to do. Long, because each code stands
+//! in it three times: as a variant, in the list, and in the table.
 
 use std::fmt;
 

@@ -94,6 +94,21 @@ fn one_foreign_statement_leaves_all_in_place() {
 }
 
 #[test]
+fn no_damage_to_a_script_makes_it_another_one_that_is_taken_over() {
+    // Bytes are replaced one after the other, by what a shell takes for more than a letter.
+    let signs = ["", "`", "$(", ")", "\"", "'", "\\", "\n", ";", "&&", "<<E", "[[", "((", "{", "é"];
+    let mut refused = 0;
+    for (at, _) in INIT.char_indices() {
+        let sign = signs[at % signs.len()];
+        let damaged = format!("{}{sign}{}", &INIT[..at], INIT.get(at + 1..).unwrap_or_default());
+        let decision = taken(&[(File::Deploy, &damaged)], &FIRST);
+        assert_eq!(decision.take.len() + decision.refused.len(), 1, "{damaged}");
+        refused += decision.refused.len();
+    }
+    assert!(refused > INIT.len() / 4, "{refused} of {}", INIT.len());
+}
+
+#[test]
 fn no_secret_is_repeated() {
     let script = format!("{JOIN}my-join --token abcdef.0123456789abcdef\nMY=secret my-join2\n");
     let refused = taken(&[(File::Deploy, &script)], &WORKER).refused.concat();

@@ -185,7 +185,9 @@ fn programs(disk: &Path, template: &Template) -> Result<()> {
         share(&from, &upper.join("bin").join(program))?;
     }
     // What somebody installed there on this machine is no part of a template.
-    Command::new("mknod").arg(upper.join("local")).args(["c", "0", "0"]).ok()?;
+    for hidden in ["local", "bin/kubeadm", "bin/kubectl", "bin/kubelet"] {
+        Command::new("mknod").arg(upper.join(hidden)).args(["c", "0", "0"]).ok()?;
+    }
     let release = Command::new("uname").arg("-r").ok()?;
     let modules = upper.join("lib/modules").join(release.trim());
     write(&modules.join("modules.builtin"), BUILT_IN)?;

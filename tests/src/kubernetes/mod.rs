@@ -91,7 +91,14 @@ impl Bed {
     /// # Errors
     /// When it can't be written.
     pub fn user_data(&self, machine: &Machine, user_data: &str) -> Result<()> {
-        let id = format!("5b1e0c1e-5b0f-4a76-9a1f-{:012x}", machine.number());
+        self.instance(machine, &format!("5b1e0c1e-5b0f-4a76-9a1f-{:012x}", machine.number()), user_data)
+    }
+
+    /// As [`Self::user_data`], to the instance of this id.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn instance(&self, machine: &Machine, id: &str, user_data: &str) -> Result<()> {
         let public_keys = &self.template.public_key;
         let metadata = [
             ("service-offering", "Small Instance"),
@@ -100,8 +107,8 @@ impl Bed {
             ("local-hostname", machine.name.as_str()),
             ("public-ipv4", ROUTER),
             ("public-hostname", ROUTER),
-            ("instance-id", id.as_str()),
-            ("vm-id", id.as_str()),
+            ("instance-id", id),
+            ("vm-id", id),
             ("public-keys", public_keys.as_str()),
             ("cloud-identifier", "CloudStack-{7c0f2a52-0d5a-4b7e-9a65-0c5c1b0b7a11}"),
             ("hypervisor-host-name", "host-1"),

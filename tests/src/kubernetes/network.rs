@@ -8,7 +8,9 @@ use crate::process::Command;
 
 /// Runs in the router's namespace. The router's address moves from `lo`, where Apache has it from, to the bridge.
 const BRIDGE: &str = r#"
-ip link add br0 type bridge forward_delay 0 mcast_snooping 0
+# By itself a bridge has the lowest address of its cables, and another one when that one goes: machines would look for the
+# router where it was.
+ip link add br0 address 02:00:0a:01:01:01 type bridge forward_delay 0 mcast_snooping 0
 ip address del "$1/24" dev lo
 ip address add "$1/24" dev br0
 ip link set br0 up

@@ -67,7 +67,9 @@ fn every_release_s_scripts_are_known() {
         let files = written(&text);
         let texts: Vec<(File, &str)> =
             File::ALL.into_iter().filter_map(|file| Some((file, files.get(file.path())?.as_str()))).collect();
-        let (Some(spec), false) = (reading.spec, texts.is_empty()) else { continue };
+        // What a template says under a condition is rendered by cloud-init before it is written.
+        let rendered = texts.iter().all(|(_, text)| !text.contains("{%"));
+        let (Some(spec), false, true) = (reading.spec, texts.is_empty(), rendered) else { continue };
         let decision = adoption::decide(&texts, &Asked::of(&spec), &caller);
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
             assert!(decision.take.is_empty() && decision.refused[0].starts_with(why), "{name}: {decision:?}");
@@ -76,7 +78,8 @@ fn every_release_s_scripts_are_known() {
         assert_eq!(decision.refused, [""; 0], "{name}");
         // What is told beforehand is what is done.
         let taken: Vec<&str> = decision.take.iter().map(|(file, _)| file.path()).collect();
-        for path in &reading.adoption.take_over {
+        // etcd's unit is rendered anew, whatever is there.
+        for path in reading.adoption.take_over.iter().filter(|path| !path.ends_with("/etcd.service")) {
             assert!(taken.contains(&path.as_str()), "{name}: {path} of {taken:?}");
         }
         known += 1;

@@ -81,9 +81,7 @@ impl Pretend {
                 "rm -rf /run/cluster /opt/bin /opt/provider /opt/csi /opt/autoscaler /etc/kubernetes /home/cloud/.kube
                  mkdir -p /run/cluster /opt/bin /opt/provider /opt/csi /opt/autoscaler /opt/cni/bin /etc/kubernetes /root/.kube
                  touch /run/cluster/nodes /run/cluster/asked /run/cluster/pods-kube-system /root/.kube/config
-                 chmod 777 /run/cluster && chmod 666 /run/cluster/*
-                 # This machine's own, where it has one, is no part of a template.
-                 rm -f /usr/bin/kubectl",
+                 chmod 777 /run/cluster && chmod 666 /run/cluster/*",
             )?;
             machine.write("/opt/bin/kubectl", KUBECTL)?;
             machine.sh("chmod 755 /opt/bin/kubectl")?;

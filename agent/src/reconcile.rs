@@ -17,6 +17,7 @@ use crate::etcd;
 use crate::facts;
 use crate::host::Host;
 use crate::install::staging;
+use crate::leave;
 use crate::progress;
 use crate::record::NodeRecord;
 use crate::report;
@@ -61,6 +62,10 @@ pub async fn reconcile(arguments: &cli::Reconcile) -> u8 {
 
 async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     let host = Host::new(&arguments.root)?;
+    if leave::is_under_way(&host) {
+        // What is mended now would be taken away again.
+        return Ok(Found::NoRecord);
+    }
     let Some(record) = NodeRecord::read(&host)? else { return Ok(Found::NoRecord) };
     let repeated = Box::new(again(arguments, &record));
     let mut start = run::begin(&repeated)?;

@@ -71,7 +71,8 @@ impl Api {
         }
     }
 
-    /// Waits until the API server answers, within bounds; the wait is shown on `board`.
+    /// Waits until the API server answers, within bounds; the wait is shown on `board`. A server that refuses the identity is
+    /// not waited for.
     ///
     /// # Errors
     /// `API_UNREACHABLE` with the last answer.
@@ -83,7 +84,8 @@ impl Api {
                 board.stop_waiting(waits_for);
                 return Ok(());
             };
-            if since.elapsed() >= PATIENCE || Tool::Kubectl.find(&self.host).is_none() {
+            let vain = refused.kind == Refusal::Forbidden || Tool::Kubectl.find(&self.host).is_none();
+            if vain || since.elapsed() >= PATIENCE {
                 board.stop_waiting(waits_for);
                 let what = format!("the API server does not answer {}: {}", self.shown, refused.said);
                 return Err(Failure::new(Code::ApiUnreachable, what));

@@ -29,7 +29,7 @@ use bootstrap::leaving::{Report, Standing, Wishes, paths, plan, traces};
 
 use bootstrap::state::Phase;
 
-pub use self::record::left_at;
+pub use self::record::{is_under_way, left_at};
 use crate::board::{self, Board};
 use crate::cli;
 use crate::host::{Host, STATUS_PATH};
@@ -73,7 +73,10 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
         report.actions = plan(&facts, wishes);
         return Ok(report);
     }
-    let _journal = Journal::open(&host)?;
+    let _journal = Journal::open(&host).map_err(|failure| match failure.code {
+        Code::AlreadyRunning => failure.with_remedy("wait for it, or end it: systemctl stop cks-bootstrap"),
+        _ => failure,
+    })?;
     let board = Board::new(role(&host, &facts));
     let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
     let outcome = watched(&host, &board, work(&host, arguments, &mut report, &board)).await;

@@ -18,6 +18,12 @@ pub(super) fn read(host: &Host) -> Option<Begun> {
     Some(serde_json::from_slice(&text).unwrap_or_default())
 }
 
+/// Whether a leave has begun and not ended.
+#[must_use]
+pub fn is_under_way(host: &Host) -> bool {
+    host.path(BEGUN).exists()
+}
+
 /// Keeps it.
 ///
 /// # Errors

@@ -74,3 +74,37 @@ fn a_worker_leaves_and_comes_back_five_times() {
     }
     cluster.bed.nothing_outside().unwrap();
 }
+
+#[test]
+fn a_pod_whose_network_nobody_can_end_keeps_no_worker() {
+    let _alone = alone();
+    let cluster = machines(1);
+    let worker = &cluster.workers[0];
+    let bare = Traces::of(worker);
+    cluster.by_agent().unwrap();
+    cluster.serve_a_page("stuck", worker, &cluster.control).unwrap();
+    let images = || worker.sh("ctr -n k8s.io images list -q").unwrap();
+    let leave = |more: &[&str]| {
+        let arguments = ["cks-agent", "leave", "--rejoin"].into_iter().chain(more.iter().copied());
+        worker.command(arguments).unwrap().limit(LIMIT).output().unwrap()
+    };
+    // A pod that nobody starts elsewhere is not ended without being asked.
+    let refused = leave(&[]);
+    assert_eq!(refused.code, 78, "{refused:?}");
+    assert!(refused.stderr.contains("default/stuck (has no controller)"), "{refused:?}");
+    cluster.all_ready().unwrap();
+    // As a plugin that asks a daemon which is gone by then.
+    worker.sh("rm /opt/cni/bin/bridge").unwrap();
+    let left = leave(&["--force", "--keep-images"]);
+    assert_eq!(left.code, 0, "{left:?}");
+    let after = Traces::of(worker);
+    assert_eq!((&after.addresses, &after.rules, &after.mounts), (&bare.addresses, &bare.rules, &bare.mounts));
+    assert_ne!(images(), "", "kept on request");
+    // It is mended, and back.
+    let joined = bootstrap(worker, LIMIT).unwrap();
+    assert_eq!(joined.code, 0, "{}{}", joined.stdout, joined.stderr);
+    cluster.all_ready().unwrap();
+    let left = leave(&[]);
+    assert_eq!(left.code, 0, "{left:?}");
+    assert_eq!(images(), "");
+}

@@ -82,20 +82,7 @@ fn join() -> Join {
 }
 
 fn init() -> Membership {
-    Membership::FirstControlPlane(Box::new(Init {
-        endpoint: None,
-        token: None,
-        certificate_key: None,
-        upload_certificates: false,
-        kubernetes_version: None,
-        certificate_sans: Vec::new(),
-        pod_cidr: None,
-        service_cidr: None,
-        skip_phases: Vec::new(),
-        etcd: None,
-        network: Network::Bundle,
-        dashboards: Vec::new(),
-    }))
+    Membership::FirstControlPlane(Box::new(Init::default()))
 }
 
 #[tokio::test]

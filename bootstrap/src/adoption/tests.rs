@@ -175,20 +175,7 @@ fn what_matters_of_a_spec_is_asked() {
     for (network, runs_user_lines) in
         [(Network::Bundle, false), (Network::UserData(Vec::new()), false), (Network::UserData(vec![step]), true)]
     {
-        let init = Init {
-            endpoint: None,
-            token: None,
-            certificate_key: None,
-            upload_certificates: false,
-            kubernetes_version: None,
-            certificate_sans: Vec::new(),
-            pod_cidr: None,
-            service_cidr: None,
-            skip_phases: Vec::new(),
-            etcd: None,
-            network,
-            dashboards: Vec::new(),
-        };
+        let init = Init { network, ..Init::default() };
         spec.membership = Some(Membership::FirstControlPlane(Box::new(init)));
         assert_eq!(Asked::of(&spec), Asked { runs_user_lines, ..FIRST });
     }

@@ -23,20 +23,7 @@ fn join() -> Join {
 }
 
 fn init(network: Network) -> Membership {
-    Membership::FirstControlPlane(Box::new(Init {
-        endpoint: None,
-        token: None,
-        certificate_key: None,
-        upload_certificates: false,
-        kubernetes_version: None,
-        certificate_sans: Vec::new(),
-        pod_cidr: None,
-        service_cidr: None,
-        skip_phases: Vec::new(),
-        etcd: None,
-        network,
-        dashboards: Vec::new(),
-    }))
+    Membership::FirstControlPlane(Box::new(Init { network, ..Init::default() }))
 }
 
 fn record(membership: &Membership, stage: Stage) -> Option<Record> {

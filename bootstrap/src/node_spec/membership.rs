@@ -28,7 +28,7 @@ pub enum Membership {
 }
 
 /// What `kubeadm init` is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Init {
     /// The stable address of the control plane; without one, this node's own.
     pub endpoint: Option<Endpoint>,
@@ -81,10 +81,11 @@ pub enum CaTrust {
 }
 
 /// Who brings the pod network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// `network.yaml` of the bundle.
+    #[default]
     Bundle,
     /// What the user's CNI configuration says, in its order.
     UserData(Vec<CniStep>),

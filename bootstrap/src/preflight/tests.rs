@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use super::facts::{Cgroup, Listener, Room};
 use super::*;
 use crate::bundle::Role;
-use crate::node_spec::{CaTrust, ExternalEtcd, Init, Join, Network, Registration, Token};
+use crate::node_spec::{CaTrust, ExternalEtcd, Init, Join, Registration, Token};
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
 
@@ -51,20 +51,7 @@ fn sound() -> HostFacts {
 }
 
 fn init() -> Init {
-    Init {
-        endpoint: Endpoint::parse("192.0.2.10").ok(),
-        token: None,
-        certificate_key: None,
-        upload_certificates: false,
-        kubernetes_version: None,
-        certificate_sans: Vec::new(),
-        pod_cidr: "10.244.0.0/16".parse().ok(),
-        service_cidr: None,
-        skip_phases: Vec::new(),
-        etcd: None,
-        network: Network::Bundle,
-        dashboards: Vec::new(),
-    }
+    Init { endpoint: Endpoint::parse("192.0.2.10").ok(), pod_cidr: "10.244.0.0/16".parse().ok(), ..Init::default() }
 }
 
 fn join() -> Join {

@@ -124,20 +124,7 @@ impl Said<'_> {
             _ => None,
         };
         let own = section.init.clone();
-        let mut init = server.clone().or_else(|| own.clone()).unwrap_or(Init {
-            endpoint: None,
-            token: None,
-            certificate_key: None,
-            upload_certificates: false,
-            kubernetes_version: None,
-            certificate_sans: Vec::new(),
-            pod_cidr: None,
-            service_cidr: None,
-            skip_phases: Vec::new(),
-            etcd: None,
-            network: Network::Bundle,
-            dashboards: Vec::new(),
-        });
+        let mut init = server.clone().or_else(|| own.clone()).unwrap_or_default();
         if let (Some(_), Some(own)) = (server, own) {
             // What the section says counts; lists add up.
             init.endpoint = own.endpoint.or(init.endpoint);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bootstrap::bundle::Role;
 use bootstrap::node_spec::{
-    Authority, CaTrust, CertificateKey, Endpoint, ExternalEtcd, Init, Join, Network, NodeSpec, Registration, Token,
+    Authority, CaTrust, CertificateKey, Endpoint, ExternalEtcd, Init, Join, NodeSpec, Registration, Token,
 };
 use bootstrap::render::kubeadm::{Context, init_config, join_config};
 use bootstrap::version::Version;
@@ -37,14 +37,8 @@ fn stock() -> Init {
         token: Some(token()),
         certificate_key: Some(key()),
         upload_certificates: true,
-        kubernetes_version: None,
         certificate_sans: vec!["192.0.2.10".to_owned()],
-        pod_cidr: None,
-        service_cidr: None,
-        skip_phases: Vec::new(),
-        etcd: None,
-        network: Network::Bundle,
-        dashboards: Vec::new(),
+        ..Init::default()
     }
 }
 

@@ -12,7 +12,7 @@ use agent::host_settings::{found, prepare};
 use agent::preflight::{Looking, check, gather};
 use bootstrap::bundle::Role;
 use bootstrap::failure::Code;
-use bootstrap::node_spec::{CaTrust, Endpoint, Init, Join, Membership, Network, NodeSpec, Token};
+use bootstrap::node_spec::{CaTrust, Endpoint, Init, Join, Membership, NodeSpec, Token};
 use bootstrap::preflight::{Subject, node_ip};
 use bootstrap::render::host::sysctl;
 use bootstrap::render::kubeadm::Arguments;
@@ -71,20 +71,7 @@ fn worker() -> NodeSpec {
 }
 
 fn first(pods: &str) -> NodeSpec {
-    let init = Init {
-        endpoint: Endpoint::parse("10.9.0.1").ok(),
-        token: None,
-        certificate_key: None,
-        upload_certificates: false,
-        kubernetes_version: None,
-        certificate_sans: Vec::new(),
-        pod_cidr: pods.parse().ok(),
-        service_cidr: None,
-        skip_phases: Vec::new(),
-        etcd: None,
-        network: Network::Bundle,
-        dashboards: Vec::new(),
-    };
+    let init = Init { endpoint: Endpoint::parse("10.9.0.1").ok(), pod_cidr: pods.parse().ok(), ..Init::default() };
     let spec = NodeSpec::new(Role::ControlPlane, "n1", None, None).unwrap();
     NodeSpec { membership: Some(Membership::FirstControlPlane(Box::new(init))), ..spec }
 }

@@ -1,23 +1,10 @@
 use super::*;
 use crate::bundle::Role;
 use crate::failure::{Code, Failure};
-use crate::node_spec::{Authority, CaTrust, Endpoint, ExternalEtcd, Init, Join, Network, NodeSpec, Token};
+use crate::node_spec::{Authority, CaTrust, Endpoint, ExternalEtcd, Init, Join, NodeSpec, Token};
 
 fn init() -> Init {
-    Init {
-        endpoint: None,
-        token: Token::parse("abcdef.0123456789abcdef").ok(),
-        certificate_key: None,
-        upload_certificates: false,
-        kubernetes_version: None,
-        certificate_sans: Vec::new(),
-        pod_cidr: None,
-        service_cidr: None,
-        skip_phases: Vec::new(),
-        etcd: None,
-        network: Network::Bundle,
-        dashboards: Vec::new(),
-    }
+    Init { token: Token::parse("abcdef.0123456789abcdef").ok(), ..Init::default() }
 }
 
 fn join() -> Join {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use bootstrap::adoption::standing::Standing;
 use bootstrap::bundle::Role;
-use bootstrap::node_spec::{CaTrust, Endpoint, Init, Join, Membership, Network, Token};
+use bootstrap::node_spec::{CaTrust, Endpoint, Join, Membership, Token};
 use bootstrap::user_data::Metadata;
 use tempfile::TempDir;
 
@@ -82,7 +82,7 @@ fn join() -> Join {
 }
 
 fn init() -> Membership {
-    Membership::FirstControlPlane(Box::new(Init::default()))
+    Membership::FirstControlPlane(Box::default())
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::metadata::Found;
 
-const SETUP: &str = "#!/bin/bash -e\nset +e\numount /mnt/k8sdisk\nsystemctl start kubelet\n";
+const SETUP: &str = "#!/bin/bash -e\nset +e\numount \"${ISO_MOUNT_DIR}\"\nsystemctl start kubelet\n";
 const JOIN: &str = "#!/bin/bash -e\nkubeadm join 10.1.1.5:6443 --token abcdef.0123456789abcdef \
     --discovery-token-unsafe-skip-ca-verification\n";
 const UNIT: &str = "[Service]\nType=simple\nExecStart=/opt/bin/deploy-kube-system\n";

@@ -21,31 +21,27 @@ const NAME: &str = "cloud-init's cache";
 
 /// The sources themselves are asked first.
 const AHEAD: Duration = Duration::from_secs(2);
-/// So many looks long nobody asks what is left of an earlier boot.
-const LOOKS_AHEAD: u32 = 8;
 
 /// Looks at the cache for the `looks`th time.
 pub(super) async fn look(host: &Host, looks: u32) -> Look {
     if looks == 0 {
         tokio::time::sleep(AHEAD).await;
     }
-    match read(host, looks >= LOOKS_AHEAD) {
-        Ok(found) if found.user_data.is_empty() => Look::WithoutUserData(Box::new(found)),
-        Ok(found) => Look::Found(Box::new(found)),
+    match read(host) {
+        Ok((found, false)) => Look::Earlier(Box::new(found)),
+        Ok((found, true)) if found.user_data.is_empty() => Look::WithoutUserData(Box::new(found)),
+        Ok((found, true)) => Look::Found(Box::new(found)),
         Err(why) => Look::Nothing(vec![(NAME.to_owned(), why)]),
     }
 }
 
-/// What the cache holds; with `old`, also what an earlier boot left for this machine.
-fn read(host: &Host, old: bool) -> Result<Found, String> {
+/// What the cache holds for this machine, and whether it is of this boot.
+fn read(host: &Host) -> Result<(Found, bool), String> {
     let kept = datasource::instance_id(&text(&host.path(INSTANCE_ID)));
     let Some(kept) = kept else { return Err("is empty".to_owned()) };
     let told = INSTANCE_DATA.iter().find_map(|path| datasource::instance_data(&text(&host.path(path))));
     let of_this_boot = told.as_ref().is_some_and(|metadata| metadata.instance_id.as_ref() == Some(&kept));
     if !of_this_boot {
-        if !old {
-            return Err("is not of this boot".to_owned());
-        }
         let is = |id: &str| id.eq_ignore_ascii_case(&kept);
         let recorded = UserDataRecord::read(host).ok().flatten().and_then(|record| record.instance_id);
         if !is(text(&host.path(PRODUCT_UUID)).trim()) && !recorded.as_deref().is_some_and(is) {
@@ -56,5 +52,5 @@ fn read(host: &Host, old: bool) -> Result<Found, String> {
     let mut metadata = told.filter(|_| of_this_boot).unwrap_or_default();
     metadata.instance_id = Some(kept);
     let source = host.path(USER_DATA).display().to_string();
-    Ok(Found { metadata, user_data: user_data.unwrap_or_default(), source })
+    Ok((Found { metadata, user_data: user_data.unwrap_or_default(), source }, of_this_boot))
 }

@@ -54,6 +54,8 @@ enum Look {
     Found(Box<Found>),
     /// A place knows the machine and has no user data for it.
     WithoutUserData(Box<Found>),
+    /// A place knows it from an earlier boot; who asks again must not be told that.
+    Earlier(Box<Found>),
     /// None does: the places, each with the reason.
     Nothing(Vec<(String, String)>),
 }
@@ -73,11 +75,11 @@ pub async fn find(host: &Host, settings: &Config, board: &Board) -> Result<Found
         asked.push(next(kind, host, settings, Progress::begun()));
     }
     let mut tried: BTreeMap<Kind, Vec<(String, String)>> = BTreeMap::new();
-    let mut without = None;
+    let (mut without, mut earlier) = (None, None);
     let outcome = loop {
         let left = settings.wait.saturating_sub(since.elapsed());
         let Ok(Some((kind, mut progress, look))) = tokio::time::timeout(left, asked.next()).await else {
-            break without.ok_or_else(|| unreachable(settings.wait, &tried));
+            break without.or(earlier).ok_or_else(|| unreachable(settings.wait, &tried));
         };
         match look {
             Look::Found(found) => break Ok(*found),
@@ -86,6 +88,11 @@ pub async fn find(host: &Host, settings: &Config, board: &Board) -> Result<Found
                 let why = "knows this machine, and has no user data for it (yet)".to_owned();
                 tried.insert(kind, vec![(found.source.clone(), why)]);
                 without = Some(*found);
+            }
+            Look::Earlier(found) => {
+                let why = "is of an earlier boot, and counts only when nobody else answers".to_owned();
+                tried.insert(kind, vec![(found.source.clone(), why)]);
+                earlier = Some(*found);
             }
             Look::Nothing(reasons) => drop(tried.insert(kind, reasons)),
         }

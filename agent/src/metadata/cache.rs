@@ -1,11 +1,9 @@
 //! What cloud-init keeps of its own data source. In a boot in which cloud-init ran it is as good as the source; after that
 //! it may be of another time, or of the machine that a template was made on.
 
-use std::time::Duration;
-
 use bootstrap::datasource;
 
-use super::{Found, Look, USER_DATA_MAX_BYTES, text};
+use super::{AHEAD, Found, Look, USER_DATA_MAX_BYTES, is_this_machine, text};
 use crate::adopt::UserDataRecord;
 use crate::files::small;
 use crate::host::Host;
@@ -15,12 +13,7 @@ const USER_DATA: &str = "/var/lib/cloud/instance/user-data.txt";
 const INSTANCE_ID: &str = "/var/lib/cloud/data/instance-id";
 /// What cloud-init knows, of this boot; the first is root's alone and complete.
 const INSTANCE_DATA: [&str; 2] = ["/run/cloud-init/instance-data-sensitive.json", "/run/cloud-init/instance-data.json"];
-/// What the hypervisor calls this machine; on KVM the instance's UUID.
-const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 const NAME: &str = "cloud-init's cache";
-
-/// The sources themselves are asked first.
-const AHEAD: Duration = Duration::from_secs(2);
 
 /// Looks at the cache for the `looks`th time.
 pub(super) async fn look(host: &Host, looks: u32) -> Look {
@@ -44,7 +37,7 @@ fn read(host: &Host) -> Result<(Found, bool), String> {
     if !of_this_boot {
         let is = |id: &str| id.eq_ignore_ascii_case(&kept);
         let recorded = UserDataRecord::read(host).ok().flatten().and_then(|record| record.instance_id);
-        if !is(text(&host.path(PRODUCT_UUID)).trim()) && !recorded.as_deref().is_some_and(is) {
+        if !is_this_machine(host, &kept) && !recorded.as_deref().is_some_and(is) {
             return Err(format!("is of an earlier boot of instance {kept}, which this machine may not be"));
         }
     }

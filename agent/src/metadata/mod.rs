@@ -33,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(700);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A router that knows the machine and has no user data for it may not be done yet; after so long it has none.
 const PATIENCE_WITH_NONE: Duration = Duration::from_secs(30);
+/// So long the virtual router and a ConfigDrive are asked before what somebody laid on this machine's disk counts.
+const AHEAD: Duration = Duration::from_secs(2);
+/// What the hypervisor calls this machine; on KVM the instance's UUID.
+const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 /// What is waited for, as the state tells it.
 const WAITS_FOR: &str = "a source of user data";
 
@@ -153,7 +157,7 @@ fn next<'a>(
     Box::pin(async move {
         tokio::time::sleep(progress.pause).await;
         let look = match kind {
-            Kind::Seed => local::seed(host),
+            Kind::Seed => local::seed(host, progress.looks).await,
             Kind::Server => server::look(host, &settings.http).await,
             Kind::Drive => drive::look(host).await,
             Kind::Cache => cache::look(host, progress.looks).await,
@@ -166,6 +170,11 @@ fn unreachable(patience: Duration, tried: &BTreeMap<Kind, Vec<(String, String)>>
     let reasons: Vec<String> = tried.values().flatten().map(|(place, why)| format!("{place}: {why}")).collect();
     let what = format!("no source told this machine its user data in {} s: {}", patience.as_secs(), reasons.join("; "));
     Failure::new(Code::MetadataUnreachable, what)
+}
+
+/// Whether the hypervisor calls this machine so, too.
+fn is_this_machine(host: &Host, id: &str) -> bool {
+    text(&host.path(PRODUCT_UUID)).trim().eq_ignore_ascii_case(id)
 }
 
 /// A small text file; empty where there is none that can be read.

@@ -95,6 +95,25 @@ fn a_directory_may_hold_one_document() {
 }
 
 #[tokio::test]
+async fn a_seed_that_a_template_kept_lets_the_cloud_speak_first() {
+    let machine = Machine::new();
+    let seed = |name: &str, text: &str| machine.put(&format!("/var/lib/cloud/seed/nocloud/{name}"), text);
+    seed("meta-data", &format!("instance-id: {ID}\n"));
+    seed("user-data", "#cloud-config\n");
+    let took = async |looks| {
+        let since = Instant::now();
+        let look = local::seed(&machine.host, looks).await;
+        (look, since.elapsed() >= AHEAD)
+    };
+    assert!(matches!(took(0).await, (Look::Found(_), true)), "after the others");
+    assert!(matches!(took(1).await, (Look::Found(_), false)));
+    machine.put("/sys/class/dmi/id/product_uuid", ID.to_uppercase());
+    assert!(matches!(took(0).await, (Look::Found(_), false)), "it names this machine");
+    seed("user-data", "");
+    assert!(matches!(took(0).await, (Look::WithoutUserData(_), _)), "somebody else may ask something");
+}
+
+#[tokio::test]
 async fn the_cache_counts_for_this_boot_or_this_machine() {
     let machine = Machine::new();
     let looked = async || match cache::look(&machine.host, 1).await {

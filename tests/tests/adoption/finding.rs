@@ -202,6 +202,28 @@ fn a_damaged_disc_keeps_nobody_from_the_others() {
 }
 
 #[test]
+fn the_router_is_asked_before_a_seed_that_the_template_kept() {
+    let (vr, server, _content) = router();
+    server.tell(ADDRESS, &KEYS, Some(b"new")).unwrap();
+    let root = machine();
+    put(root.path(), "/var/lib/cloud/seed/nocloud/meta-data", "instance-id: builder\n");
+    put(root.path(), "/var/lib/cloud/seed/nocloud/user-data", "of the builder");
+    let network = || Some(vr.netns.path());
+    assert_eq!(find(root.path(), network(), 20, &Board::new(Role::Worker)).unwrap().user_data, b"new");
+    // An empty one is no answer while somebody else may have one.
+    put(root.path(), "/var/lib/cloud/seed/nocloud/user-data", "");
+    server.forget(ADDRESS).unwrap();
+    let (path, board) = (root.path().to_owned(), Board::new(Role::Worker));
+    let (network, seen) = (network(), board.clone());
+    let finding = std::thread::spawn(move || find(&path, network, 20, &seen));
+    within("the router is waited for", || {
+        board.snapshot().wait.is_some_and(|wait| wait.last_error.contains("HTTP 404"))
+    });
+    server.tell(ADDRESS, &KEYS, Some(b"later")).unwrap();
+    assert_eq!(finding.join().unwrap().unwrap().user_data, b"later");
+}
+
+#[test]
 fn the_router_is_asked_before_cloud_init_s_cache_and_that_before_nobody() {
     let (vr, server, _content) = router();
     server.tell(ADDRESS, &KEYS, Some(b"new")).unwrap();

@@ -1,5 +1,5 @@
-//! What cloud-init keeps of its own data source. In a boot in which cloud-init ran it is as good as the source; after that
-//! it may be of another time, or of the machine that a template was made on.
+//! What cloud-init keeps of its own data source. In a boot in which cloud-init asked that, it is as good as the source;
+//! else it may be of another time, or of the machine that a template was made on.
 
 use bootstrap::datasource;
 
@@ -28,13 +28,17 @@ pub(super) async fn look(host: &Host, looks: u32) -> Look {
     }
 }
 
-/// What the cache holds for this machine, and whether it is of this boot.
+/// What the cache holds for this machine, and whether its source was asked in this boot.
 fn read(host: &Host) -> Result<(Found, bool), String> {
     let kept = datasource::instance_id(&text(&host.path(INSTANCE_ID)));
     let Some(kept) = kept else { return Err("is empty".to_owned()) };
-    let told = INSTANCE_DATA.iter().find_map(|path| datasource::instance_data(&text(&host.path(path))));
-    let of_this_boot = told.as_ref().is_some_and(|metadata| metadata.instance_id.as_ref() == Some(&kept));
-    if !of_this_boot {
+    let told = INSTANCE_DATA.iter().find_map(|path| {
+        let text = text(&host.path(path));
+        Some((datasource::instance_data(&text)?, datasource::is_config_drive(&text)))
+    });
+    let told = told.filter(|(metadata, _)| metadata.instance_id.as_ref() == Some(&kept));
+    let asked = told.as_ref().is_some_and(|(_, is_config_drive)| !is_config_drive);
+    if told.is_none() {
         let is = |id: &str| id.eq_ignore_ascii_case(&kept);
         let recorded = UserDataRecord::read(host).ok().flatten().and_then(|record| record.instance_id);
         if !is_this_machine(host, &kept) && !recorded.as_deref().is_some_and(is) {
@@ -42,8 +46,8 @@ fn read(host: &Host) -> Result<(Found, bool), String> {
         }
     }
     let user_data = small(&host.path(USER_DATA), USER_DATA_MAX_BYTES).map_err(|e| format!("{USER_DATA}: {e}"))?;
-    let mut metadata = told.filter(|_| of_this_boot).unwrap_or_default();
+    let mut metadata = told.map(|(metadata, _)| metadata).unwrap_or_default();
     metadata.instance_id = Some(kept);
     let source = host.path(USER_DATA).display().to_string();
-    Ok((Found { metadata, user_data: user_data.unwrap_or_default(), source }, of_this_boot))
+    Ok((Found { metadata, user_data: user_data.unwrap_or_default(), source }, asked))
 }

@@ -58,7 +58,7 @@ enum Look {
     Found(Box<Found>),
     /// A place knows the machine and has no user data for it.
     WithoutUserData(Box<Found>),
-    /// A place knows it from an earlier boot; who asks again must not be told that.
+    /// A place knows it, maybe from an earlier boot only; who asks again must not be told that.
     Earlier(Box<Found>),
     /// None does: the places, each with the reason.
     Nothing(Vec<(String, String)>),
@@ -86,6 +86,10 @@ pub async fn find(host: &Host, settings: &Config, board: &Board) -> Result<Found
             break without.or(earlier).ok_or_else(|| unreachable(settings.wait, &tried));
         };
         match look {
+            // A disc is read within moments, and says itself what somebody keeps of it.
+            Look::Found(found) if matches!(kind, Kind::Seed | Kind::Cache) && !tried.contains_key(&Kind::Drive) => {
+                earlier = Some(*found);
+            }
             Look::Found(found) => break Ok(*found),
             Look::WithoutUserData(found) if progress.is_patient_no_more() => break Ok(*found),
             Look::WithoutUserData(found) => {
@@ -94,7 +98,7 @@ pub async fn find(host: &Host, settings: &Config, board: &Board) -> Result<Found
                 without = Some(*found);
             }
             Look::Earlier(found) => {
-                let why = "is of an earlier boot, and counts only when nobody else answers".to_owned();
+                let why = "may be of an earlier boot, and counts only when nobody else answers".to_owned();
                 tried.insert(kind, vec![(found.source.clone(), why)]);
                 earlier = Some(*found);
             }

@@ -138,6 +138,11 @@ async fn the_cache_counts_for_this_boot_or_this_machine() {
     machine.put("/run/cloud-init/instance-data-sensitive.json", data);
     let (found, of_this_boot) = looked().await.unwrap();
     assert_eq!((found.metadata.local_ipv4, of_this_boot), ("10.1.1.4".parse().ok(), true));
+
+    // cloud-init ran, and did not look at the disc again.
+    let data = format!(r#"{{"v1": {{"instance_id": "{ID}", "platform": "configdrive"}}}}"#);
+    machine.put("/run/cloud-init/instance-data-sensitive.json", data);
+    assert!(!looked().await.unwrap().1);
 }
 
 #[tokio::test]

@@ -85,12 +85,16 @@ impl Wish {
         board.phase(Phase::Discover);
         settings.metadata.user_data = file.or(settings.metadata.user_data);
         settings.metadata.directory = directory.or(settings.metadata.directory);
+        let stays = |code: Code, why: &str| {
+            board.warn(format!("{code}: {why}: the node stays the member that it is"));
+            Ok(Told::Nothing(Phase::Ready))
+        };
         let found = match metadata::find(host, &settings, board).await {
-            Ok(found) => found,
-            Err(failure) if is_ready(host) => {
-                board.warn(format!("{}: {}: the node stays the member that it is", failure.code, failure.what));
-                return Ok(Told::Nothing(Phase::Ready));
+            Ok(found) if found.user_data.is_empty() && is_ready(host) => {
+                return stays(Code::UserDataUnknown, &format!("{}: has no user data", found.source));
             }
+            Ok(found) => found,
+            Err(failure) if is_ready(host) => return stays(failure.code, &failure.what),
             Err(failure) => return Err(failure),
         };
         tracing::info!("user data from {}", found.source);
@@ -195,6 +199,30 @@ fn overlay(settings: &mut Config, delivery: &Delivery) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_member_that_nobody_asks_anything_stays_one() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let file = host.prepare("/user-data").unwrap();
+        std::fs::write(&file, "").unwrap();
+        let board = Board::new(None);
+        let told = async || {
+            let wish = Wish::UserData { file: Some(file.clone()), metadata: None, dry_run: false };
+            match wish.resolve(&host, Config::default(), &board).await.unwrap() {
+                Told::Nothing(phase) => phase,
+                Told::Become(task) => panic!("{task:?}"),
+            }
+        };
+        assert_eq!(told().await, Phase::Idle);
+        let spec = NodeSpec::new(bootstrap::bundle::Role::Worker, "node-1", None, None).unwrap();
+        record::reach(&host, &spec, bootstrap::cluster::Stage::Ready).unwrap();
+        assert_eq!(told().await, Phase::Ready);
+        let warnings = board.snapshot().warnings;
+        assert!(
+            warnings.last().unwrap().ends_with("/user-data: has no user data: the node stays the member that it is")
+        );
+    }
 
     #[test]
     fn what_the_user_data_says_counts() {

@@ -105,6 +105,21 @@ fn a_router_that_is_not_ready_yet_is_waited_for_and_the_wait_shows() {
 }
 
 #[test]
+fn user_data_that_is_guarded_is_there() {
+    let (vr, server, _content) = router();
+    server.tell(ADDRESS, &KEYS, Some(TEXT)).unwrap();
+    server.guard(ADDRESS).unwrap();
+    let root = machine();
+    let board = Board::new(Role::Worker);
+    let (path, seen, network) = (root.path().to_owned(), board.clone(), Some(vr.netns.path()));
+    let finding = std::thread::spawn(move || find(&path, network, 60, &seen));
+    let refused = "does not tell the user data (HTTP 403 Forbidden)";
+    within("that shows", || board.snapshot().wait.is_some_and(|wait| wait.last_error.contains(refused)));
+    server.tell(ADDRESS, &KEYS, Some(TEXT)).unwrap();
+    assert_eq!(finding.join().unwrap().unwrap().user_data, TEXT);
+}
+
+#[test]
 fn a_machine_that_nobody_asks_anything_has_empty_user_data() {
     let (vr, server, _content) = router();
     server.tell(ADDRESS, &KEYS, None).unwrap();

@@ -70,6 +70,17 @@ impl Machine {
     async fn adopt(&self) -> Outcome {
         adopt(&self.host, &self.spec, &Config::default(), &self.board).await.unwrap()
     }
+
+    async fn until_ours(&self) {
+        let ours = || [File::Setup, File::Deploy].iter().all(|file| adoption::is_ours(&self.read(file.path())));
+        for _ in 0..1000 {
+            if ours() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("still not taken over");
+    }
 }
 
 fn join() -> Join {
@@ -177,15 +188,45 @@ async fn scripts_that_come_later_are_taken_over_too() {
     let keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
     machine.put(File::Deploy.path(), JOIN);
     machine.put(File::Setup.path(), SETUP);
-    let ours = || [File::Setup, File::Deploy].iter().all(|file| adoption::is_ours(&machine.read(file.path())));
-    for _ in 0..1000 {
-        if ours() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert!(ours());
+    machine.until_ours().await;
     drop(keeping);
+}
+
+#[tokio::test]
+async fn a_script_that_is_half_written_is_no_refusal() {
+    let machine = Machine::new(Membership::Worker(join()));
+    machine.put(File::Deploy.path(), &JOIN[..JOIN.len() / 2]);
+    machine.put(File::Setup.path(), "");
+    let mut keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
+    tokio::task::yield_now().await;
+    assert!(futures::FutureExt::now_or_never(lost(Some(&mut keeping))).is_none());
+    machine.cloud_init_writes();
+    machine.until_ours().await;
+    assert_eq!(machine.board.snapshot().warnings, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_refused_later_is_given_back_whole_and_ends_the_run() {
+    let machine = Machine::worker();
+    assert!(machine.adopt().await.is_ours());
+    let edited = format!("{JOIN}reboot\n");
+    machine.put(File::Deploy.path(), &edited);
+    assert!(matches!(machine.adopt().await, Outcome::Refused(_)));
+    for (file, text) in
+        [(File::Setup, SETUP), (File::Deploy, &edited), (File::DeployUnit, UNIT), (File::Runcmd, RUNCMD)]
+    {
+        assert_eq!(machine.read(file.path()), text, "no half of it stays ours");
+    }
+    assert_eq!(machine.host.names(&format!("{STATE_DIR}/adopted")), [""; 0]);
+
+    machine.cloud_init_writes();
+    let mut keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
+    machine.until_ours().await;
+    machine.put(File::Deploy.path(), &edited);
+    let failure = tokio::time::timeout(std::time::Duration::from_secs(10), lost(Some(&mut keeping))).await.unwrap();
+    assert_eq!(failure.code, Code::UserDataUnknown);
+    assert!(failure.what.contains("\"reboot\""), "{}", failure.what);
+    assert_eq!(machine.read(File::Setup.path()), SETUP);
 }
 
 #[tokio::test]

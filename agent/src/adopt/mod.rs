@@ -14,6 +14,7 @@ use std::time::Duration;
 use bootstrap::adoption::{self, Asked, Caller, Decision, File};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
+use bootstrap::render::etcd;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -115,6 +116,23 @@ pub async fn adopt(host: &Host, spec: &NodeSpec, settings: &Config, board: &Boar
         reload(host).await;
     }
     Ok(Outcome::Ours(decision.take.iter().map(|(file, _)| file.path()).collect()))
+}
+
+/// Keeps the member that this machine is from what cloud-init wrote for a node that it is not: those scripts are taken over,
+/// and find nothing to do; etcd's unit, which starts the member, is ours again.
+///
+/// # Errors
+/// As [`adopt`].
+pub async fn stay(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> Result<Outcome, Failure> {
+    let outcome = adopt(host, spec, settings, board).await?;
+    let unit = host.path(etcd::UNIT_PATH);
+    let is_member = host.path(etcd::ENVIRONMENT_PATH).is_file();
+    if outcome.is_ours() && is_member && read(&unit)?.is_some_and(|text| text != etcd::UNIT) {
+        files::write(&unit, etcd::UNIT.as_bytes(), 0o644)?;
+        tracing::info!(object = etcd::UNIT_PATH, "put back");
+        reload(host).await;
+    }
+    Ok(outcome)
 }
 
 /// A task that goes on for as long as this lives.

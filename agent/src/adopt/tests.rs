@@ -1,4 +1,4 @@
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use bootstrap::adoption::standing::Standing;
@@ -286,6 +286,13 @@ fn what_the_server_looks_for_is_left() {
     assert_eq!(own(admin, more), more);
     assert_eq!(own(admin, "certificate-authority-data: BB\n"), admin);
     assert_eq!(machine.read("/root/.kube/config.before-cks"), "certificate-authority-data: BB\n");
+    let third = "certificate-authority-data: CC\n";
+    assert_eq!(own(third, admin), third);
+    assert_eq!(
+        machine.read("/root/.kube/config.before-cks"),
+        "certificate-authority-data: BB\n",
+        "the operator's stays"
+    );
 }
 
 #[test]
@@ -308,6 +315,15 @@ fn nothing_is_laid_out_in_somebody_else_s_directory() {
     assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io);
     hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
     assert!(machine.host.path("/tmp/k8sconfigscripts").is_symlink());
+    fs::remove_file(machine.host.path("/tmp/k8sconfigscripts")).unwrap();
+    let open = machine.host.path("/tmp/k8sconfigscripts");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io, "anybody's");
+    assert_eq!(machine.host.names("/tmp/k8sconfigscripts"), [""; 0]);
+    fs::remove_dir(&open).unwrap();
+    stage_manifests(&machine.host, "/opt/cks/v").unwrap();
+    assert_eq!(machine.mode("/tmp/k8sconfigscripts"), 0o700);
 }
 
 #[test]

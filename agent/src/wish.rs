@@ -174,7 +174,8 @@ fn is_over(host: &Host, standing: Standing, board: &Board) -> Result<Option<Phas
 /// Whether it is the agent that makes this machine a node. Where adoption is off, scripts that are there run; where there
 /// are none, nobody else would.
 fn is_ours(outcome: &Outcome, reading: &Reading) -> bool {
-    outcome.is_ours() || (*outcome == Outcome::Off && reading.adoption.take_over.is_empty())
+    outcome.is_ours()
+        || (*outcome == Outcome::Off && reading.adoption.take_over.is_empty() && reading.adoption.refused.is_empty())
 }
 
 /// What the user data says of the delivery counts more than the settings.

@@ -15,12 +15,11 @@ use bootstrap::bundle::{Manifest, Member};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::VERSIONS_DIR;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Fingerprint};
 use crate::host::{Host, STATE_DIR, io_failure};
+use crate::lock::Lock;
 
 /// Lines after which the journal is written anew with one line per fact.
 const COMPACT_AFTER: usize = 4096;
@@ -62,7 +61,7 @@ pub struct Journal {
     path: PathBuf,
     known: Mutex<Known>,
     /// Released by the kernel when the process ends, however it ends; none where nothing is written.
-    lock: Option<Flock<File>>,
+    lock: Option<Lock>,
 }
 
 impl Journal {
@@ -74,13 +73,11 @@ impl Journal {
         let lock_path = host.prepare(&format!("{STATE_DIR}/lock"))?;
         let lock = files::no_links().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let lock = lock.map_err(|e| io_failure("Opening", &lock_path, e))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => {
-                let what = format!("another cks-agent bootstrap works on {}", host.root().display());
-                Failure::new(Code::AlreadyRunning, what)
-            }
-            errno => io_failure("Locking", &lock_path, errno.into()),
-        })?;
+        let lock = Lock::take(lock).map_err(|e| io_failure("Locking", &lock_path, e))?;
+        let Some(lock) = lock else {
+            let what = format!("another cks-agent bootstrap works on {}", host.root().display());
+            return Err(Failure::new(Code::AlreadyRunning, what));
+        };
         let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
         let known = read(&path)?;
         let journal = Self { host: host.clone(), path, known: Mutex::new(known), lock: Some(lock) };
@@ -105,11 +102,11 @@ impl Journal {
         self.known().files.keys().filter(|path| path.starts_with(&prefix)).cloned().collect()
     }
 
-    /// Whether a process holds the lock below `host` now.
+    /// Whether a process holds the lock below `host` now. Asking keeps nobody from taking it.
     #[must_use]
     pub fn is_held(host: &Host) -> bool {
         let lock = File::open(host.path(&format!("{STATE_DIR}/lock")));
-        lock.is_ok_and(|lock| matches!(Flock::lock(lock, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
+        lock.is_ok_and(|lock| Lock::is_taken(&lock))
     }
 
     /// The digest of the file that the node knows as `path` and that lies at `at`, with its permission
@@ -339,5 +336,25 @@ mod tests {
         assert!(Journal::is_held(&host));
         drop(first);
         assert!(!Journal::is_held(&host));
+    }
+
+    #[test]
+    fn who_asks_keeps_nobody_from_working() {
+        let (_root, host) = host();
+        drop(Journal::open(&host).unwrap());
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over() {
+                        let _ = Journal::is_held(&host);
+                    }
+                });
+            }
+            let opened: Vec<bool> = (0..2000).map(|_| Journal::open(&host).is_ok()).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(opened.iter().filter(|opened| !**opened).count(), 0);
+        });
     }
 }

@@ -11,7 +11,7 @@
 mod answer;
 
 use std::convert::Infallible;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,14 +22,13 @@ use bootstrap::state::NodeState;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use self::answer::Answers;
 use crate::cli;
 use crate::host::{Host, io_failure};
+use crate::lock::Lock;
 use crate::notify::Notify;
 use crate::status::{self, Changes};
 use crate::{files, run};
@@ -172,15 +171,13 @@ async fn connection(stream: UnixStream, answers: Arc<Answers>) {
 }
 
 /// Waits until no other process serves; none where `shutdown` came first. The kernel frees the lock with its process.
-async fn turn(host: &Host, mut shutdown: impl Future<Output = ()> + Unpin) -> Result<Option<Flock<File>>, Failure> {
+async fn turn(host: &Host, mut shutdown: impl Future<Output = ()> + Unpin) -> Result<Option<Lock>, Failure> {
     let path = host.prepare(LOCK_PATH)?;
     loop {
         let file = files::no_links().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|e| io_failure("Opening", &path, e))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => {}
-            Err((_, errno)) => return Err(io_failure("Locking", &path, errno.into())),
+        if let Some(lock) = Lock::take(file).map_err(|e| io_failure("Locking", &path, e))? {
+            return Ok(Some(lock));
         }
         tokio::select! {
             () = tokio::time::sleep(TURN) => {}

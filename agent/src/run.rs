@@ -239,13 +239,13 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     }
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
-        let mut plan = look(&site, spec, containerd.as_ref()).await?;
+        let mut plan = look(&site, settings, spec, containerd.as_ref()).await?;
         if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
             && !arguments.dry_run
         {
             containerd = Some(reached.with_lease(&lease_name(&site.bundle)).await?);
             // What was there and was collected before the lease could hold it is missing now.
-            plan = look(&site, spec, containerd.as_ref()).await?;
+            plan = look(&site, settings, spec, containerd.as_ref()).await?;
         }
         board.plan(&plan);
         let done = plan.is_empty() || arguments.dry_run;
@@ -271,7 +271,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
         board.phase(Phase::Verify);
         site = learn(site)?;
     }
-    let left = look(&site, spec, containerd.as_ref()).await?;
+    let left = look(&site, settings, spec, containerd.as_ref()).await?;
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
@@ -295,8 +295,13 @@ fn patient(settings: &Config) -> Http {
     Http { inactivity, ..settings.http.clone() }
 }
 
-async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
-    let wanted = Wanted::of(spec, &site.bundle)?;
+async fn look(
+    site: &Site,
+    settings: &Config,
+    spec: &NodeSpec,
+    containerd: Option<&Containerd>,
+) -> Result<Plan, Failure> {
+    let wanted = Wanted::of(spec, &site.bundle, settings.cluster.cgroup_driver)?;
     let facts = facts::gather(&site.host, &site.journal, site.arch, &site.bundle, &wanted, containerd).await?;
     plan::plan(&wanted, &site.bundle, &facts)
 }

@@ -58,7 +58,7 @@ pub struct Applied {
 /// differs still; `SERVICE_FAILED` when it does not start; `TOOL_MISSING`, `IO`.
 pub async fn apply(host: &Host, board: &Board, wish: &Wish<'_>) -> Result<Applied, Failure> {
     let format = Format::of_version(&version(host).await?);
-    let files = files(format, wish.sandbox_image, wish.runtime)?;
+    let files = files(format, wish.sandbox_image, wish.cgroup_driver, wish.runtime)?;
     let changed = places::bring_about(host, &files)?;
     let expected =
         Expected { sandbox_image: wish.sandbox_image, systemd_cgroup: wish.cgroup_driver == CgroupDriver::Systemd };

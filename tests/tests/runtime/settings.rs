@@ -4,8 +4,10 @@ use std::fs;
 
 use agent::runtime::Applied;
 use bootstrap::failure::Code;
-use bootstrap::node_spec::Runtime;
+use bootstrap::node_spec::{Registry, Runtime};
 use bootstrap::render::containerd::{Effective, Expected, Format, loses_sections, lost_settings};
+use bootstrap::render::kubeadm::CgroupDriver;
+use bootstrap::secret::Secret;
 use cks_tests::netns::Netns;
 
 use crate::VERSIONS;
@@ -59,6 +61,27 @@ fn they_survive_what_the_server_writes_at_any_moment() {
 }
 
 #[test]
+fn they_name_the_cgroup_driver_that_the_machine_has() {
+    let netns = Netns::new().unwrap();
+    for version in VERSIONS {
+        let mut machine = Machine::new(version, &netns, None);
+        machine.cgroup_driver = CgroupDriver::Cgroupfs;
+        machine.planned();
+        let registry = Registry {
+            host: "r.example".to_owned(),
+            username: Some("u".to_owned()),
+            password: Some(Secret::new("p")),
+            ..Registry::default()
+        };
+        let runtime = Runtime { registries: vec![registry], proxy: None };
+        assert!(machine.apply(&runtime).unwrap().restarted, "{}", machine.log());
+        let info = machine.crictl(&["info"]);
+        let expected = Expected { systemd_cgroup: false, ..EXPECTED };
+        assert_eq!(Effective::of_info(&info.stdout).unwrap().differences(&expected), [""; 0], "{}", info.stderr);
+    }
+}
+
+#[test]
 fn they_are_taken_up_after_a_server_that_came_first() {
     let netns = Netns::new().unwrap();
     for version in VERSIONS {
@@ -108,11 +131,16 @@ fn a_file_that_breaks_them_is_named_and_containerd_keeps_running() {
         for (text, named) in [
             (off.to_owned(), "CRI plugin off"),
             (
-                bootstrap::render::containerd::drop_in(machine.format, Some("example.org/other:1")),
+                bootstrap::render::containerd::drop_in(
+                    machine.format,
+                    Some("example.org/other:1"),
+                    CgroupDriver::Systemd,
+                ),
                 "example.org/other:1",
             ),
             (
-                bootstrap::render::containerd::drop_in(machine.format, Some(SANDBOX)).replace("= true", "= false"),
+                bootstrap::render::containerd::drop_in(machine.format, Some(SANDBOX), CgroupDriver::Systemd)
+                    .replace("= true", "= false"),
                 "SystemdCgroup of runtime runc is false",
             ),
             ("no toml".to_owned(), "ended with"),

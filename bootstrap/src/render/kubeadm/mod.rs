@@ -11,6 +11,8 @@ mod registration;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 pub use self::arguments::Arguments;
 pub use self::init::{ETCD_CA, ETCD_CLIENT_CERTIFICATE, ETCD_CLIENT_KEY, init_arguments, init_config};
 pub use self::join::{join_arguments, join_config};
@@ -70,7 +72,8 @@ impl<'a> Context<'a> {
 }
 
 /// Who makes control groups for the kubelet and for containers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CgroupDriver {
     /// systemd, as on every machine that it has started.
     #[default]

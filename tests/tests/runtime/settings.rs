@@ -5,7 +5,7 @@ use std::fs;
 use agent::runtime::Applied;
 use bootstrap::failure::Code;
 use bootstrap::node_spec::{Registry, Runtime};
-use bootstrap::render::containerd::{Effective, Expected, Format, loses_sections, lost_settings};
+use bootstrap::render::containerd::{Effective, Expected, Format, SERVICE_DROP_IN, loses_sections, lost_settings};
 use bootstrap::render::kubeadm::CgroupDriver;
 use bootstrap::secret::Secret;
 use cks_tests::netns::Netns;
@@ -78,6 +78,23 @@ fn they_name_the_cgroup_driver_that_the_machine_has() {
         let info = machine.crictl(&["info"]);
         let expected = Expected { systemd_cgroup: false, ..EXPECTED };
         assert_eq!(Effective::of_info(&info.stdout).unwrap().differences(&expected), [""; 0], "{}", info.stderr);
+    }
+}
+
+#[test]
+fn one_that_cannot_be_right_is_not_restarted_again_and_again() {
+    let netns = Netns::new().unwrap();
+    let machine = Machine::new(Some("2.3"), &netns, None);
+    machine.planned();
+    // Started with something else than what the agent asks about.
+    fs::write(machine.at("etc/containerd/other.toml"), "version = 3\n").unwrap();
+    let drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/other.toml\n";
+    fs::write(machine.host.prepare(SERVICE_DROP_IN).unwrap(), drop_in).unwrap();
+    for run in 0..3 {
+        let failure = machine.apply(&Runtime::default()).unwrap_err();
+        assert_eq!(failure.code, Code::ContainerdMisconfigured, "{}", failure.what);
+        assert!(failure.what.contains("the running one"), "{}", failure.what);
+        assert_eq!(machine.restarts(), 1, "run {run}");
     }
 }
 

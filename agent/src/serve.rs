@@ -44,6 +44,8 @@ const CONNECTIONS: usize = 32;
 const HEAD: Duration = Duration::from_secs(10);
 /// How often somebody asks whether the server before has ended; no event tells.
 const TURN: Duration = Duration::from_secs(1);
+/// How often the state is looked at between two runs, though nobody told of a change.
+const IDLE: Duration = Duration::from_secs(30);
 /// Buffered bytes of a connection; a status is some ten thousand.
 const BUFFER: usize = 16 << 10;
 
@@ -74,16 +76,20 @@ pub async fn daemon(arguments: &cli::Serve, notify: &Notify) -> Result<u8, Failu
 /// `IO` names the directory.
 pub fn follow(host: &Host) -> Result<States, Failure> {
     host.prepare(SOCKET_PATH)?;
-    let changes = Arc::new(Changes::of(host));
+    let mut changes = Changes::of(host);
     let (sender, receiver) = watch::channel(status::read(host).unwrap_or_default());
     let host = host.clone();
     tokio::spawn(async move {
-        while !sender.is_closed() {
-            let changes = Arc::clone(&changes);
-            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
-                break;
+        loop {
+            // Of a run that is killed nobody tells; where none is at work, there is nothing to look for.
+            let at_work = sender.borrow().as_ref().is_some_and(|state| !state.phase.is_final());
+            tokio::select! {
+                () = changes.wait(if at_work { status::LOOK_EVERY } else { IDLE }) => {}
+                () = sender.closed() => break,
             }
-            match status::read(&host) {
+            let host = host.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || status::read(&host)).await else { break };
+            match read {
                 Ok(state) => drop(sender.send_if_modified(|known| {
                     let changed = *known != state;
                     *known = state;
@@ -160,7 +166,7 @@ async fn accept(
 async fn connection(stream: UnixStream, answers: Arc<Answers>) {
     let service = service_fn(move |request| {
         let answers = Arc::clone(&answers);
-        async move { Ok::<_, Infallible>(answers.to(&request)) }
+        async move { Ok::<_, Infallible>(answers.to(&request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);

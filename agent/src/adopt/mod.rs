@@ -9,6 +9,7 @@ mod record;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bootstrap::adoption::{self, Asked, Caller, File};
 use bootstrap::failure::{Code, Failure};
@@ -28,6 +29,8 @@ pub use self::record::{UserDataRecord, standing};
 
 /// What the server's scripts leave on a node that they made, and look for before they begin.
 pub(crate) const MARKER: &str = "/home/cloud/success";
+/// When the scripts are looked at by [`keep`] though nobody told of a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The largest of the server's scripts has some ten thousand bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -116,15 +119,12 @@ pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> K
     Keeping(tokio::spawn(async move {
         let directory = |file: &File| Some(host.path(file.path()).parent()?.to_owned());
         let directories: Vec<_> = File::ALL.iter().filter_map(directory).collect();
+        let mut changes = Changes::below(directories);
         loop {
-            // Anew each time: the directories are made by whoever writes the first script.
-            let changes = Changes::below(directories.iter().map(AsRef::as_ref));
             if let Err(failure) = adopt(&host, &spec, &settings, &board).await {
                 tracing::warn!("{failure}");
             }
-            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
-                break;
-            }
+            changes.wait(LOOK_AGAIN).await;
         }
     }))
 }

@@ -77,3 +77,10 @@ fn labels_and_taints_that_a_kubelet_takes_are_taken() {
         read("cks:\n  labels: {beta.kubernetes.io/os: linux, a: ''}\n  taints: [a=b:NoSchedule, c:NoExecute]").unwrap();
     assert_eq!((read.registration.labels.len(), read.registration.taints.len()), (2, 2));
 }
+
+#[test]
+fn digests_of_authorities_are_read_in_either_case() {
+    let digits = "0A".repeat(32);
+    let section = read(&format!("cks:\n  ca-hashes: ['sha256:{digits}']")).unwrap();
+    assert_eq!(section.ca_hashes, [format!("sha256:{}", digits.to_lowercase())]);
+}

@@ -9,7 +9,6 @@ mod join;
 mod registration;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -44,8 +43,6 @@ pub struct Context<'a> {
     pub cgroup_driver: CgroupDriver,
     /// Whether the kubelet runs on cgroup v1, which it refuses since 1.35.
     pub allow_cgroup_v1: bool,
-    /// How long kubeadm waits for a component, a kubelet or an answer; none: kubeadm's own defaults.
-    pub patience: Option<Duration>,
 }
 
 impl<'a> Context<'a> {
@@ -62,7 +59,6 @@ impl<'a> Context<'a> {
             ignored_errors: &[],
             cgroup_driver: CgroupDriver::Systemd,
             allow_cgroup_v1: false,
-            patience: None,
         }
     }
 
@@ -119,17 +115,6 @@ impl Api {
             Self::V1Beta4 => arguments.iter().map(pair).collect::<Vec<_>>().into(),
         }
     }
-
-    /// What kubeadm waits for, under the names that the command `names` of them has use for.
-    fn timeouts(self, patience: Option<Duration>, names: &[&str]) -> Option<Map> {
-        let patience = patience.filter(|_| self == Self::V1Beta4)?;
-        Some(names.iter().fold(Map::new(), |map, name| map.with(name, duration(patience))))
-    }
-}
-
-/// As Go reads it.
-fn duration(time: Duration) -> String {
-    format!("{}s", time.as_secs())
 }
 
 /// The first line of each text.

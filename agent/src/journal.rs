@@ -24,6 +24,9 @@ use crate::lock::Lock;
 /// Lines after which the journal is written anew with one line per fact.
 const COMPACT_AFTER: usize = 4096;
 
+/// The outcome of a run that went well.
+pub const INSTALLED: &str = "installed";
+
 /// A line of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case")]
@@ -40,6 +43,8 @@ enum Record {
 struct Known {
     files: BTreeMap<String, (Digest, Fingerprint)>,
     learned: BTreeMap<(Digest, String), (Digest, Vec<Member>)>,
+    /// The last run that went well; the metrics tell it.
+    success: Option<Record>,
     lines: usize,
     /// The last line has no end: the next one must not be glued to it.
     torn: bool,
@@ -216,7 +221,7 @@ impl Journal {
             members: members.clone(),
         });
         let mut text = Vec::new();
-        for record in files.chain(learned) {
+        for record in files.chain(learned).chain(known.success.clone()) {
             serde_json::to_writer(&mut text, &record)
                 .map_err(|e| io_failure("Writing journal", &self.path, e.into()))?;
             text.push(b'\n');
@@ -235,6 +240,7 @@ impl Known {
             Record::Learned { bundle, entry, sha256, members } => {
                 self.learned.insert((bundle, entry), (sha256, members));
             }
+            Record::Run { ref outcome, .. } if outcome == INSTALLED => self.success = Some(record),
             Record::Run { .. } => {}
         }
     }
@@ -316,6 +322,9 @@ mod tests {
             }
             journal.learned(bundle, "k8s/kubelet", bundle, Vec::new()).unwrap();
         }
+        for (day, outcome) in [(2, INSTALLED), (3, INSTALLED), (4, "failed")] {
+            journal.ended(format!("2026-01-0{day}T00:00:00Z"), new, outcome, true).unwrap();
+        }
         assert_eq!(journal.files_below("/opt/cks/").len(), 2);
         fs::remove_file(host.path(&at(old))).unwrap();
         fs::remove_dir(host.path(&at(old)).parent().unwrap()).unwrap();
@@ -325,7 +334,8 @@ mod tests {
         drop(Journal::open(&host).unwrap());
         let known = read(&path).unwrap();
         assert_eq!(known.files.keys().collect::<Vec<_>>(), [&at(new)]);
-        assert_eq!((known.learned.len(), known.lines), (1, 2));
+        assert_eq!((known.learned.len(), known.lines), (1, 3));
+        assert!(matches!(&known.success, Some(Record::Run { at, .. }) if at.starts_with("2026-01-03")), "{known:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde_json::Value;
 pub use self::exposition::Syntax;
 use self::families::Known;
 use crate::host::{Host, STATE_DIR, io_failure};
+use crate::journal::INSTALLED;
 use crate::{cli, files, status};
 
 /// The metrics of the last run, beside the status document, for as long as the machine is up.
@@ -92,7 +93,7 @@ fn last_success(journal: &[u8]) -> Option<String> {
     let about_runs = |line: &&[u8]| line.starts_with(b"{\"record\":\"run\"");
     journal.rsplit(|byte| *byte == b'\n').filter(about_runs).find_map(|line| {
         let run: Value = serde_json::from_slice(line).ok()?;
-        (run["outcome"] == "installed").then(|| run["at"].as_str().map(str::to_owned)).flatten()
+        (run["outcome"] == INSTALLED).then(|| run["at"].as_str().map(str::to_owned)).flatten()
     })
 }
 

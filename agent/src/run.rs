@@ -23,7 +23,7 @@ use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
-use crate::journal::Journal;
+use crate::journal::{INSTALLED, Journal};
 use crate::leave;
 use crate::media::locate::Search;
 use crate::media::prober::Probing;
@@ -358,7 +358,7 @@ async fn finish(
     if let Err(failure) = tidied {
         site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
     }
-    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
+    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, INSTALLED, changed)
 }
 
 /// Waits for a signal that ends the program.

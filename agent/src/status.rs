@@ -3,21 +3,20 @@
 mod changes;
 
 use std::io::Write as _;
-use std::path::Path;
 use std::time::Instant;
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::state::{NodeState, Phase};
 
 pub(crate) use self::changes::{Changes, LOOK_EVERY};
-use crate::cli;
-use crate::host::{Host, STATUS_PATH, io_failure};
+use crate::host::{Host, STATUS_PATH};
 use crate::journal::Journal;
 use crate::progress::PLAIN_EVERY;
 use crate::report;
 use crate::terminal::Terminal;
 use crate::view::news::{self, News};
 use crate::view::{self, Look};
+use crate::{cli, files};
 
 /// The exit code of what SIGINT ended (128 and the signal's number, as shells tell it).
 const INTERRUPTED: u8 = 130;
@@ -148,7 +147,7 @@ fn print(text: &str) {
 pub(crate) fn read(host: &Host) -> Result<Option<NodeState>, Failure> {
     // Asked first: a run that ends between the two questions has then written its last word.
     let at_work = Journal::is_held(host);
-    let mut state = parse(&host.path(STATUS_PATH))?;
+    let mut state = files::read_json::<NodeState>(&host.path(STATUS_PATH))?;
     if let Some(state) = state.as_mut().filter(|state| !state.phase.is_final() && !at_work) {
         let what = format!("the bootstrap ended in phase {} without a last word (killed?)", state.phase.as_str());
         state.failure = Some(report::state_of(&Failure::new(Code::Interrupted, what)));
@@ -159,15 +158,4 @@ pub(crate) fn read(host: &Host) -> Result<Option<NodeState>, Failure> {
         state.active.clear();
     }
     Ok(state)
-}
-
-fn parse(path: &Path) -> Result<Option<NodeState>, Failure> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io_failure("Reading", path, e)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| Failure::new(Code::StateInvalid, format!("{}: {e}", path.display())))
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bootstrap::adoption::{self, Asked, Caller, File};
 use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::traces::MARKER;
 use bootstrap::node_spec::NodeSpec;
 use tokio::task::JoinHandle;
 
@@ -27,8 +28,6 @@ pub use self::attend::attend;
 pub use self::hand_over::{hand_over, stage_manifests};
 pub use self::record::{UserDataRecord, standing};
 
-/// What the server's scripts leave on a node that they made, and look for before they begin.
-pub(crate) const MARKER: &str = "/home/cloud/success";
 /// When the scripts are looked at by [`keep`] though nobody told of a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The largest of the server's scripts has some ten thousand bytes.
@@ -190,8 +189,7 @@ fn caller(host: &Host) -> Result<Caller, Failure> {
 /// The script of the server that is running now. One of ours is so only for the moment until it has become the agent.
 fn at_work(host: &Host) -> Option<String> {
     let scripts = [File::Setup, File::SetupEtcd, File::Deploy, File::SetupContainerd];
-    let processes = host.names("/proc").into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
-    for process in processes {
+    for process in host.processes() {
         let line = fs::read(host.path(&format!("/proc/{process}/cmdline"))).unwrap_or_default();
         // `/bin/bash -e /opt/bin/setup-kube-system`
         let mut words = line.split(|byte| *byte == 0);

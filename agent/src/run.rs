@@ -23,7 +23,7 @@ use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
-use crate::journal::Journal;
+use crate::journal::{INSTALLED, Journal};
 use crate::leave;
 use crate::media::locate::Search;
 use crate::media::prober::Probing;
@@ -244,13 +244,13 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     }
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
-        let mut plan = look(&site, spec, containerd.as_ref()).await?;
+        let mut plan = look(&site, settings, spec, containerd.as_ref()).await?;
         if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
             && !arguments.dry_run
         {
             containerd = Some(reached.with_lease(&lease_name(&site.bundle)).await?);
             // What was there and was collected before the lease could hold it is missing now.
-            plan = look(&site, spec, containerd.as_ref()).await?;
+            plan = look(&site, settings, spec, containerd.as_ref()).await?;
         }
         board.plan(&plan);
         let done = plan.is_empty() || arguments.dry_run;
@@ -276,7 +276,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
         board.phase(Phase::Verify);
         site = learn(site)?;
     }
-    let left = look(&site, spec, containerd.as_ref()).await?;
+    let left = look(&site, settings, spec, containerd.as_ref()).await?;
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
@@ -300,8 +300,13 @@ fn patient(settings: &Config) -> Http {
     Http { inactivity, ..settings.http.clone() }
 }
 
-async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
-    let wanted = Wanted::of(spec, &site.bundle)?;
+async fn look(
+    site: &Site,
+    settings: &Config,
+    spec: &NodeSpec,
+    containerd: Option<&Containerd>,
+) -> Result<Plan, Failure> {
+    let wanted = Wanted::of(spec, &site.bundle, settings.cluster.cgroup_driver)?;
     let facts = facts::gather(&site.host, &site.journal, site.arch, &site.bundle, &wanted, containerd).await?;
     plan::plan(&wanted, &site.bundle, &facts)
 }
@@ -358,7 +363,7 @@ async fn finish(
     if let Err(failure) = tidied {
         site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
     }
-    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
+    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, INSTALLED, changed)
 }
 
 /// Waits for a signal that ends the program.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bootstrap::adoption::{self, Asked, Caller, Decision, File};
 use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::traces::MARKER;
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::render::etcd;
 use tokio::sync::watch;
@@ -29,8 +30,8 @@ pub use self::attend::attend;
 pub use self::hand_over::{hand_over, stage_manifests};
 pub use self::record::{UserDataRecord, standing};
 
-/// What the server's scripts leave on a node that they made, and look for before they begin.
-pub(crate) const MARKER: &str = "/home/cloud/success";
+/// When the scripts are looked at by [`keep`] though nobody told of a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The largest of the server's scripts has some ten thousand bytes.
 const MAX_BYTES: u64 = 1 << 20;
 /// After so long a script that is being written is written.
@@ -157,9 +158,8 @@ pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> K
     let task = tokio::spawn(async move {
         let directory = |file: &File| Some(host.path(file.path()).parent()?.to_owned());
         let directories: Vec<_> = File::ALL.iter().filter_map(directory).collect();
+        let mut changes = Changes::below(directories);
         loop {
-            // Anew each time: the directories are made by whoever writes the first script.
-            let changes = Changes::below(directories.iter().map(AsRef::as_ref));
             // Whoever writes them may be in the middle of one.
             let refuses = |(_, decision): (_, Decision)| !decision.refused.is_empty();
             if settings.adopt && decided(&host, &spec).is_ok_and(refuses) {
@@ -169,9 +169,7 @@ pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> K
                 Ok(outcome) => drop(tell.send_replace(outcome)),
                 Err(failure) => tracing::warn!("{failure}"),
             }
-            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
-                break;
-            }
+            changes.wait(LOOK_AGAIN).await;
         }
     });
     Keeping { task, outcome }
@@ -258,8 +256,7 @@ fn caller(host: &Host) -> Result<Caller, Failure> {
 /// The script of the server that is running now. One of ours is so only for the moment until it has become the agent.
 fn at_work(host: &Host) -> Option<String> {
     let scripts = [File::Setup, File::SetupEtcd, File::Deploy, File::SetupContainerd];
-    let processes = host.names("/proc").into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
-    for process in processes {
+    for process in host.processes() {
         let line = fs::read(host.path(&format!("/proc/{process}/cmdline"))).unwrap_or_default();
         // `/bin/bash -e /opt/bin/setup-kube-system`
         let mut words = line.split(|byte| *byte == 0);

@@ -116,7 +116,7 @@ fn join(join: &Join, lines: &mut Vec<String>) {
     lines.push(field("joins", &format!("{}, token {}.(secret){key}", join.endpoint, join.token.id)));
     let trust = match &join.trust {
         CaTrust::Pinned(pins) => format!("pinned: {}", pins.join(", ")),
-        CaTrust::TokenOnly => "not pinned: known by the token alone".to_owned(),
+        CaTrust::TokenOnly => "not pinned: who knows the token can pretend to be it (cks.ca-hashes pins it)".to_owned(),
     };
     lines.push(field("authority", &trust));
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use bootstrap::etcd::members::Id;
 use bootstrap::etcd::quorum;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::render::etcd::ENVIRONMENT_PATH;
 
 use super::command::{recorded, with_board};
 use super::ctl::Ctl;
@@ -51,14 +50,11 @@ pub async fn leave(host: &Host) -> Result<(), Failure> {
     }
     Service::new(host).stop().await?;
     data::set_aside(host)?;
-    for path in [ENVIRONMENT_PATH.to_owned(), super::record::path()] {
-        let path = host.path(&path);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failure("Removing", &path, e)),
-            _ => {}
-        }
+    let path = host.path(&super::record::path());
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", &path, e)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Starts this node's member again and waits until it serves.

@@ -254,6 +254,8 @@ impl Member<'_> {
             self.service.reload().await?;
             self.board.warn(format!("ETCD_RESTART: {RESTART}"));
         }
+        // etcd looks at it without data only: nobody has to restart for it.
+        self.service.tell(self.spec, &Beginning::is_over(self.spec), self.ids)?;
         Record::member(self.spec, serves.identity).write(self.host)?;
         Ok(Outcome::Arrived)
     }

@@ -129,8 +129,7 @@ fn publish(host: &Host, spec: &NodeSpec, ids: Ids, staged: &str) -> Result<Strin
     let moved = fs::rename(&from, &to).and_then(|()| data::sync(&to));
     moved.map_err(|e| io_failure("Restoring", &to, e))?;
     data::clear(&host.path(STAGING))?;
-    let pairs = spec.etcd_cluster().into_iter().map(|(name, url)| format!("{name}={url}"));
-    let beginning = Beginning { cluster: pairs.collect::<Vec<_>>().join(","), existing: false };
-    Service::new(host).tell(spec, &beginning, ids)?;
+    // Last: until now nobody starts etcd by itself.
+    Service::new(host).tell(spec, &Beginning::is_over(spec), ids)?;
     Ok(place)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::drain::Refusal;
-use bootstrap::leaving::etcd::Fate;
+use bootstrap::leaving::etcd::{Fate, Stacked, unknown};
 use bootstrap::leaving::facts::Facts;
 use bootstrap::leaving::node::{self, not_ready};
 use bootstrap::leaving::{Action, Left, Report, fate};
@@ -81,6 +81,13 @@ async fn look(
     let node = facts.node.clone().unwrap_or_default();
     // Already decided by a leave that was killed.
     let decided = fate(facts).is_some();
+    if let Some(why) = facts.unknown_member.as_ref().filter(|_| !decided) {
+        let failure = unknown(why);
+        if !arguments.force {
+            return Err(failure);
+        }
+        report.warnings.push(format!("{}: {}", failure.code, failure.what));
+    }
     let member = match facts.stacked.as_ref().filter(|_| !decided) {
         Some(stacked) => Some(etcd::decide(host, stacked, arguments.force).await?),
         None => None,
@@ -204,6 +211,9 @@ async fn member_leaves(
     let fate = etcd::remove(host, decision, board).await?;
     record::change(host, |begun| begun.fate = Some(fate))?;
     let name = facts.stacked.as_ref().map(|stacked| stacked.name.clone()).unwrap_or_default();
+    if let Some(Stacked { data, .. }) = facts.stacked.as_ref().filter(|stacked| stacked.own_data().is_none()) {
+        report.warnings.push(format!("etcd's data in {data} stays: it lies outside of /var/lib"));
+    }
     report.cluster.push(match fate {
         Fate::Removed => format!("etcd member {name} removed"),
         Fate::KeptAside => format!("etcd member {name} ends, its data is moved aside"),

@@ -37,13 +37,17 @@ pub(super) async fn gather(host: &Host) -> Facts {
     let begun = record::read(host).filter(|begun| !is_joined_since(host, begun));
     let mounts = unmount::mounts(host);
     let kubelet_directory = real_kubelet_directory(host);
-    let stacked = stacked(host);
+    let (stacked, unknown_member) = match stacked(host) {
+        Some(Ok(stacked)) => (Some(stacked), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
     let filters = filters::saved(host).await;
     let mut traces = traces(host);
     traces.begun = begun.is_some();
     traces.remains = remains(&mounts, kubelet_directory.as_deref(), &filters);
     let known = begun.as_ref().and_then(|begun| begun.stacked.clone());
-    let data = stacked.as_ref().or(known.as_ref()).map(|stacked| stacked.data.clone());
+    let data = stacked.as_ref().or(known.as_ref()).and_then(Stacked::own_data).map(str::to_owned);
     Facts {
         node: node(host),
         authority: text(&host.path(traces::CLUSTER_CA)),
@@ -72,6 +76,7 @@ pub(super) async fn gather(host: &Host) -> Facts {
         traces,
         begun,
         stacked,
+        unknown_member,
         kubelet_directory,
         mounts,
         filters,
@@ -227,7 +232,11 @@ fn cni_state(host: &Host) -> BTreeMap<String, Vec<String>> {
     there.map(|path| ((*path).to_owned(), sorted(path))).collect()
 }
 
-/// The etcd member that runs here, as its static pod tells.
-fn stacked(host: &Host) -> Option<Stacked> {
-    text(&host.path("/etc/kubernetes/manifests/etcd.yaml")).and_then(|text| etcd::stacked(&text))
+/// The etcd member that runs here, as its static pod tells; none where there is no such pod.
+fn stacked(host: &Host) -> Option<Result<Stacked, String>> {
+    if !is_there(host, etcd::MANIFEST) {
+        return None;
+    }
+    let text = text(&host.path(etcd::MANIFEST)).ok_or("it is no small file of text");
+    Some(text.map_err(str::to_owned).and_then(|text| etcd::stacked(&text)))
 }

@@ -91,7 +91,7 @@ async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &
     let facts = facts::gather(host).await;
     let in_cluster =
         facts.traces.signs.iter().any(|sign| [traces::KUBELET_CONF, traces::ADMIN_CONF].contains(&sign.as_str()));
-    if in_cluster || facts.stacked.is_some() {
+    if in_cluster || facts.stacked.is_some() || facts.unknown_member.is_some() {
         cluster::leave(host, arguments, &facts, report, board).await?;
     }
     local::clean(host, Wishes { keep_images: arguments.keep_images }, SystemTime::now(), report, board).await?;

@@ -8,13 +8,25 @@ use crate::etcd::quorum::{self, Health};
 use crate::etcd::report;
 use crate::failure::{Code, Failure};
 
+/// kubeadm's static pod of the member.
+pub const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+
 /// What a control plane's `etcd.yaml` says of its member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stacked {
     /// The member's name.
     pub name: String,
-    /// Where its data lies.
+    /// Where its data lies, as it is told.
     pub data: String,
+}
+
+impl Stacked {
+    /// Where its data lies, if that is a place that a leave touches. Whether this is a member does not depend on it.
+    #[must_use]
+    pub fn own_data(&self) -> Option<&str> {
+        let usable = self.data.starts_with("/var/lib/") && !self.data.split('/').any(|part| part == "..");
+        usable.then_some(&self.data[..])
+    }
 }
 
 /// What becomes of this node's member.
@@ -27,17 +39,26 @@ pub enum Fate {
     KeptAside,
 }
 
-/// The member of kubeadm's static pod `etcd.yaml`; none where that is no such thing.
-#[must_use]
-pub fn stacked(manifest: &str) -> Option<Stacked> {
+/// The member of kubeadm's static pod `etcd.yaml`.
+///
+/// # Errors
+/// In words, where it does not tell its member: that is no proof that there is none.
+pub fn stacked(manifest: &str) -> Result<Stacked, String> {
     let flag = |name: &str| {
         let line = manifest.lines().map(|line| line.trim().trim_start_matches("- ").trim_matches(['"', '\'']));
         line.filter_map(|line| line.strip_prefix(name)).map(str::to_owned).find(|value| !value.is_empty())
     };
     let data = flag("--data-dir=").unwrap_or_else(|| "/var/lib/etcd".to_owned());
-    let data = data.trim_end_matches('/').to_owned();
-    let usable = data.starts_with("/var/lib/") && !data.split('/').any(|part| part == "..");
-    Some(Stacked { name: flag("--name=")?, data }).filter(|_| usable)
+    let name = flag("--name=").ok_or("it does not name its member (--name=)")?;
+    Ok(Stacked { name, data: data.trim_end_matches('/').to_owned() })
+}
+
+/// The refusal to leave with a member of which nothing is known but that there is one.
+#[must_use]
+pub fn unknown(why: &str) -> Failure {
+    let what = format!("this node runs an etcd member by {MANIFEST}, which can't be read: {why}");
+    let remedy = "correct the file; or leave with --force: the member then stays in etcd's list, and its data here";
+    Failure::new(Code::EtcdUnavailable, what).with_remedy(remedy)
 }
 
 /// The member to be removed so that this node, `own`, is none any more; none when it is none already. With `force` the
@@ -136,14 +157,25 @@ mod tests {
     fn a_static_pod_tells_its_member() {
         let manifest =
             "spec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/var/lib/etcd\n    - --name=c0\n";
-        assert_eq!(stacked(manifest), Some(Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() }));
-        for text in [
-            "",
-            "- --data-dir=/var/lib/etcd",
-            "- --name=c0\n- --data-dir=/",
-            "- --name=c0\n- --data-dir=/var/lib/../etc",
+        let told = stacked(manifest).unwrap();
+        assert_eq!((&told.name[..], told.own_data()), ("c0", Some("/var/lib/etcd")));
+        for text in ["", "- --data-dir=/var/lib/etcd", "- --name="] {
+            assert!(stacked(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_one_wherever_its_data_lies() {
+        for (data, own) in [
+            ("/data/etcd", None),
+            ("/", None),
+            ("/var/lib/", None),
+            ("/var/lib/../etcd", None),
+            ("/var/lib/etcd/", Some("/var/lib/etcd")),
+            ("/var/lib/disk/etcd", Some("/var/lib/disk/etcd")),
         ] {
-            assert_eq!(stacked(text), None, "{text}");
+            let told = stacked(&format!("- --name=c0\n- --data-dir={data}\n")).unwrap();
+            assert_eq!((&told.name[..], told.own_data()), ("c0", own), "{data}");
         }
     }
 }

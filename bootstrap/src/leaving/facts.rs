@@ -85,6 +85,8 @@ pub struct Facts {
     pub authority: Option<String>,
     /// The etcd member that runs here as a static pod.
     pub stacked: Option<Stacked>,
+    /// Why its static pod does not tell it, where there is one and it does not.
+    pub unknown_member: Option<String>,
     /// kubelet's service.
     pub kubelet: Kubelet,
     /// The container runtime.

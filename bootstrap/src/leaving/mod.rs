@@ -188,10 +188,10 @@ fn empty(facts: &Facts, networks: &Networks) -> Vec<&'static str> {
 fn etcd_data(facts: &Facts) -> Option<Action> {
     let begun = facts.begun.as_ref();
     let stacked = facts.stacked.as_ref().or(begun.and_then(|begun| begun.stacked.as_ref()))?;
-    if !matches!(facts.directories.get(&stacked.data), Some(Content::Some)) {
+    let path = stacked.own_data()?.to_owned();
+    if !matches!(facts.directories.get(&path), Some(Content::Some)) {
         return None;
     }
-    let path = stacked.data.clone();
     Some(match fate(facts) {
         Some(Fate::Removed) => Action::RemoveTree { path, stays: true },
         _ => Action::KeepAside { path },

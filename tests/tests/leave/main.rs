@@ -360,6 +360,25 @@ fn the_last_control_plane_node_goes_by_force_alone_and_its_data_stays() {
 }
 
 #[test]
+fn a_member_counts_wherever_its_data_lies_and_whatever_its_pod_says() {
+    let members = Members::new(1).unwrap();
+    let machine = &members.machine;
+    let manifest = "/etc/kubernetes/manifests/etcd.yaml";
+    for (change, wanted) in
+        [("s#/var/lib/etcd#/data/etcd#", ("ETCD_QUORUM", 78)), ("s/--name=c0//", ("ETCD_UNAVAILABLE", 75))]
+    {
+        machine.sh(&format!("sed -i '{change}' {manifest}")).unwrap();
+        let before = machine.picture().unwrap();
+        let output = machine.leave(&[]).unwrap();
+        assert_eq!((code(&output), output.code), wanted, "{change}: {output:?}");
+        assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0], "nothing is changed");
+    }
+    let output = machine.leave(&["--force"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("ETCD_UNAVAILABLE") && machine.has("/var/lib/etcd/member"), "{output:?}");
+}
+
+#[test]
 fn a_control_plane_that_shrinks_to_one_asks_for_force() {
     let members = Members::new(2).unwrap();
     let machine = &members.machine;

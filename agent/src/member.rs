@@ -1,9 +1,9 @@
 //! What a membership is worked on with: found out once, when the node is installed.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::time::Instant;
 
 use bootstrap::failure::{Code, Failure};
-use bootstrap::node_spec::{Endpoint, Membership, NodeSpec};
+use bootstrap::node_spec::{Membership, NodeSpec};
 use bootstrap::plan::Bundle;
 use bootstrap::version::Version;
 
@@ -28,6 +28,7 @@ pub async fn join(
 ) -> Result<(), Failure> {
     let version = version(spec, bundle)?;
     let patches = host.path(PATCHES);
+    let socket = settings.containerd.socket.clone().unwrap_or_else(|| host.path("/run/containerd/containerd.sock"));
     let ground = Ground {
         host,
         spec,
@@ -35,12 +36,15 @@ pub async fn join(
         bundle,
         board,
         version,
-        address: address(spec),
+        cri_socket: format!("unix://{}", socket.display()),
+        socket,
         patches: patches.is_dir().then(|| patches.display().to_string()),
         ignored: cluster::ignored(settings, spec)?,
+        began: Instant::now(),
+        patience: settings.cluster.wait,
         proved: Proved::default(),
     };
-    cluster::carry_out(&ground, settings.cluster.wait).await
+    cluster::carry_out(&ground).await
 }
 
 fn version(spec: &NodeSpec, bundle: &Bundle) -> Result<Version, Failure> {
@@ -55,29 +59,4 @@ fn version(spec: &NodeSpec, bundle: &Bundle) -> Result<Version, Failure> {
         (None, Some(Membership::Etcd) | None) => Version::parse("v0.0.0").ok_or_else(lacks),
         (None, Some(_)) => Err(lacks()),
     }
-}
-
-/// The address that the control plane reaches this node at: the one that was told, else the one that this machine
-/// would speak to the control plane from.
-fn address(spec: &NodeSpec) -> IpAddr {
-    let endpoint = match &spec.membership {
-        Some(Membership::ControlPlane(join) | Membership::Worker(join)) => Some(&join.endpoint),
-        Some(Membership::FirstControlPlane(init)) => init.endpoint.as_ref(),
-        Some(Membership::Etcd) | None => None,
-    };
-    let told = spec.registration.node_ip.or(spec.address);
-    told.or_else(|| from_route(endpoint)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-}
-
-/// The kernel chooses by its routes; no packet is sent.
-fn from_route(endpoint: Option<&Endpoint>) -> Option<IpAddr> {
-    // Any address outside will do where none is told: what counts is the default route.
-    let anywhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
-    let told = endpoint.and_then(|endpoint| (endpoint.host.as_str(), endpoint.port).to_socket_addrs().ok()?.next());
-    let towards = told.unwrap_or(anywhere);
-    let local =
-        SocketAddr::from((if towards.is_ipv4() { IpAddr::from([0_u8; 4]) } else { IpAddr::from([0_u8; 16]) }, 0));
-    let socket = UdpSocket::bind(local).ok()?;
-    socket.connect(towards).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback() && !address.is_unspecified())
 }

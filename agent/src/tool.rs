@@ -6,7 +6,9 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::host::Host;
 
@@ -16,6 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PATH: &str = "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// As much of what a failed program said last goes into its failure.
 const TAIL: usize = 2048;
+/// What a program said may still be on its way when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// No more of a line is kept at once, and no more of all that a program says.
+const LONGEST_LINE: usize = 1 << 20;
+const MOST_WORDS: usize = 32 << 20;
 
 /// A program of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +55,7 @@ pub enum Tool {
     Ip,
     /// The packet filter's rules.
     Nft,
-    /// The same, by the older program.
-    Iptables,
-    /// Prints them.
+    /// The same, as the older program prints them.
     IptablesSave,
     /// Replaces them.
     IptablesRestore,
@@ -103,7 +108,6 @@ impl Tool {
             Self::Swapoff => "swapoff",
             Self::Ip => "ip",
             Self::Nft => "nft",
-            Self::Iptables => "iptables",
             Self::IptablesSave => "iptables-save",
             Self::IptablesRestore => "iptables-restore",
             Self::Ip6tablesSave => "ip6tables-save",
@@ -266,7 +270,10 @@ impl Call {
         command.args(&self.args).env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let failed = |e| Failure::new(Code::Io, format!("Running {}", path.display())).with_source(e);
+        // A group of its own: what it starts ends with it when it is ended.
+        command.process_group(0);
         let mut child = command.spawn().map_err(failed)?;
+        let mut group = Group(child.id());
         let (stdin, input) = (child.stdin.take(), self.input);
         let feeding = async {
             if let (Some(mut stdin), Some(input)) = (stdin, input) {
@@ -275,25 +282,60 @@ impl Call {
             }
         };
         let (mut stdout, mut stderr) = (Lines::of(child.stdout.take()), Lines::of(child.stderr.take()));
-        let reading = async {
-            loop {
-                tokio::select! {
-                    line = stdout.next(), if !stdout.ended => if let Some(line) = line { each(&line) },
-                    line = stderr.next(), if !stderr.ended => if let Some(line) = line { each(&line) },
-                    else => break,
-                }
-            }
+        let running = async {
+            let reading = read_both(&mut stdout, &mut stderr, &mut each);
+            tokio::pin!(reading);
+            let ended = tokio::select! {
+                ended = async { tokio::join!(feeding, child.wait()).1 } => ended,
+                // It said its last word; it may still be at work.
+                () = &mut reading => return child.wait().await,
+            };
+            // What it left in the background holds the pipes for as long as it likes.
+            let _ = tokio::time::timeout(LAST_WORDS, reading).await;
+            ended
         };
-        let running = async { tokio::join!(feeding, reading, child.wait()).2 };
-        let ended = tokio::time::timeout(self.patience, running).await;
-        let status: ExitStatus = match ended {
+        let status: ExitStatus = match tokio::time::timeout(self.patience, running).await {
             Ok(status) => status.map_err(failed)?,
             Err(_) => {
                 let what = format!("{shown} did not end in {} s", self.patience.as_secs());
                 return Err(Failure::new(Code::TimedOut, what));
             }
         };
+        group.ended();
         Ok(Said { code: status.code(), stdout: stdout.text, stderr: stderr.text })
+    }
+}
+
+/// Reads both streams to their ends.
+async fn read_both<A, B>(stdout: &mut Lines<A>, stderr: &mut Lines<B>, each: &mut impl FnMut(&str))
+where
+    A: AsyncRead + Unpin,
+    B: AsyncRead + Unpin,
+{
+    while !(stdout.ended && stderr.ended) {
+        let line = tokio::select! {
+            line = stdout.next(), if !stdout.ended => line,
+            line = stderr.next(), if !stderr.ended => line,
+        };
+        line.iter().for_each(|line| each(line));
+    }
+}
+
+/// The processes of a program that has not ended: they end when nobody waits for them any more.
+struct Group(Option<u32>);
+
+impl Group {
+    fn ended(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0.and_then(|leader| i32::try_from(leader).ok()) {
+            // All of them may be gone already.
+            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        }
     }
 }
 
@@ -327,11 +369,15 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// The next line; none at the end. Dropped half-way, it goes on where it was.
     async fn next(&mut self) -> Option<String> {
         let reader = self.reader.as_mut()?;
-        match reader.read_until(b'\n', &mut self.buffer).await {
+        // A line without end is told in pieces.
+        let room = LONGEST_LINE.saturating_sub(self.buffer.len()).max(1);
+        match reader.take(room as u64).read_until(b'\n', &mut self.buffer).await {
             Ok(read) if read > 0 || !self.buffer.is_empty() => {
                 let line = String::from_utf8_lossy(&self.buffer).into_owned();
                 self.buffer.clear();
-                self.text.push_str(&line);
+                if self.text.len() + line.len() <= MOST_WORDS {
+                    self.text.push_str(&line);
+                }
                 Some(line.trim_end_matches('\n').to_owned())
             }
             _ => {
@@ -366,6 +412,36 @@ mod tests {
     async fn a_program_that_hangs_is_ended() {
         let call = Tool::Shell.call(&host()).args(["-c", "exec sleep 600"]).patience(Duration::from_millis(50));
         assert_eq!(call.output().await.unwrap_err().code, Code::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn what_it_left_in_the_background_is_not_waited_for() {
+        let said = Tool::Shell.call(&host()).args(["-c", "sleep 600 & echo $!"]).output().await.unwrap();
+        assert_eq!(said.code, Some(0));
+        let left = said.stdout.trim().parse().unwrap();
+        nix::sys::signal::kill(Pid::from_raw(left), Signal::SIGKILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_it_started_is_ended_with_it() {
+        let mut inner = None;
+        let call = Tool::Shell.call(&host()).args(["-c", "sleep 600 & echo $!; wait"]);
+        let ended = call.patience(Duration::from_millis(300)).lines(|line| inner = line.parse().ok()).await;
+        assert_eq!(ended.unwrap_err().code, Code::TimedOut);
+        let gone = || nix::sys::signal::kill(Pid::from_raw(inner.unwrap()), None).is_err();
+        let began = std::time::Instant::now();
+        while !gone() && began.elapsed() < Duration::from_secs(5) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(gone());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_told_in_pieces() {
+        let mut longest = 0;
+        let call = Tool::Shell.call(&host()).args(["-c", "head -c 3000000 /dev/zero | tr '\\0' x"]);
+        call.lines(|line| longest = longest.max(line.len())).await.unwrap();
+        assert_eq!(longest, LONGEST_LINE);
     }
 
     #[tokio::test]

@@ -15,24 +15,20 @@ use crate::{adopt, etcd};
 /// How often a node that is not ready yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-pub(super) async fn act(
-    ground: &Ground<'_>,
-    action: &Action,
-    facts: &Facts,
-    began: Instant,
-    patience: Duration,
-) -> Result<(), Failure> {
+pub(super) async fn act(ground: &Ground<'_>, action: &Action, facts: &Facts) -> Result<(), Failure> {
     match (action, &ground.spec.membership) {
         (Action::TakeBack { why }, _) => {
             tracing::warn!("taking back what an earlier try left: {why}");
-            kubeadm::reset(ground.host, ground.context().cri_socket).await
+            kubeadm::reset(ground.host, &ground.cri_socket).await?;
+            ground.proved.taken_back.set(Some(Instant::now()));
+            Ok(())
         }
         (Action::Init { again }, Some(Membership::FirstControlPlane(init))) => {
             begin_cluster(ground, init, *again).await
         }
         (Action::Join, Some(Membership::ControlPlane(wish) | Membership::Worker(wish))) => join(ground, wish).await,
         (Action::Apply, Some(Membership::FirstControlPlane(init))) => apply(ground, init, facts).await,
-        (Action::AwaitReady, _) => await_ready(ground, began, patience).await,
+        (Action::AwaitReady, _) => await_ready(ground).await,
         (Action::PrepareHost, _) => ground.prepare_host(facts).await,
         (Action::ConfigureRuntime, _) => ground.configure_runtime().await,
         (Action::ServeEtcd, _) => ground.serve_etcd().await,
@@ -42,6 +38,8 @@ pub(super) async fn act(
 }
 
 async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<(), Failure> {
+    // What is missing is told before anything is begun.
+    objects::wanted(ground.host, init)?;
     if let Some(etcd) = &init.etcd {
         etcd::client_certificates(ground.host, etcd)?;
     }
@@ -49,8 +47,8 @@ async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<
     if again {
         ignored.extend(AGAIN.map(str::to_owned));
     }
-    let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context() })?;
-    record::begin(ground.host, ground.spec)?;
+    let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context()? })?;
+    record::begin(ground.host, ground.spec, Vec::new())?;
     run(ground, &config, |path| init_arguments(init, path)).await?;
     pin_own_authority(ground)?;
     record::reach(ground.host, ground.spec, Stage::Member)
@@ -84,14 +82,12 @@ async fn join(ground: &Ground<'_>, wish: &Join) -> Result<(), Failure> {
             "CA_NOT_PINNED: the user data names no authority; the holder of the token vouches for {hashes}: pin it by ca-hashes in a cks: section"
         ));
     }
-    let context = Context { ca_hashes: &found.hashes, ..ground.context() };
+    let context = Context { ca_hashes: &found.hashes, ..ground.context()? };
     let config = join_config(ground.spec, &wish, &context)?;
-    record::begin(ground.host, ground.spec)?;
+    // Whom this node met once it meets again: also where this try fails.
+    record::begin(ground.host, ground.spec, found.hashes.clone())?;
     run(ground, &config, join_arguments).await?;
-    record::change(ground.host, ground.spec, |record| {
-        record.authority = found.hashes;
-        record.stage = record.stage.max(Stage::Member);
-    })
+    record::reach(ground.host, ground.spec, Stage::Member)
 }
 
 /// The wish, pinned to the authority that an earlier try of this node met.
@@ -109,7 +105,7 @@ async fn run(ground: &Ground<'_>, config: &str, arguments: impl FnOnce(&str) -> 
     // kubeadm starts the kubelet itself once its configuration is there; it has to know the unit.
     Tool::Systemctl.call(ground.host).arg("daemon-reload").ok(Code::ServiceFailed).await?;
     let each = |line: &str| tracing::debug!(target: "kubeadm", "{line}");
-    kubeadm::run(ground.host, config, arguments, &redactor, each).await
+    kubeadm::run(ground.host, config, arguments, &redactor, ground.left(), each).await
 }
 
 fn pin_own_authority(ground: &Ground<'_>) -> Result<(), Failure> {
@@ -125,9 +121,9 @@ async fn apply(ground: &Ground<'_>, init: &Init, facts: &Facts) -> Result<(), Fa
         // The user's own commands look for the manifests where the stock scripts lay them out.
         adopt::stage_manifests(ground.host, &ground.bundle.directory())?;
     }
-    let parts = objects::wanted(ground.host, init);
+    let parts = objects::wanted(ground.host, init)?;
     let applied = facts.record.as_ref().map(|record| record.applied.clone()).unwrap_or_default();
-    objects::apply(ground.host, &parts, &applied, |name, digest| {
+    objects::apply(ground.host, &parts, &applied, ground.left(), |name, digest| {
         record::change(ground.host, ground.spec, |record| {
             record.applied.insert(name, digest);
         })
@@ -136,7 +132,7 @@ async fn apply(ground: &Ground<'_>, init: &Init, facts: &Facts) -> Result<(), Fa
 }
 
 /// Waits until the cluster says that the node is ready.
-async fn await_ready(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<(), Failure> {
+async fn await_ready(ground: &Ground<'_>) -> Result<(), Failure> {
     let waits_for = "the node to be ready";
     loop {
         let (code, why) = match identity::ask(ground.host, &ground.spec.node_name).await {
@@ -150,11 +146,11 @@ async fn await_ready(ground: &Ground<'_>, began: Instant, patience: Duration) ->
             Identity::Unknown => (Code::NodeNotReady, "the kubelet has not registered it yet".to_owned()),
             Identity::None => (Code::NodeNotReady, "the kubelet has no identity".to_owned()),
         };
-        if began.elapsed() >= patience {
+        if ground.left().is_zero() {
             ground.board.stop_waiting(waits_for);
             return Err(Failure::new(code, format!("node {} is not ready: {why}", ground.spec.node_name)));
         }
-        ground.board.wait_because(code, waits_for, &why, began, LOOK_EVERY, patience);
+        ground.board.wait_because(code, waits_for, &why, ground.began, LOOK_EVERY, ground.patience);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -39,16 +39,16 @@ pub async fn gather(ground: &Ground<'_>) -> Result<Facts, Failure> {
         identity: identity::ask(host, &ground.spec.node_name).await,
         ..Facts::default()
     };
-    facts.is_applied = is_applied(ground, kept.as_ref());
+    facts.is_applied = is_applied(ground, kept.as_ref())?;
     facts.record = kept;
     ground.look(&mut facts);
     Ok(facts)
 }
 
-fn is_applied(ground: &Ground<'_>, kept: Option<&Record>) -> bool {
-    let Some(Membership::FirstControlPlane(init)) = &ground.spec.membership else { return true };
+fn is_applied(ground: &Ground<'_>, kept: Option<&Record>) -> Result<bool, Failure> {
+    let Some(Membership::FirstControlPlane(init)) = &ground.spec.membership else { return Ok(true) };
     let applied = kept.map(|record| record.applied.clone()).unwrap_or_default();
-    objects::is_applied(&objects::wanted(ground.host, init), &applied)
+    Ok(objects::is_applied(&objects::wanted(ground.host, init)?, &applied))
 }
 
 /// The traces that are there; of the static pods the directory's content counts, not the directory.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bootstrap::cluster::classify;
 use bootstrap::failure::{Code, Failure};
 
+use super::fleeting::Fleeting;
 use super::redact::Redactor;
 use crate::files;
 use crate::host::{Host, io_failure};
@@ -18,6 +19,8 @@ use crate::tool::Tool;
 pub const LOG: &str = "/var/log/cks-agent/kubeadm.log";
 /// The configuration, for as long as kubeadm runs.
 const CONFIG: &str = "/run/cks-agent/kubeadm.yaml";
+/// What is begun gets this long, also at the end of the time that all may take: half a join has to be taken back.
+const SHORTEST: Duration = Duration::from_secs(60);
 /// kubeadm's own waits add up to some ten minutes.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// The log begins anew when it is larger.
@@ -33,14 +36,15 @@ pub async fn run(
     config: &str,
     arguments: impl FnOnce(&str) -> Vec<String>,
     redactor: &Redactor,
+    left: Duration,
     mut each: impl FnMut(&str),
 ) -> Result<(), Failure> {
     let path = host.prepare(CONFIG)?;
-    files::write(&path, config.as_bytes(), 0o600)?;
+    let config = Fleeting::write(&path, config.as_bytes())?;
     let mut log = open_log(host)?;
     let arguments = arguments(&path.to_string_lossy());
     let verb = arguments.first().cloned().unwrap_or_default();
-    let call = Tool::Kubeadm.call(host).args(&arguments).patience(PATIENCE);
+    let call = Tool::Kubeadm.call(host).args(&arguments).patience(left.clamp(SHORTEST, PATIENCE));
     // What a full disk does to the log must not end kubeadm.
     let _ = writeln!(log, "--- {} {}", crate::board::timestamp(Duration::ZERO), call.shown());
     let ran = call
@@ -50,33 +54,38 @@ pub async fn run(
             each(&line);
         })
         .await;
-    let removed = fs::remove_file(&path).map_err(|e| io_failure("Removing", &path, e));
+    drop(config);
     let said = ran?;
-    removed?;
     if said.code == Some(0) {
         return Ok(());
     }
     let words = redactor.apply(&format!("{}\n{}", said.stdout, said.stderr));
-    let told = tell(&words);
-    let what = format!("kubeadm {verb}: {told} (all of it: {LOG})");
-    Err(Failure::new(classify(&words), what))
+    let told = marked(&words);
+    let what = format!("kubeadm {verb}: {} (all of it: {LOG})", shortened(&told));
+    Err(Failure::new(classify(&told), what))
 }
 
-/// The lines that tell what went wrong: kubeadm marks them.
-fn tell(words: &str) -> String {
-    let marked = |line: &&str| line.contains("[ERROR ") || line.starts_with("error") || line.starts_with("error:");
-    let mut lines: Vec<&str> = words.lines().map(str::trim).filter(marked).collect();
-    if lines.is_empty() {
-        lines = words.lines().map(str::trim).filter(|line| !line.is_empty()).rev().take(2).collect();
-        lines.reverse();
+/// Removes what a run that was killed left of kubeadm's configuration: it holds secrets.
+pub fn forget(host: &Host) {
+    drop(fs::remove_file(host.path(CONFIG)));
+}
+
+/// The lines that tell what went wrong: kubeadm marks them. Progress and warnings would tell of what did not stop it.
+fn marked(words: &str) -> String {
+    let is_marked = |line: &&str| line.contains("[ERROR ") || line.starts_with("error");
+    let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let marked: Vec<&str> = lines.iter().copied().filter(is_marked).collect();
+    match &marked[..] {
+        [] => lines[lines.len().saturating_sub(2)..].join("; "),
+        marked => marked.join("; "),
     }
-    let mut told = lines.join("; ");
-    if told.len() > 600 {
-        let end = (0..=600).rev().find(|at| told.is_char_boundary(*at)).unwrap_or_default();
-        told.truncate(end);
-        told.push('…');
+}
+
+fn shortened(told: &str) -> String {
+    match told.char_indices().nth(600) {
+        Some((end, _)) => format!("{}…", &told[..end]),
+        None => told.to_owned(),
     }
-    told
 }
 
 fn open_log(host: &Host) -> Result<File, Failure> {
@@ -121,9 +130,16 @@ mod tests {
     #[test]
     fn the_marked_lines_are_told() {
         let words = "[preflight] Running pre-flight checks\n\t[ERROR Port-10250]: Port 10250 is in use\n[preflight] If you know\nerror: x\nTo see the stack trace\n";
-        assert_eq!(tell(words), "[ERROR Port-10250]: Port 10250 is in use; error: x");
-        assert_eq!(tell("a\n\nb\nc\n"), "b; c");
-        assert!(tell(&format!("error: {}", "ö".repeat(900))).len() < 620);
+        assert_eq!(marked(words), "[ERROR Port-10250]: Port 10250 is in use; error: x");
+        assert_eq!(marked("a\n\nb\nc\n"), "b; c");
+        assert_eq!(shortened(&"ö".repeat(900)).chars().count(), 601);
+    }
+
+    #[test]
+    fn a_warning_is_no_reason() {
+        let words = "[WARNING SystemVerification]: cgroups v1 support is in maintenance mode\n[certs] Generating \"etcd/ca\" certificate\n\
+                     error: error execution phase wait-control-plane: context deadline exceeded\n";
+        assert_eq!(classify(&marked(words)), Code::KubeadmFailed);
     }
 
     #[tokio::test]
@@ -151,6 +167,7 @@ mod tests {
             "abcdef.0123456789abcdef",
             |path| ["join", "--config", path].map(str::to_owned).to_vec(),
             &redactor,
+            PATIENCE,
             |line| lines.push(line.to_owned()),
         )
         .await;

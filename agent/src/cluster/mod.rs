@@ -7,6 +7,7 @@
 mod act;
 pub mod api;
 pub mod facts;
+mod fleeting;
 pub mod identity;
 pub mod kubeadm;
 pub mod objects;
@@ -15,6 +16,7 @@ pub mod redact;
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bootstrap::bundle::Role;
@@ -22,7 +24,7 @@ use bootstrap::cluster::{self, Action, Facts, Stage};
 use bootstrap::failure::{Code, Failure, Retry};
 use bootstrap::node_spec::{Membership, NodeSpec};
 use bootstrap::plan::Bundle;
-use bootstrap::preflight::{Check, Subject};
+use bootstrap::preflight::{Check, Subject, ignored_by_kubeadm, node_ip};
 use bootstrap::render;
 use bootstrap::render::kubeadm::{Arguments, CgroupDriver, Context};
 use bootstrap::state::Phase;
@@ -61,34 +63,42 @@ pub struct Ground<'a> {
     pub board: &'a Board,
     /// The bundle's Kubernetes version.
     pub version: Version,
-    /// The address that the control plane reaches this node at.
-    pub address: IpAddr,
     /// The directory of patches for what kubeadm writes, where there is one.
     pub patches: Option<String>,
     /// Checks of kubeadm's that may fail.
     pub ignored: Vec<String>,
+    /// Where the container runtime listens.
+    pub socket: PathBuf,
+    /// The same as kubeadm and the kubelet are told: `unix://…`.
+    pub cri_socket: String,
+    /// When this began.
+    pub began: Instant,
+    /// How long all of it may take.
+    pub patience: Duration,
     /// What this run has proved.
     pub proved: Proved,
 }
 
-/// Makes the node a member of its cluster, within `patience`.
+/// Makes the node a member of its cluster.
 ///
 /// # Errors
 /// The failure that a person has to mend, or the last one when the deadline is over.
-pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Failure> {
-    let began = Instant::now();
+pub async fn carry_out(ground: &Ground<'_>) -> Result<(), Failure> {
+    kubeadm::forget(ground.host);
     let mut pause = PAUSES.0;
     loop {
-        let failure = match round(ground, began, patience).await {
-            Ok(true) => return finish(ground),
-            Ok(false) => {
+        let outcome = round(ground).await;
+        let left = ground.left();
+        let failure = match outcome {
+            Ok(None) => return finish(ground),
+            Ok(Some(_)) if !left.is_zero() => {
                 pause = PAUSES.0;
                 continue;
             }
+            Ok(Some(last)) => restless(&last),
             Err(failure) => failure,
         };
-        let left = patience.saturating_sub(began.elapsed());
-        if !may_pass(&failure, began) || left.is_zero() {
+        if !may_pass(ground, &failure) || left.is_zero() {
             return Err(failure);
         }
         // Jitter: the nodes of a cluster fail together and must not come back together.
@@ -96,15 +106,20 @@ pub async fn carry_out(ground: &Ground<'_>, patience: Duration) -> Result<(), Fa
         let told = report::state_of(&failure);
         tracing::warn!(code = %failure.code, "tried again in {} s: {}", spread.as_secs(), told.message);
         let waits_for = "the next try to become a member of the cluster";
-        ground.board.wait_because(failure.code, waits_for, &told.message, began, spread, patience);
+        ground.board.wait_because(failure.code, waits_for, &told.message, ground.began, spread, ground.patience);
         tokio::time::sleep(spread).await;
         ground.board.stop_waiting(waits_for);
         pause = (pause * 2).min(PAUSES.1);
     }
 }
 
-/// Does what is missing; true when nothing was.
-async fn round(ground: &Ground<'_>, began: Instant, patience: Duration) -> Result<bool, Failure> {
+fn restless(last: &str) -> Failure {
+    let what = format!("the machine does not stay as it is left: again to do: {last}");
+    Failure::new(Code::TimedOut, what).with_remedy("find out what else changes it")
+}
+
+/// Does what is missing, and tells what it did last; none when nothing was missing.
+async fn round(ground: &Ground<'_>) -> Result<Option<String>, Failure> {
     if let Some(process) = kubeadm::at_work(ground.host) {
         // It outlives an agent that was killed, and may yet finish what that one began.
         let what = format!("another kubeadm is at work (process {process})");
@@ -112,12 +127,15 @@ async fn round(ground: &Ground<'_>, began: Instant, patience: Duration) -> Resul
     }
     let facts = facts::gather(ground).await?;
     let actions = cluster::actions(ground.spec, &facts)?;
-    for action in &actions {
+    // What is taken back is looked at right before: a node may turn out to be a member while its machine is set up.
+    let set_up = actions.iter().take_while(|action| !matches!(action, Action::TakeBack { .. })).count();
+    let now = if set_up == 0 { actions.len() } else { set_up };
+    for action in &actions[..now] {
         ground.board.phase(phase_of(action, ground.spec));
         tracing::info!("begins: {}", action.shown(ground.spec));
-        act::act(ground, action, &facts, began, patience).await?;
+        act::act(ground, action, &facts).await?;
     }
-    Ok(actions.is_empty())
+    Ok(actions.get(now.wrapping_sub(1)).map(|action| action.shown(ground.spec)))
 }
 
 fn phase_of(action: &Action, spec: &NodeSpec) -> Phase {
@@ -136,8 +154,9 @@ fn phase_of(action: &Action, spec: &NodeSpec) -> Phase {
 }
 
 /// Whether the next try may succeed by itself.
-fn may_pass(failure: &Failure, began: Instant) -> bool {
-    let may_be_our_own = failure.code == Code::NodeNameTaken && began.elapsed() < OWN_LEFTOVER;
+fn may_pass(ground: &Ground<'_>, failure: &Failure) -> bool {
+    let since = ground.proved.taken_back.get().unwrap_or(ground.began);
+    let may_be_our_own = failure.code == Code::NodeNameTaken && since.elapsed() < OWN_LEFTOVER;
     failure.code.retry() == Retry::Transient || may_be_our_own
 }
 
@@ -150,16 +169,29 @@ fn finish(ground: &Ground<'_>) -> Result<(), Failure> {
 }
 
 impl Ground<'_> {
+    /// What is left of the time.
+    fn left(&self) -> Duration {
+        self.patience.saturating_sub(self.began.elapsed())
+    }
+
     /// What kubeadm's configuration is rendered with.
-    fn context(&self) -> Context<'_> {
-        Context {
+    ///
+    /// # Errors
+    /// `HOST_UNFIT` when this machine has no address that the cluster could reach it at.
+    fn context(&self) -> Result<Context<'_>, Failure> {
+        let address = self.proved.address.get().ok_or_else(|| {
+            Failure::new(Code::HostUnfit, "this machine has no address that the cluster could reach it at")
+                .with_remedy("give it an address and a route, or say node-ip in a cks: section")
+        })?;
+        Ok(Context {
             arguments: &self.bundle.manifest.node.kubeadm_arguments,
             patches: self.patches.as_deref(),
             ignored_errors: &self.ignored,
+            cri_socket: &self.cri_socket,
             cgroup_driver: self.cgroup_driver(),
             allow_cgroup_v1: self.settings.cluster.allow_cgroup_v1,
-            ..Context::new(&self.version, self.address)
-        }
+            ..Context::new(&self.version, address)
+        })
     }
 
     /// Who makes control groups.
@@ -179,13 +211,11 @@ impl Ground<'_> {
     }
 
     async fn configure_runtime(&self) -> Result<(), Failure> {
-        let settings = &self.settings.containerd;
-        let socket = settings.socket.clone().unwrap_or_else(|| self.host.path("/run/containerd/containerd.sock"));
         let wish = runtime::Wish {
             runtime: &self.spec.runtime,
             sandbox_image: self.bundle.manifest.sandbox_image.as_deref(),
             cgroup_driver: self.cgroup_driver(),
-            socket: &socket,
+            socket: &self.socket,
             patience: self.settings.wait,
         };
         runtime::apply(self.host, self.board, &wish).await?;
@@ -194,7 +224,7 @@ impl Ground<'_> {
     }
 
     async fn serve_etcd(&self) -> Result<(), Failure> {
-        record::begin(self.host, self.spec)?;
+        record::begin(self.host, self.spec, Vec::new())?;
         etcd::ensure(self.host, self.spec, self.board).await?;
         record::reach(self.host, self.spec, Stage::Member)?;
         self.proved.etcd.set(true);
@@ -227,7 +257,8 @@ impl Ground<'_> {
             begun: facts.record.is_some() || facts.has_leftovers(),
         };
         let looking = Looking { subject, reference: None, skipped: self.skipped(), patience: NAME_PATIENCE };
-        preflight::check(self.host, self.board, &looking).await?;
+        let seen = preflight::check(self.host, self.board, &looking).await?;
+        self.proved.address.set(node_ip(self.spec, &seen));
         self.proved.host.set(true);
         Ok(())
     }
@@ -245,8 +276,7 @@ impl Ground<'_> {
 /// `CONFIG_INVALID` names a check that there is not.
 pub fn ignored(settings: &Config, spec: &NodeSpec) -> Result<Vec<String>, Failure> {
     let names: Vec<String> = settings.preflight.skip.iter().chain(&spec.registration.skip_checks).cloned().collect();
-    let theirs =
-        Check::named(&names)?.into_iter().flat_map(|check| check.of_kubeadm().iter().map(|name| (*name).to_owned()));
+    let theirs = ignored_by_kubeadm(&Check::named(&names)?);
     Ok(settings.cluster.kubeadm_ignores.iter().cloned().chain(theirs).collect())
 }
 
@@ -254,7 +284,11 @@ pub fn ignored(settings: &Config, spec: &NodeSpec) -> Result<Vec<String>, Failur
 #[derive(Debug, Default)]
 pub struct Proved {
     host: Cell<bool>,
+    /// The address that the control plane reaches this node at.
+    address: Cell<Option<IpAddr>>,
     runtime: Cell<bool>,
     etcd: Cell<bool>,
     handed_over: Cell<bool>,
+    /// When an earlier try was last taken back.
+    taken_back: Cell<Option<Instant>>,
 }

@@ -12,69 +12,102 @@ use bootstrap::node_spec::cni::{CniAction, CniStep};
 use bootstrap::node_spec::{Init, Network};
 use bootstrap::plan::CURRENT;
 
+use super::fleeting::Fleeting;
 use crate::files;
-use crate::host::Host;
+use crate::host::{Host, io_failure};
 use crate::tool::Tool;
 
 /// What kubeadm leaves for whoever administers the cluster.
 pub const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 /// A manifest with hundreds of objects takes a minute on a small node.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// A user's own command, for as long as it runs.
+const SCRIPT: &str = "/run/cks-agent/cni-step";
+/// What is begun gets this long.
+const SHORTEST: Duration = Duration::from_secs(10);
 /// What a user's own command may take.
 const SCRIPT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Something to apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// Objects.
-    Objects {
-        /// For messages and records: `network.yaml`.
-        name: String,
-        /// The YAML.
-        text: String,
-    },
+pub struct Part {
+    /// For messages and records: `network.yaml`. No two parts of a cluster have one.
+    name: String,
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    /// Objects, as YAML.
+    Objects(String),
     /// A step of the user's CNI configuration.
     Step(CniStep),
 }
 
 impl Part {
-    fn name(&self) -> String {
-        match self {
-            Self::Objects { name, .. } => name.clone(),
-            Self::Step(step) => format!("CNI configuration, line {}", step.line),
-        }
+    fn objects(name: &str, text: String) -> Self {
+        Self { name: name.to_owned(), what: What::Objects(text) }
+    }
+
+    /// The so many-th step: several may stand in one line, or come of one (a loop of a template).
+    fn step(number: usize, step: &CniStep) -> Self {
+        let name = format!("step {number} of the CNI configuration, line {}", step.line);
+        Self { name, what: What::Step(step.clone()) }
     }
 
     fn digest(&self) -> Digest {
-        match self {
-            Self::Objects { text, .. } => Digest::of(text.as_bytes()),
-            Self::Step(step) => Digest::of(&serde_json::to_vec(step).unwrap_or_default()),
+        match &self.what {
+            What::Objects(text) => Digest::of(text.as_bytes()),
+            What::Step(step) => Digest::of(format!("{step:?}").as_bytes()),
         }
+    }
+
+    fn is_applied(&self, applied: &BTreeMap<String, Digest>) -> bool {
+        applied.get(&self.name) == Some(&self.digest())
     }
 }
 
 /// Everything that `init` wants applied, in order.
-#[must_use]
-pub fn wanted(host: &Host, init: &Init) -> Vec<Part> {
-    let mut parts = Vec::new();
+///
+/// # Errors
+/// `MEDIA_LACKS_COMPONENT` when the bundle shall bring the pod network and has none; `IO`.
+pub fn wanted(host: &Host, init: &Init) -> Result<Vec<Part>, Failure> {
     let bundled = |name: &str| {
-        let text = fs::read_to_string(host.path(&format!("{CURRENT}/manifests/{name}"))).ok()?;
-        Some(Part::Objects { name: name.to_owned(), text })
+        let path = host.path(&format!("{CURRENT}/manifests/{name}"));
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Part::objects(name, text))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io_failure("Reading", &path, e)),
+        }
     };
+    let mut parts = Vec::new();
     match &init.network {
-        Network::Bundle => parts.extend(bundled("network.yaml")),
-        Network::UserData(steps) => parts.extend(steps.iter().cloned().map(Part::Step)),
+        Network::Bundle => parts.push(bundled("network.yaml")?.ok_or_else(no_network)?),
+        Network::UserData(steps) => {
+            parts.extend(steps.iter().enumerate().map(|(at, step)| Part::step(at + 1, step)));
+        }
         Network::Elsewhere => {}
     }
-    parts.extend(init.dashboards.iter().find_map(|name| bundled(name)));
-    parts.push(Part::Objects { name: "role bindings".to_owned(), text: bindings::BINDINGS.to_owned() });
-    parts
+    for name in &init.dashboards {
+        if let Some(part) = bundled(name)? {
+            parts.push(part);
+            break;
+        }
+    }
+    parts.push(Part::objects("role bindings", bindings::BINDINGS.to_owned()));
+    Ok(parts)
+}
+
+fn no_network() -> Failure {
+    let what = "the bundle shall bring the pod network, but has no network.yaml";
+    let remedy = "build the ISO with a network profile, or say network: elsewhere in a cks: section";
+    Failure::new(Code::MediaLacksComponent, what).with_remedy(remedy)
 }
 
 /// Whether all of `parts` was applied as it is.
 #[must_use]
 pub fn is_applied(parts: &[Part], applied: &BTreeMap<String, Digest>) -> bool {
-    parts.iter().all(|part| applied.get(&part.name()) == Some(&part.digest()))
+    parts.iter().all(|part| part.is_applied(applied))
 }
 
 /// Applies what of `parts` was not applied yet; `done` is told of each.
@@ -85,18 +118,16 @@ pub async fn apply(
     host: &Host,
     parts: &[Part],
     applied: &BTreeMap<String, Digest>,
+    left: Duration,
     mut done: impl FnMut(String, Digest) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    for part in parts {
-        if applied.get(&part.name()) == Some(&part.digest()) {
-            continue;
+    for part in parts.iter().filter(|part| !part.is_applied(applied)) {
+        match &part.what {
+            What::Objects(text) => apply_text(host, &part.name, text).await?,
+            What::Step(step) => carry_out(host, &part.name, step, left).await?,
         }
-        match part {
-            Part::Objects { name, text } => apply_text(host, name, text).await?,
-            Part::Step(step) => carry_out(host, step).await?,
-        }
-        tracing::info!("applied {}", part.name());
-        done(part.name(), part.digest())?;
+        tracing::info!("applied {}", part.name);
+        done(part.name.clone(), part.digest())?;
     }
     Ok(())
 }
@@ -148,20 +179,28 @@ fn code_of(words: &str) -> Code {
 }
 
 /// One step of the user's own.
-async fn carry_out(host: &Host, step: &CniStep) -> Result<(), Failure> {
-    let call = match &step.action {
-        CniAction::Objects { text } => {
-            return apply_text(host, &format!("the CNI configuration, line {}", step.line), text).await;
-        }
+async fn carry_out(host: &Host, name: &str, step: &CniStep, left: Duration) -> Result<(), Failure> {
+    let script = match &step.action {
+        CniAction::Objects { text } => return apply_text(host, name, text).await,
         CniAction::File { path, mode, content } => {
             return files::write(&host.prepare(path)?, content.as_bytes(), *mode);
         }
-        CniAction::Shell { command } => Tool::Shell.call(host).args(["-c", command]),
-        // By the shell all the same: the user's program may be any.
-        CniAction::Program { words } => Tool::Shell.call(host).args(["-c", "exec \"$@\"", "sh"]).args(words),
+        CniAction::Shell { command } => command.clone(),
+        CniAction::Program { words } => {
+            format!("exec {}", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+        }
     };
-    let call = call.env("KUBECONFIG", host.path(ADMIN_CONF)).patience(SCRIPT_PATIENCE);
-    let said = call.output().await?;
+    // A user's command may hold a password, and everybody sees arguments: cloud-init keeps it in a file, too.
+    let path = host.prepare(SCRIPT)?;
+    let file = Fleeting::write(&path, format!("{script}\n").as_bytes())?;
+    let call = Tool::Shell
+        .call(host)
+        .arg(&path)
+        .env("KUBECONFIG", host.path(ADMIN_CONF))
+        .patience(left.clamp(SHORTEST, SCRIPT_PATIENCE));
+    let said = call.output().await;
+    drop(file);
+    let said = said.map_err(|failure| Failure { what: format!("{name} did not end: {}", failure.what), ..failure })?;
     if said.code == Some(0) {
         return Ok(());
     }
@@ -169,7 +208,12 @@ async fn carry_out(host: &Host, step: &CniStep) -> Result<(), Failure> {
         Code::ApiUnreachable => Code::ApiUnreachable,
         _ => Code::CniInvalid,
     };
-    Err(said.failure(&format!("line {} of the CNI configuration", step.line), code))
+    Err(said.failure(name, code))
+}
+
+/// A word as the shell takes it for one.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
@@ -178,21 +222,41 @@ mod tests {
 
     #[test]
     fn what_was_applied_in_this_text_is_not_applied_again() {
-        let part = |text: &str| Part::Objects { name: "network.yaml".to_owned(), text: text.to_owned() };
-        let applied = BTreeMap::from([(part("a").name(), part("a").digest())]);
+        let part = |text: &str| Part::objects("network.yaml", text.to_owned());
+        let applied = BTreeMap::from([("network.yaml".to_owned(), part("a").digest())]);
         assert!(is_applied(&[part("a")], &applied));
         assert!(!is_applied(&[part("b")], &applied));
     }
 
+    #[test]
+    fn steps_of_one_line_are_told_apart() {
+        let step = |command: &str| CniStep { line: 3, action: CniAction::Shell { command: command.to_owned() } };
+        let init = Init { network: Network::UserData(vec![step("a"), step("b"), step("a")]), ..Init::default() };
+        let parts = wanted(&Host::new("/".as_ref()).unwrap(), &init).unwrap();
+        let applied: BTreeMap<String, Digest> = parts.iter().map(|part| (part.name.clone(), part.digest())).collect();
+        assert_eq!((applied.len(), is_applied(&parts, &applied)), (4, true));
+    }
+
+    #[test]
+    fn a_bundle_without_the_network_that_it_shall_bring_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        assert_eq!(wanted(&host, &Init::default()).unwrap_err().code, Code::MediaLacksComponent);
+        files::write(&host.prepare("/opt/cks/current/manifests/network.yaml").unwrap(), b"kind: List\n", 0o644)
+            .unwrap();
+        assert_eq!(wanted(&host, &Init::default()).unwrap().len(), 2);
+    }
+
     #[tokio::test]
-    async fn a_user_s_step_is_named_by_its_line() {
-        let host = Host::new("/".as_ref()).unwrap();
-        let step = |action| CniStep { line: 7, action };
-        let good = step(CniAction::Program { words: vec!["test".to_owned(), "-n".to_owned(), "a b".to_owned()] });
-        carry_out(&host, &good).await.unwrap();
-        let bad = step(CniAction::Shell { command: "echo no such thing >&2; exit 3".to_owned() });
-        let failure = carry_out(&host, &bad).await.unwrap_err();
-        assert_eq!(failure.code, Code::CniInvalid);
-        assert_eq!(failure.what, "line 7 of the CNI configuration ended with 3: no such thing");
+    async fn a_user_s_step_is_named_by_its_line_and_seen_by_nobody() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", host.prepare("/bin/sh").unwrap()).unwrap();
+        let run = async |action| carry_out(&host, "step 1", &CniStep { line: 7, action }, SCRIPT_PATIENCE).await;
+        run(CniAction::Program { words: ["test", "a b'c", "=", "a b'c"].map(str::to_owned).to_vec() }).await.unwrap();
+        let seen = "tr '\\0' ' ' </proc/$$/cmdline | grep -q hunter2 && exit 9; echo no such thing >&2; exit 3";
+        let failure = run(CniAction::Shell { command: seen.to_owned() }).await.unwrap_err();
+        assert_eq!((failure.code, failure.what.as_str()), (Code::CniInvalid, "step 1 ended with 3: no such thing"));
+        assert!(!host.path(SCRIPT).exists());
     }
 }

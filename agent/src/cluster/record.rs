@@ -4,7 +4,7 @@ use std::fs;
 
 use bootstrap::cluster::{Record, Stage, kind_of};
 use bootstrap::failure::{Code, Failure};
-use bootstrap::node_spec::{Membership, NodeSpec};
+use bootstrap::node_spec::NodeSpec;
 
 use crate::files;
 use crate::host::{Host, STATE_DIR, io_failure};
@@ -42,15 +42,16 @@ pub fn write(host: &Host, record: &Record) -> Result<(), Failure> {
     files::write(&path, &text, 0o600)
 }
 
-/// Writes down that something irreversible is begun now.
+/// Writes down that something irreversible is begun now, with a cluster of this `authority` where that is known.
 ///
 /// # Errors
 /// As [`read`] and [`write`].
-pub fn begin(host: &Host, spec: &NodeSpec) -> Result<Record, Failure> {
-    let mut record = read(host)?.unwrap_or_else(|| fresh(spec));
-    record.tries = record.tries.saturating_add(1);
-    write(host, &record)?;
-    Ok(record)
+pub fn begin(host: &Host, spec: &NodeSpec, authority: Vec<String>) -> Result<(), Failure> {
+    change(host, spec, |record| {
+        if !authority.is_empty() {
+            record.authority = authority;
+        }
+    })
 }
 
 /// Writes down that `stage` is reached; a later one stays.
@@ -73,17 +74,10 @@ pub fn change(host: &Host, spec: &NodeSpec, how: impl FnOnce(&mut Record)) -> Re
 }
 
 fn fresh(spec: &NodeSpec) -> Record {
-    let endpoint = match &spec.membership {
-        Some(Membership::ControlPlane(join) | Membership::Worker(join)) => Some(join.endpoint.to_string()),
-        Some(Membership::FirstControlPlane(init)) => init.endpoint.as_ref().map(ToString::to_string),
-        Some(Membership::Etcd) | None => None,
-    };
     Record {
         membership: spec.membership.as_ref().map_or("installed only", kind_of).to_owned(),
-        endpoint,
         authority: Vec::new(),
         stage: Stage::Begun,
-        tries: 0,
         applied: std::collections::BTreeMap::new(),
     }
 }
@@ -91,6 +85,7 @@ fn fresh(spec: &NodeSpec) -> Record {
 #[cfg(test)]
 mod tests {
     use bootstrap::bundle::Role;
+    use bootstrap::node_spec::Membership;
 
     use super::*;
 
@@ -101,11 +96,13 @@ mod tests {
         let mut spec = NodeSpec::new(Role::Etcd, "e1", None, None).unwrap();
         spec.membership = Some(Membership::Etcd);
         assert_eq!(read(&host).unwrap(), None);
-        assert_eq!(begin(&host, &spec).unwrap().tries, 1);
+        begin(&host, &spec, vec!["sha256:a".to_owned()]).unwrap();
+        begin(&host, &spec, Vec::new()).unwrap();
         reach(&host, &spec, Stage::Ready).unwrap();
         reach(&host, &spec, Stage::Member).unwrap();
         let record = read(&host).unwrap().unwrap();
         assert_eq!((record.stage, record.membership.as_str()), (Stage::Ready, "an etcd member"));
+        assert_eq!(record.authority, ["sha256:a"]);
         fs::write(host.path(&path()), "{").unwrap();
         assert_eq!(read(&host).unwrap_err().code, Code::StateInvalid);
     }

@@ -77,17 +77,11 @@ pub enum Stage {
 pub struct Record {
     /// The kind, as [`super::kind_of`] names it.
     pub membership: String,
-    /// Where the API server was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
     /// Digests of the public keys of the cluster's authority: what a later join is pinned to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authority: Vec<String>,
     /// How far it got.
     pub stage: Stage,
-    /// Tries that were begun.
-    #[serde(default)]
-    pub tries: u32,
     /// What was applied: name → digest of its text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub applied: BTreeMap<String, Digest>,

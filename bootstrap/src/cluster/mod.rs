@@ -75,7 +75,7 @@ impl Action {
 /// What is missing, in the order in which it is done.
 ///
 /// # Errors
-/// `ALREADY_MEMBER` when the machine is a node of another kind or cluster; `API_UNREACHABLE` when only the API server
+/// `ALREADY_MEMBER` when the machine is a node of another kind, or its cluster disowns it; `API_UNREACHABLE` when only the API server
 /// can tell how far an earlier try got.
 pub fn actions(spec: &NodeSpec, facts: &Facts) -> Result<Vec<Action>, Failure> {
     let Some(membership) = &spec.membership else { return Ok(Vec::new()) };

@@ -12,7 +12,6 @@ const WORDS: &[(&[&str], Code)] = &[
     (&["token id", "is invalid for this cluster"], Code::TokenRefused),
     (&["failed to verify jws signature"], Code::TokenRefused),
     (&["secret \"kubeadm-certs\" was not found"], Code::CertificateKeyRefused),
-    (&["error downloading the secret"], Code::CertificateKeyRefused),
     (&["error decoding secret data with provided key"], Code::CertificateKeyRefused),
     (&["error decoding certificate key"], Code::CertificateKeyRefused),
     (&["a node with name", "already exists in the cluster"], Code::NodeNameTaken),

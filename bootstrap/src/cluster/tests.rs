@@ -29,10 +29,8 @@ fn init(network: Network) -> Membership {
 fn record(membership: &Membership, stage: Stage) -> Option<Record> {
     Some(Record {
         membership: kind_of(membership).to_owned(),
-        endpoint: None,
         authority: Vec::new(),
         stage,
-        tries: 1,
         applied: std::collections::BTreeMap::new(),
     })
 }

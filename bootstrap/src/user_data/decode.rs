@@ -19,6 +19,9 @@ pub const MAX_ENCODED: usize = 4 << 20;
 /// Bytes of all parts together, decoded.
 pub const MAX_DECODED: usize = 8 << 20;
 
+/// The same, with what was inflated on the way.
+const MAX_TAKEN: usize = 4 * MAX_DECODED;
+
 /// Encodings inside each other.
 const MAX_LAYERS: usize = 8;
 
@@ -105,8 +108,8 @@ pub struct Decoded {
     pub parts: Vec<Part>,
     /// What was taken off.
     pub layers: Vec<Layer>,
-    /// Bytes so far.
-    bytes: usize,
+    /// Bytes that were taken off so far, and one for each part.
+    taken: usize,
 }
 
 /// Takes user data apart.
@@ -137,7 +140,9 @@ impl Decoded {
         }
         if bytes.starts_with(&[0x1f, 0x8b]) {
             self.layers.push(Layer::Gzip);
-            return self.take(&gunzip(bytes)?, declared, layer + 1);
+            let plain = gunzip(bytes)?;
+            self.count(plain.len())?;
+            return self.take(&plain, declared, layer + 1);
         }
         let Ok(text) = std::str::from_utf8(bytes) else {
             return self.push(Kind::Binary, false, String::new(), declared);
@@ -149,12 +154,14 @@ impl Decoded {
         if mime::is_multipart(text, declared) {
             self.layers.push(Layer::Mime);
             for (declared, body) in mime::parts(text, MAX_PARTS)? {
+                self.count(1)?;
                 self.take(&body, &declared, layer + 1)?;
             }
             return Ok(());
         }
         if let Some(inner) = base64_of(text) {
             self.layers.push(Layer::Base64);
+            self.count(inner.len())?;
             return self.take(&inner, declared, layer + 1);
         }
         let text = text.replace("\r\n", "\n");
@@ -162,11 +169,18 @@ impl Decoded {
         self.push(kind, jinja, text, declared)
     }
 
-    fn push(&mut self, kind: Kind, jinja: bool, text: String, declared: &Declared) -> Result<(), Failure> {
-        self.bytes += text.len();
-        if self.bytes > MAX_DECODED {
-            return Err(refused(format!("user data of more than {} MiB, decoded", MAX_DECODED >> 20)));
+    /// All that is ever taken off counts, also what turns out to be nothing: a small text can hold the same bomb many
+    /// times.
+    fn count(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.taken = self.taken.saturating_add(bytes);
+        if self.taken > MAX_TAKEN || self.layers.len() > MAX_PARTS * MAX_LAYERS {
+            return Err(refused(format!("user data of more than {} MiB, decoded", MAX_TAKEN >> 20)));
         }
+        Ok(())
+    }
+
+    fn push(&mut self, kind: Kind, jinja: bool, text: String, declared: &Declared) -> Result<(), Failure> {
+        self.count(text.len())?;
         if self.parts.len() >= MAX_PARTS {
             return Err(refused(format!("user data of more than {MAX_PARTS} parts")));
         }

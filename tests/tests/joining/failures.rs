@@ -48,8 +48,11 @@ fn what_keeps_a_machine_alone_is_told() {
     with("skip = [\"cgroup\"]", "skip = []");
     fails(machine, "CGROUP_UNSUPPORTED", "true", "cks-agent");
     with("", "");
-    fails(machine, "PORT_IN_USE", "setsid busybox nc -lk -p 10250 >/dev/null 2>&1 </dev/null & sleep 0.5", "cks-agent");
-    machine.sh("pkill nc || killall nc || true").unwrap();
+    let listens = "exec python3 -c 'import socket, time; s = socket.create_server((\"\", 10250)); time.sleep(600)'";
+    let other = machine.start(listens, "other").unwrap();
+    fails(machine, "PORT_IN_USE", "until ss -Hltn sport = :10250 | grep -q .; do sleep 0.1; done", "cks-agent");
+    machine.kill("python3").unwrap();
+    drop(other);
     fails(machine, "API_UNREACHABLE", "true", "cks-agent");
     let broken = "echo 'disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\"]' >/etc/containerd/conf.d/zz.toml";
     fails(machine, "CONTAINERD_MISCONFIGURED", broken, "cks-agent");

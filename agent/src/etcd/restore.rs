@@ -123,7 +123,7 @@ fn publish(host: &Host, spec: &NodeSpec, ids: Ids, staged: &str) -> Result<Strin
     let identity = identity.ok_or_else(|| {
         Failure::new(Code::ContentInvalid, format!("{} was restored and holds no log", from.display()))
     })?;
-    Record::member(spec, identity).write(host)?;
+    Record::member(spec, identity, spec.etcd_members.clone()).write(host)?;
     let place = data::set_aside(host)?;
     let to = host.path(&format!("{DATA_DIR}/member"));
     let moved = fs::rename(&from, &to).and_then(|()| data::sync(&to));

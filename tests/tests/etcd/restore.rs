@@ -48,7 +48,7 @@ fn a_cluster_begins_anew_from_a_snapshot_on_all_members() {
 
 #[test]
 fn one_member_begins_anew_alone_and_the_others_join_it() {
-    let (bed, path, hash) = with_snapshot(false);
+    let (mut bed, path, hash) = with_snapshot(false);
     bed.nodes.iter().for_each(|node| node.stop().unwrap());
     bed.ok(1, &["restore", "--alone", &path.to_string_lossy()]).unwrap();
     bed.ok(1, &["start"]).unwrap();
@@ -61,6 +61,16 @@ fn one_member_begins_anew_alone_and_the_others_join_it() {
     }
     assert_eq!(bed.agree().unwrap(), hash);
     assert!(bed.ok(0, &["status"]).unwrap().contains("3 members, quorum, 1 may fail"));
+    // What it was told when it began does not count any more: others need it now.
+    bed.nodes[2].power_off().unwrap();
+    let before = bed.nodes[1].pid();
+    for args in [&["restart"][..], &["member", "remove", "e2"]] {
+        bed.poll(|| {
+            let output = bed.nodes[1].agent(args).unwrap().output().unwrap();
+            (output.code, code(&output)) == (78, "ETCD_QUORUM")
+        });
+    }
+    assert_eq!(bed.nodes[1].pid(), before, "nothing was stopped");
 }
 
 #[test]

@@ -27,7 +27,10 @@ pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: I
     let outcome: Result<Vec<Left>, String> = match action {
         Action::StopKubelet => stop_kubelet(host).await.map(|()| Vec::new()),
         Action::RemovePods { .. } => none(runtime::remove_pods(host).await),
-        Action::Unmount { path } => unmount::unmount(host, path, deadline).await.map(|()| Vec::new()),
+        Action::Unmount { path } => match facts.mounts.iter().rfind(|mount| mount.path == *path) {
+            Some(mount) => unmount::unmount(host, mount, deadline).await.map(|()| Vec::new()),
+            None => Ok(Vec::new()),
+        },
         Action::ResetKubeadm => reset(host, facts).await.map(|()| Vec::new()),
         Action::KeepAside { path } => keep_aside(host, path).map(|()| Vec::new()),
         Action::RemoveTree { path, stays } => remove_tree(host, path, *stays).await,
@@ -101,7 +104,7 @@ async fn stop_kubelet(host: &Host) -> Result<(), String> {
 /// whether it could unmount or not. Its etcd phase removes a member's data even when the member could not be removed,
 /// so that is never left to it; and nothing is asked of a cluster that the node is out of.
 async fn reset(host: &Host, facts: &Facts) -> Result<(), String> {
-    let now = unmount::mounts(host);
+    let now = unmount::mounts(host).map_err(|failure| report::chain(&failure))?;
     let left = [Some(paths::KUBELET), facts.kubelet_directory.as_deref()].into_iter().flatten();
     if let Some(path) = left.flat_map(|directory| mounts::below(&now, directory)).next() {
         return Err(format!("{path} is still mounted: kubeadm reset could remove what is in it"));
@@ -123,7 +126,8 @@ fn keep_aside(host: &Host, path: &str) -> Result<(), String> {
 }
 
 async fn remove_tree(host: &Host, path: &str, stays: bool) -> Result<Vec<Left>, String> {
-    let mounted: Vec<PathBuf> = unmount::mounts(host).into_iter().map(|mount| host.path(&mount.path)).collect();
+    let now = unmount::mounts(host).map_err(|failure| report::chain(&failure))?;
+    let mounted: Vec<PathBuf> = now.iter().map(|mount| unmount::full(host, &mount.path)).collect();
     let mut full = host.path(path);
     if path == paths::KUBELET {
         // The one directory that is put on another disk by a link.

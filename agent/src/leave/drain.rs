@@ -144,7 +144,8 @@ async fn delete(api: &Api, node: &str, left: Vec<(Pod, &str)>) -> Result<(), Fai
 pub(super) async fn settle(host: &Host, board: &Board) {
     let (since, waits_for) = (Instant::now(), "kubelet to unmount volumes");
     let volumes = || {
-        let paths = unmount::mounts(host).into_iter().map(|mount| mount.path);
+        // Where they can't be read, nothing is removed later on.
+        let paths = unmount::mounts(host).unwrap_or_default().into_iter().map(|mount| mount.path.to_string());
         let of_csi = |path: &String| path.contains("/kubernetes.io~csi/") || path.contains("/kubernetes.io/csi/");
         paths.filter(of_csi).count()
     };

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bootstrap::bundle::Role;
 use bootstrap::cluster::Stage;
-use bootstrap::failure::Code;
+use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::action::Filter;
 use bootstrap::leaving::cni::ConfigFile;
 use bootstrap::leaving::etcd::Stacked;
@@ -33,9 +33,12 @@ pub(super) const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/ku
 const ETCD_UNIT: &str = "/etc/systemd/system/etcd.service";
 
 /// Everything that a leave depends on.
-pub(super) async fn gather(host: &Host) -> Facts {
+///
+/// # Errors
+/// `IO`: what is mounted is not to be found out.
+pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
     let begun = record::read(host).filter(|begun| !is_joined_since(host, begun));
-    let mounts = unmount::mounts(host);
+    let mounts = unmount::mounts(host)?;
     let kubelet_directory = real_kubelet_directory(host);
     let (stacked, unknown_member) = match stacked(host) {
         Some(Ok(stacked)) => (Some(stacked), None),
@@ -48,7 +51,7 @@ pub(super) async fn gather(host: &Host) -> Facts {
     traces.remains = remains(&mounts, kubelet_directory.as_deref(), &filters);
     let known = begun.as_ref().and_then(|begun| begun.stacked.clone());
     let data = stacked.as_ref().or(known.as_ref()).and_then(Stacked::own_data).map(str::to_owned);
-    Facts {
+    Ok(Facts {
         node: node(host),
         authority: text(&host.path(traces::CLUSTER_CA)),
         kubelet: kubelet(host).await,
@@ -80,7 +83,7 @@ pub(super) async fn gather(host: &Host) -> Facts {
         kubelet_directory,
         mounts,
         filters,
-    }
+    })
 }
 
 /// What tells of a membership, of the disk alone.

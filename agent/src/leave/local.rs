@@ -26,7 +26,7 @@ pub(super) fn note(host: &Host, facts: &Facts, at: SystemTime) -> Result<(), Fai
 /// whatever its step said.
 ///
 /// # Errors
-/// `NO_SPACE` and `IO` name the record of the leave.
+/// `NO_SPACE` and `IO` name the record of the leave, or the table of mounts.
 pub(super) async fn clean(
     host: &Host,
     wishes: Wishes,
@@ -37,7 +37,7 @@ pub(super) async fn clean(
     let mut tried: Vec<(Action, Vec<Left>)> = Vec::new();
     let mut deadline = None;
     for round in 0.. {
-        let facts = facts::gather(host).await;
+        let facts = facts::gather(host).await?;
         let actions = plan(&facts, wishes);
         let further = actions.iter().ne(tried.iter().map(|(action, _)| action));
         if actions.is_empty() || !further || round == MAX_ROUNDS {

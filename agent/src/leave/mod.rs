@@ -56,7 +56,7 @@ pub async fn leave(arguments: &cli::Leave) -> u8 {
 async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     // Pods, links and rules are those of the machine that runs: there is no other root.
     let host = Host::new(Path::new("/"))?;
-    let facts = facts::gather(&host).await;
+    let facts = facts::gather(&host).await?;
     let standing = facts.traces.standing();
     if facts.traces.dedicated_etcd {
         let what = "this machine is a member of a dedicated etcd cluster, and no node of Kubernetes";
@@ -88,7 +88,7 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
 async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &Board) -> Result<(), Failure> {
     board.phase(Phase::Leave);
     // Under the lock: another run may have changed everything.
-    let facts = facts::gather(host).await;
+    let facts = facts::gather(host).await?;
     let in_cluster =
         facts.traces.signs.iter().any(|sign| [traces::KUBELET_CONF, traces::ADMIN_CONF].contains(&sign.as_str()));
     if in_cluster || facts.stacked.is_some() || facts.unknown_member.is_some() {
@@ -126,7 +126,7 @@ pub async fn finish_foreign_reset(host: &Host, board: &Board) -> Result<Option<R
         return Ok(None);
     }
     board.phase(Phase::Leave);
-    let facts = facts::gather(host).await;
+    let facts = facts::gather(host).await?;
     let mut report = Report::new(facts.node.clone(), facts.traces.standing());
     local::clean(host, Wishes { keep_images: true }, reset_at(host), &mut report, board).await?;
     Ok(Some(report))
@@ -191,7 +191,7 @@ mod tests {
         report.actions = vec![
             Action::StopKubelet,
             Action::RemovePods { pods: 1 },
-            Action::Unmount { path: text() },
+            Action::Unmount { path: "x".into() },
             Action::ResetKubeadm,
             Action::KeepAside { path: text() },
             Action::RemoveTree { path: text(), stays: true },

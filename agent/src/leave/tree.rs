@@ -4,8 +4,9 @@
 //! (`RESOLVE_NO_XDEV`, openat2(2): bind mounts of the same filesystem, too) and no link followed. So not even a mount
 //! that comes while files are removed loses any of its own.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use bootstrap::leaving::Left;
@@ -87,7 +88,7 @@ impl Removal<'_> {
             if shown == "." || shown == ".." || (depth == 0 && is_of_filesystem(&shown)) {
                 continue;
             }
-            let below = path.join(Path::new(std::ffi::OsStr::new(&*shown)));
+            let below = path.join(OsStr::from_bytes(name.to_bytes()));
             self.entry(directory, &name, kind, &below, depth);
         }
     }

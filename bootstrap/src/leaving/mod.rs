@@ -146,7 +146,7 @@ fn kernel(facts: &Facts, networks: &Networks, keep_cni: bool) -> Vec<Action> {
 fn directories(facts: &Facts, networks: &Networks) -> Vec<Action> {
     let mut actions = Vec::new();
     for tree in &paths::TREES {
-        let mounted = facts.mounts.iter().any(|mount| mount.path == tree.path);
+        let mounted = facts.mounts.iter().any(|mount| mount.path == *tree.path);
         let linked = tree.path == paths::KUBELET && facts.kubelet_directory.is_some();
         let stays = tree.stays || mounted || linked;
         let goes = match facts.directories.get(tree.path) {
@@ -180,7 +180,7 @@ fn empty(facts: &Facts, networks: &Networks) -> Vec<&'static str> {
         all(paths::CNI, &|entry| paths::CNI_KNOWN.contains(&entry)).map(|known| known && !below.contains(&Some(false)));
     let namespaces = all(paths::NAMESPACES, &names::is_pod_namespace);
     let found = [(first, below[0]), (second, below[1]), (paths::CNI, whole), (paths::NAMESPACES, namespaces)];
-    let mounted = |path: &str| facts.mounts.iter().any(|mount| mount.path == path);
+    let mounted = |path: &str| facts.mounts.iter().any(|mount| mount.path == *path);
     found.into_iter().filter(|(path, goes)| *goes == Some(true) && !mounted(path)).map(|(path, _)| path).collect()
 }
 

@@ -21,7 +21,7 @@ fn worker() -> Facts {
         kubelet: Kubelet { runs: true, enabled: true },
         runtime: Runtime { pods: Some(3), tasks: 3, images: 7 },
         kubeadm: true,
-        mounts: mounts::parse("33 30 254:32 / /var/lib/kubelet/pods/1a/x rw - ext4 /dev/vdc rw\n"),
+        mounts: mounts::parse(b"33 30 254:32 / /var/lib/kubelet/pods/1a/x rw - ext4 /dev/vdc rw\n").unwrap(),
         filters: BTreeMap::from([(
             Filter::Nft4,
             include_str!("../../tests/data/leaving/iptables-nft-save.txt").to_owned(),
@@ -105,7 +105,7 @@ fn directories_that_nobody_else_uses_go_with_what_was_in_them() {
     facts.cni_state.insert(paths::NAMESPACES.to_owned(), vec!["cni-7a1e2f03-1111-2222-3333-444455556666".to_owned()]);
     assert_eq!(empty(&facts), ["/var/lib/cni/networks", paths::CNI, paths::NAMESPACES]);
     facts.cni_state.insert(paths::CNI.to_owned(), vec!["networks".to_owned(), "mine".to_owned()]);
-    facts.mounts = mounts::parse("37 21 0:4 / /run/netns rw - tmpfs tmpfs rw\n");
+    facts.mounts = mounts::parse(b"37 21 0:4 / /run/netns rw - tmpfs tmpfs rw\n").unwrap();
     assert_eq!(empty(&facts), ["/var/lib/cni/networks"]);
     let podman = r#"{"name":"podman","type":"bridge"}"#.to_owned();
     facts.cni.push(cni::ConfigFile { name: "87-podman.conflist".to_owned(), text: podman, after_join: None });
@@ -122,7 +122,7 @@ fn images_stay_on_request() {
 #[test]
 fn a_directory_that_is_a_filesystem_of_its_own_is_only_emptied() {
     let mut facts = worker();
-    facts.mounts = mounts::parse("30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n");
+    facts.mounts = mounts::parse(b"30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n").unwrap();
     assert!(has(&plan(&facts, Wishes::default()), "content of /var/lib/kubelet"));
     facts.directories.insert("/var/lib/kubelet".to_owned(), Content::Empty);
     let actions = plan(&facts, Wishes::default());
@@ -198,7 +198,7 @@ fn a_machine_that_is_clean_needs_nothing() {
         traces: traces::Traces { begun: true, ..traces::Traces::default() },
         begun: Some(Begun::default()),
         kubeadm: true,
-        mounts: mounts::parse("30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n"),
+        mounts: mounts::parse(b"30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n").unwrap(),
         ..Facts::default()
     };
     assert_eq!(plan(&facts, Wishes::default()), [Action::Forget]);

@@ -90,6 +90,17 @@ fn a_dry_run_tells_all_and_changes_nothing() {
 }
 
 #[test]
+fn a_mount_whose_name_is_no_text_is_unmounted_like_all_others() {
+    let machine = Machine::joined().unwrap();
+    let volumes = "/var/lib/kubelet/pods/0f6e6c3e-1111-2222-3333-444455556666/volume-subpaths";
+    machine.sh(&format!("d=$(printf '{volumes}/\\377 x'); mkdir \"$d\"; mount --bind /srv/data \"$d\"")).unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains(&format!("mount {volumes}/\u{fffd} x")), "{output:?}");
+    assert!(!machine.has("/var/lib/kubelet") && data_is_whole(&machine.path(DATA)));
+}
+
+#[test]
 fn a_busy_mount_is_named_with_its_holder_and_loses_nothing() {
     let machine = Machine::joined().unwrap();
     let mount = "/var/lib/kubelet/pods/0f6e6c3e-1111-2222-3333-444455556666/volumes/kubernetes.io~csi/pvc-1/mount";

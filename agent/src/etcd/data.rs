@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use bootstrap::etcd::account::Ids;
+use bootstrap::etcd::members::Id;
 use bootstrap::etcd::wal::{self, Identity};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::render::etcd::{DATA_DIR, ENVIRONMENT_PATH};
@@ -39,6 +40,12 @@ pub(super) fn identity_at(host: &Host, member: &str) -> Result<Option<Identity>,
                 .with_remedy("cks-agent etcd member replace moves the data aside and joins anew"))
         }
     }
+}
+
+/// The member whose data lies in the data directory `directory`, where its log tells.
+#[must_use]
+pub fn member_at(host: &Host, directory: &str) -> Option<Id> {
+    identity_at(host, &format!("{directory}/{MEMBER}")).ok().flatten().map(|identity| identity.member)
 }
 
 /// The oldest log. etcd makes a log under another name and renames the directory when it is whole.

@@ -29,7 +29,9 @@ use bootstrap::node_spec::{ExternalEtcd, NodeSpec};
 use bootstrap::render::etcd::Beginning;
 
 use self::ctl::Ctl;
+pub use self::data::member_at;
 pub use self::member::{leave, may_stop};
+pub use self::peers::{Files, clusters};
 use self::record::Record;
 use self::service::Service;
 use crate::board::Board;

@@ -89,7 +89,10 @@ async fn look(
         report.warnings.push(format!("{}: {}", failure.code, failure.what));
     }
     let member = match facts.stacked.as_ref().filter(|_| !decided) {
-        Some(stacked) => Some(etcd::decide(host, stacked, arguments.force).await?),
+        Some(stacked) => {
+            let earlier = facts.begun.as_ref().and_then(|begun| begun.removing.as_ref());
+            Some(etcd::decide(host, stacked, earlier, arguments.force).await?)
+        }
         None => None,
     };
     let mut way = Way { api: Api::of(host, arguments.kubeconfig.as_deref()), node, member, known: true };
@@ -207,7 +210,7 @@ async fn member_leaves(
     report: &mut Report,
     board: &Board,
 ) -> Result<(), Failure> {
-    let Some(decision) = way.member else { return Ok(()) };
+    let Some(decision) = &way.member else { return Ok(()) };
     let fate = etcd::remove(host, decision, board).await?;
     record::change(host, |begun| begun.fate = Some(fate))?;
     let name = facts.stacked.as_ref().map(|stacked| stacked.name.clone()).unwrap_or_default();

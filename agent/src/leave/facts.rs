@@ -11,14 +11,15 @@ use bootstrap::cluster::Stage;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::action::Filter;
 use bootstrap::leaving::cni::ConfigFile;
-use bootstrap::leaving::etcd::Stacked;
-use bootstrap::leaving::facts::{Begun, Content, Facts, Kubelet, Namespace};
+use bootstrap::leaving::etcd::{MANIFEST, Stacked, stacked as member_of};
+use bootstrap::leaving::facts::{Content, Facts, Kubelet, Namespace};
 use bootstrap::leaving::paths;
 use bootstrap::leaving::traces::{self, Traces};
-use bootstrap::leaving::{etcd, identity, mounts};
+use bootstrap::leaving::{identity, mounts};
 
 use super::{filters, record, runtime, unmount};
 use crate::cluster;
+use crate::etcd;
 use crate::host::Host;
 use crate::record::NodeRecord;
 use crate::tool::Tool;
@@ -37,7 +38,9 @@ const ETCD_UNIT: &str = "/etc/systemd/system/etcd.service";
 /// # Errors
 /// `IO`: what is mounted is not to be found out.
 pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
-    let begun = record::read(host).filter(|begun| !is_joined_since(host, begun));
+    let authority = text(&host.path(traces::CLUSTER_CA));
+    let begun =
+        record::read(host).filter(|begun| !record::is_joined_since(host, begun) && begun.is_of(authority.as_deref()));
     let mounts = unmount::mounts(host)?;
     let kubelet_directory = real_kubelet_directory(host);
     let (stacked, unknown_member) = match stacked(host) {
@@ -53,7 +56,8 @@ pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
     let data = stacked.as_ref().or(known.as_ref()).and_then(Stacked::own_data).map(str::to_owned);
     Ok(Facts {
         node: node(host),
-        authority: text(&host.path(traces::CLUSTER_CA)),
+        authority,
+        data_member: data.as_deref().and_then(|data| etcd::member_at(host, data)),
         kubelet: kubelet(host).await,
         runtime: runtime::look(host).await,
         kubeadm: Tool::Kubeadm.find(host).is_some(),
@@ -109,13 +113,6 @@ pub(super) fn traces(host: &Host) -> Traces {
 /// Whether a run of ours saw this machine become a member. What was only begun has signs of its own.
 fn is_recorded(host: &Host) -> bool {
     cluster::record::read(host).ok().flatten().is_some_and(|record| record.stage >= Stage::Member)
-}
-
-/// Whether the node was added again after the leave that wrote `begun`, which left something then and was not run again.
-fn is_joined_since(host: &Host, begun: &Begun) -> bool {
-    let joined = fs::metadata(host.path(traces::KUBELET_CONF)).and_then(|meta| meta.modified()).ok();
-    let left = humantime::parse_rfc3339(&begun.at).ok();
-    joined.zip(left).is_some_and(|(joined, left)| joined > left)
 }
 
 /// What only a cluster leaves, for a machine that has no file of one any more.
@@ -213,11 +210,12 @@ fn cni(host: &Host) -> Vec<ConfigFile> {
 }
 
 fn directories(host: &Host, data: Option<&str>) -> BTreeMap<String, Content> {
-    let wanted = paths::TREES.iter().map(|tree| tree.path).chain(data);
-    let there = wanted.filter_map(|path| {
+    let trees = paths::TREES.iter().map(|tree| (tree.path, paths::is_of_filesystem as fn(&str) -> bool));
+    let data = data.map(|path| (path, paths::is_beside_member as fn(&str) -> bool));
+    let there = trees.chain(data).filter_map(|(path, stays)| {
         let names = fs::read_dir(host.path(path)).ok()?;
         let mut names = names.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let content = if names.any(|name| !paths::is_of_filesystem(&name)) { Content::Some } else { Content::Empty };
+        let content = if names.any(|name| !stays(&name)) { Content::Some } else { Content::Empty };
         Some((path.to_owned(), content))
     });
     there.collect()
@@ -237,9 +235,9 @@ fn cni_state(host: &Host) -> BTreeMap<String, Vec<String>> {
 
 /// The etcd member that runs here, as its static pod tells; none where there is no such pod.
 fn stacked(host: &Host) -> Option<Result<Stacked, String>> {
-    if !is_there(host, etcd::MANIFEST) {
+    if !is_there(host, MANIFEST) {
         return None;
     }
-    let text = text(&host.path(etcd::MANIFEST)).ok_or("it is no small file of text");
-    Some(text.map_err(str::to_owned).and_then(|text| etcd::stacked(&text)))
+    let text = text(&host.path(MANIFEST)).ok_or("it is no small file of text");
+    Some(text.map_err(str::to_owned).and_then(|text| member_of(&text)))
 }

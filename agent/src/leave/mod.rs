@@ -29,7 +29,7 @@ use bootstrap::leaving::{Report, Standing, Wishes, paths, plan, traces};
 
 use bootstrap::state::Phase;
 
-pub use self::record::{is_under_way, left_at};
+pub use self::record::{forget_unfinished, is_under_way, left_at};
 use crate::board::{self, Board};
 use crate::cli;
 use crate::host::{Host, STATUS_PATH};

@@ -29,6 +29,36 @@ impl Stacked {
     }
 }
 
+/// A member that is being removed: what has to be known when its own etcd has ended over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removing {
+    /// Which member.
+    pub id: Id,
+    /// Where the others answer clients.
+    pub clients: Vec<String>,
+    /// Where the others answer their peers.
+    pub peers: Vec<String>,
+}
+
+impl Removing {
+    /// The member `id` of `cluster`.
+    #[must_use]
+    pub fn of(cluster: &Cluster, id: Id) -> Self {
+        let others = || cluster.members.iter().filter(|member| member.id != id);
+        Self {
+            id,
+            clients: others().flat_map(|member| member.client_urls.clone()).collect(),
+            peers: others().flat_map(|member| member.peer_urls.clone()).collect(),
+        }
+    }
+
+    /// Whether it is out of the cluster that others tell: a member that was removed never comes back under its id.
+    #[must_use]
+    pub fn is_over(&self, told: &[Cluster]) -> bool {
+        told.iter().any(|cluster| cluster.is_formed() && cluster.members.iter().all(|member| member.id != self.id))
+    }
+}
+
 /// What becomes of this node's member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

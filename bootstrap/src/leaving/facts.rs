@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Filter;
 use super::cni::ConfigFile;
-use super::etcd::{Fate, Stacked};
+use super::etcd::{Fate, Removing, Stacked};
 use super::mounts::Mount;
 #[cfg(doc)]
 use super::paths;
 use super::traces::Traces;
+use crate::etcd::members::Id;
 
 /// What a leave writes down before it changes anything, because it is not to be found out afterwards.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Begun {
     pub authority: Option<String>,
     /// The etcd member that ran here as a static pod.
     pub stacked: Option<Stacked>,
+    /// The member that is, or was, removed.
+    pub removing: Option<Removing>,
     /// What became of it.
     pub fate: Option<Fate>,
     /// CNI configuration that is the cluster's though its content does not say so.
@@ -32,6 +35,14 @@ pub struct Begun {
     pub bridges: BTreeSet<String>,
     /// `kubeadm reset` ran to its end.
     pub reset: bool,
+}
+
+impl Begun {
+    /// Whether it may be of the cluster with this authority. One of another cluster tells nothing of this membership.
+    #[must_use]
+    pub fn is_of(&self, authority: Option<&str>) -> bool {
+        self.authority.as_deref().zip(authority).is_none_or(|(earlier, now)| earlier.trim() == now.trim())
+    }
 }
 
 /// kubelet's service.
@@ -87,6 +98,8 @@ pub struct Facts {
     pub stacked: Option<Stacked>,
     /// Why its static pod does not tell it, where there is one and it does not.
     pub unknown_member: Option<String>,
+    /// Whose data lies where that member's should.
+    pub data_member: Option<Id>,
     /// kubelet's service.
     pub kubelet: Kubelet,
     /// The container runtime.

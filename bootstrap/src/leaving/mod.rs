@@ -72,6 +72,7 @@ pub fn begin(facts: &Facts, at: &str) -> Begun {
         stacked: facts.stacked.clone().or(earlier.stacked),
         networks: networks.goes.into_iter().chain(earlier.networks).collect(),
         bridges: networks.bridges.into_iter().chain(earlier.bridges).collect(),
+        removing: earlier.removing,
         fate: fate(facts),
         reset: earlier.reset,
     }
@@ -192,8 +193,11 @@ fn etcd_data(facts: &Facts) -> Option<Action> {
     if !matches!(facts.directories.get(&path), Some(Content::Some)) {
         return None;
     }
+    // Only what the member wrote that was removed: a later one may have been given the same place.
+    let removed = begun.and_then(|begun| begun.removing.as_ref()).map(|removing| removing.id);
+    let is_anothers = removed.zip(facts.data_member).is_some_and(|(removed, there)| removed != there);
     Some(match fate(facts) {
-        Some(Fate::Removed) => Action::RemoveTree { path, stays: true },
+        Some(Fate::Removed) if !is_anothers => Action::RemoveTree { path, stays: true },
         _ => Action::KeepAside { path },
     })
 }

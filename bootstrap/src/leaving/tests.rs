@@ -151,6 +151,38 @@ fn etcds_data_goes_only_when_others_hold_it() {
 }
 
 #[test]
+fn a_fate_counts_for_the_member_alone_that_met_it() {
+    let mut facts = worker();
+    let stacked = etcd::Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() };
+    facts.directories.insert("/var/lib/etcd".to_owned(), Content::Some);
+    let id = crate::etcd::members::Id;
+    let removing = |number| etcd::Removing { id: id(number), clients: Vec::new(), peers: Vec::new() };
+    for (removed, there, goes) in
+        [(Some(7), Some(7), true), (Some(7), Some(8), false), (Some(7), None, true), (None, Some(8), true)]
+    {
+        let removing = removed.map(removing);
+        let (stacked, fate) = (Some(stacked.clone()), Some(Fate::Removed));
+        facts.begun = Some(Begun { stacked, fate, removing, ..Begun::default() });
+        facts.data_member = there.map(id);
+        let wanted = if goes { "content of /var/lib/etcd" } else { "/var/lib/etcd, moved aside" };
+        assert!(has(&plan(&facts, Wishes::default()), wanted), "{removed:?} {there:?}");
+    }
+}
+
+#[test]
+fn what_was_written_in_another_cluster_tells_nothing_of_this_one() {
+    let begun = |authority: Option<&str>| Begun { authority: authority.map(str::to_owned), ..Begun::default() };
+    for (earlier, now, same) in [
+        (Some("a"), Some("a\n"), true),
+        (Some("a"), Some("b"), false),
+        (Some("a"), None, true),
+        (None, Some("b"), true),
+    ] {
+        assert_eq!(begun(earlier).is_of(now), same, "{earlier:?} {now:?}");
+    }
+}
+
+#[test]
 fn kubeconfigs_of_other_clusters_stay() {
     use base64::Engine as _;
     let mut facts = worker();

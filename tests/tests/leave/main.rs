@@ -371,6 +371,61 @@ fn the_last_control_plane_node_goes_by_force_alone_and_its_data_stays() {
 }
 
 #[test]
+fn data_on_a_disk_of_its_own_is_moved_aside_within_it() {
+    let disk = "mkdir /var/lib/etcd && mount -t tmpfs tmpfs /var/lib/etcd && mkdir /var/lib/etcd/lost+found";
+    let link = "mkdir /srv/disk && ln -s /srv/disk /var/lib/etcd";
+    for script in [disk, link] {
+        let members = Members::after(script, 1).unwrap();
+        let machine = &members.machine;
+        let output = machine.leave(&["--force"]).unwrap();
+        assert_eq!(output.code, 0, "{script}: {output:?}");
+        let aside = machine.sh("ls -d /var/lib/etcd/aside-*/member && ls /var/lib/etcd/").unwrap();
+        assert!(aside.lines().all(|line| line != "member"), "{aside}");
+        assert!(machine.leave(&[]).unwrap().stdout.contains("nothing to do"), "{script}");
+        // A later member's data goes with its removal, what was put aside does not.
+        let members = Members::after(&format!("{script} && mkdir /var/lib/etcd/aside-1"), 3).unwrap();
+        let output = members.machine.leave(&[]).unwrap();
+        assert_eq!(output.code, 0, "{script}: {output:?}");
+        let left = members.machine.sh("ls /var/lib/etcd/").unwrap();
+        assert!(left.contains("aside-1") && !left.contains("member"), "{script}: {left} {output:?}");
+    }
+}
+
+#[test]
+fn a_leave_that_is_killed_while_its_member_goes_is_gone_on_with() {
+    for etcdctl in [true, false] {
+        let members = Members::new(3).unwrap();
+        let machine = &members.machine;
+        let begun = machine.path("/var/lib/cks-agent/leaving.json");
+        let mut running = machine.leaving(&[]).start(&machine.log("killed")).unwrap();
+        while !fs::read_to_string(&begun).is_ok_and(|begun| begun.contains("clients")) {
+            assert!(running.ended().unwrap().is_none(), "it is written down first");
+            thread::sleep(Duration::from_millis(1));
+        }
+        machine.sh("pkill -KILL -x cks-agent || true").unwrap();
+        running.kill().unwrap();
+        // It is removed, or was; its own etcd ends over that, and no kubelet starts it again.
+        let listed = members.ctl(1, &["member", "list"]).unwrap();
+        if let Some(own) = listed.lines().find(|line| line.contains(" c0,")) {
+            // etcd lets nobody go before it has served for some seconds.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while members.ctl(1, &["member", "remove", own.split(',').next().unwrap()]).is_err() {
+                assert!(Instant::now() < deadline, "c0 can't be removed");
+                thread::sleep(Duration::from_millis(200));
+            }
+        }
+        machine.sh("kill -KILL $(cat /srv/c0.pid) || true").unwrap();
+        if !etcdctl {
+            machine.sh("rm /opt/bin/etcdctl").unwrap();
+        }
+        let output = machine.leave(&[]).unwrap();
+        assert_eq!(output.code, 0, "etcdctl {etcdctl}: {output:?}");
+        assert!(!machine.has("/var/lib/etcd/member"), "others hold it: {output:?}");
+        assert_eq!(members.names().unwrap(), ["c1", "c2"]);
+    }
+}
+
+#[test]
 fn a_member_counts_wherever_its_data_lies_and_whatever_its_pod_says() {
     let members = Members::new(1).unwrap();
     let machine = &members.machine;

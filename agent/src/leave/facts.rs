@@ -12,17 +12,18 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::action::Filter;
 use bootstrap::leaving::cni::ConfigFile;
 use bootstrap::leaving::etcd::{MANIFEST, Stacked, stacked as member_of};
-use bootstrap::leaving::facts::{Content, Facts, Kubelet, Namespace};
+use bootstrap::leaving::facts::{Content, Facts, Kubelet};
 use bootstrap::leaving::paths;
 use bootstrap::leaving::traces::{self, Traces};
-use bootstrap::leaving::{identity, mounts};
+use bootstrap::leaving::{Left, identity, is_absent, mounts};
 
 use super::{filters, record, runtime, unmount};
 use crate::cluster;
 use crate::etcd;
 use crate::host::Host;
 use crate::record::NodeRecord;
-use crate::tool::Tool;
+use crate::report;
+use crate::tool::{Call, Tool};
 
 /// A configuration larger than this is none that we know.
 const MAX_TEXT: u64 = 1 << 20;
@@ -48,7 +49,18 @@ pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     };
-    let filters = filters::saved(host).await;
+    let mut unread = Vec::new();
+    let filters = filters::saved(host, &mut unread).await;
+    let mut told = async |tool: Tool, arguments: &[&str]| {
+        said(tool.call(host).args(arguments), &mut unread).await.unwrap_or_default()
+    };
+    let nft = told(Tool::Nft, &["-j", "list", "ruleset"]).await;
+    let links = told(Tool::Ip, &["-j", "-d", "link"]).await;
+    let routes = vec![
+        told(Tool::Ip, &["-j", "-4", "route", "show", "table", "all"]).await,
+        told(Tool::Ip, &["-j", "-6", "route", "show", "table", "all"]).await,
+    ];
+    let sets = told(Tool::Ipset, &["list", "-n"]).await.lines().map(str::to_owned).collect();
     let mut traces = traces(host);
     traces.begun = begun.is_some();
     traces.remains = remains(&mounts, kubelet_directory.as_deref(), &filters);
@@ -61,15 +73,13 @@ pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
         kubelet: kubelet(host).await,
         runtime: runtime::look(host).await,
         kubeadm: Tool::Kubeadm.find(host).is_some(),
-        nft: said(Tool::Nft, host, &["-j", "list", "ruleset"]).await,
-        links: said(Tool::Ip, host, &["-j", "-d", "link"]).await,
-        routes: vec![
-            said(Tool::Ip, host, &["-j", "-4", "route", "show", "table", "all"]).await,
-            said(Tool::Ip, host, &["-j", "-6", "route", "show", "table", "all"]).await,
-        ],
-        sets: said(Tool::Ipset, host, &["list", "-n"]).await.lines().map(str::to_owned).collect(),
+        unread,
+        nft,
+        links,
+        routes,
+        sets,
         ipvs: has_ipvs(host),
-        namespaces: namespaces(host),
+        namespaces: host.names(paths::NAMESPACES),
         cni: cni(host),
         directories: directories(host, data.as_deref()),
         files: paths::FILES
@@ -122,13 +132,19 @@ fn remains(mounts: &[mounts::Mount], kubelet: Option<&str>, filters: &BTreeMap<F
     mounted.chain(chains.map(|(filter, _)| format!("chains of {}", filter.as_str()))).collect()
 }
 
-/// What a program prints; nothing where it is not installed or fails, for then there is nothing of its kind.
-async fn said(tool: Tool, host: &Host, arguments: &[&str]) -> String {
-    match tool.call(host).args(arguments).ok(Code::Io).await {
-        Ok(said) => said,
-        Err(failure) => {
+/// What a program prints; nothing where it is not installed or the kernel has nothing of its kind. What else goes wrong is
+/// told in `unread`.
+pub(super) async fn said(call: Call, unread: &mut Vec<Left>) -> Option<String> {
+    let shown = call.shown();
+    match call.ok(Code::Io).await {
+        Ok(said) => Some(said),
+        Err(failure) if failure.code == Code::ToolMissing || is_absent(&failure.what) => {
             tracing::debug!("{failure}");
-            String::new()
+            None
+        }
+        Err(failure) => {
+            unread.push(Left { object: format!("what {shown} tells"), why: report::chain(&failure) });
+            None
         }
     }
 }
@@ -179,11 +195,6 @@ fn real_kubelet_directory(host: &Host) -> Option<String> {
 fn has_ipvs(host: &Host) -> bool {
     let table = fs::read_to_string(host.path("/proc/net/ip_vs")).unwrap_or_default();
     table.lines().any(|line| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|kind| line.starts_with(kind)))
-}
-
-fn namespaces(host: &Host) -> Vec<Namespace> {
-    let names = host.names(paths::NAMESPACES).into_iter();
-    names.map(|name| Namespace { holder: holder(host, &name), name }).collect()
 }
 
 /// A process that lives in the named network namespace.

@@ -41,8 +41,8 @@ pub(super) async fn clean(
         let actions = plan(&facts, wishes);
         let further = actions.iter().ne(tried.iter().map(|(action, _)| action));
         if actions.is_empty() || !further || round == MAX_ROUNDS {
-            report.clean = actions.is_empty();
-            report.left = actions.iter().flat_map(|action| why(action, &tried)).collect();
+            report.clean = actions.is_empty() && facts.unread.is_empty();
+            report.left = actions.iter().flat_map(|action| why(action, &tried)).chain(facts.unread).collect();
             break;
         }
         note(host, &facts, at)?;

@@ -71,6 +71,7 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     let wishes = Wishes { keep_images: arguments.keep_images };
     if arguments.dry_run {
         report.actions = plan(&facts, wishes);
+        report.warnings.extend(facts.unread.iter().map(|left| format!("{}: {}", left.object, left.why)));
         return Ok(report);
     }
     let _journal = Journal::open(&host).map_err(|failure| match failure.code {

@@ -10,6 +10,7 @@ use super::etcd::{Fate, Removing, Stacked};
 use super::mounts::Mount;
 #[cfg(doc)]
 use super::paths;
+use super::report::Left;
 use super::traces::Traces;
 use crate::etcd::members::Id;
 
@@ -65,15 +66,6 @@ pub struct Runtime {
     pub images: usize,
 }
 
-/// A named network namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Namespace {
-    /// Its name.
-    pub name: String,
-    /// A process that lives in it: `1234 (nginx)`.
-    pub holder: Option<String>,
-}
-
 /// What is in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
@@ -112,6 +104,8 @@ pub struct Facts {
     pub mounts: Vec<Mount>,
     /// What `iptables-save` prints.
     pub filters: BTreeMap<Filter, String>,
+    /// What could not be looked at, and why: there may be something of the cluster.
+    pub unread: Vec<Left>,
     /// What `nft -j list ruleset` prints.
     pub nft: String,
     /// What `ip -j -d link` prints.
@@ -122,8 +116,8 @@ pub struct Facts {
     pub sets: Vec<String>,
     /// IPVS has services.
     pub ipvs: bool,
-    /// Named network namespaces.
-    pub namespaces: Vec<Namespace>,
+    /// Names of network namespaces.
+    pub namespaces: Vec<String>,
     /// Files of `/etc/cni/net.d`.
     pub cni: Vec<ConfigFile>,
     /// Directories that are there, of those that are asked for.

@@ -52,12 +52,26 @@ pub fn plan(facts: &Facts, wishes: Wishes) -> Vec<Action> {
     actions.extend(files(facts, &networks));
     // What is known of the node is needed until nothing else is left of it.
     let known = facts.traces.begun || paths::RECORDS.iter().any(|path| facts.files.contains(*path));
-    if actions.is_empty() && known {
+    if actions.is_empty() && known && facts.unread.is_empty() {
         actions.push(Action::Forget);
     }
     // Sorting is stable: mounts keep their order.
     actions.sort_by_key(Action::rank);
     actions
+}
+
+/// Whether a program that looks into the kernel `said` that this one has nothing of its kind: any other failure tells
+/// nothing about what is there.
+#[must_use]
+pub fn is_absent(said: &str) -> bool {
+    const ABSENT: [&str; 5] = [
+        "not supported",
+        "Cannot open session to kernel",
+        "Table does not exist",
+        "Protocol wrong type for socket",
+        "No such file or directory",
+    ];
+    ABSENT.iter().any(|part| said.contains(part))
 }
 
 /// What has to be known after a kill, before anything is changed.
@@ -121,14 +135,17 @@ fn services(facts: &Facts, wishes: Wishes) -> Vec<Action> {
 }
 
 fn kernel(facts: &Facts, networks: &Networks, keep_cni: bool) -> Vec<Action> {
-    let namespaces = facts.namespaces.iter().filter(|namespace| names::is_pod_namespace(&namespace.name));
-    let mut actions: Vec<Action> =
-        namespaces.map(|namespace| Action::RemoveNamespace { name: namespace.name.clone() }).collect();
+    let namespaces = facts.namespaces.iter().filter(|name| names::is_pod_namespace(name));
+    let mut actions: Vec<Action> = namespaces.map(|name| Action::RemoveNamespace { name: name.clone() }).collect();
     let links = links::of_cluster(&facts.links, &networks.bridges);
-    if facts.ipvs && links.iter().any(|link| link.name == "kube-ipvs0") {
+    let of_ipvs = |link: &links::ClusterLink| link.name == "kube-ipvs0";
+    let balances = facts.ipvs && links.iter().any(of_ipvs);
+    if balances {
         actions.push(Action::ClearIpvs);
     }
-    actions.extend(links.into_iter().map(|link| Action::DeleteLink { link }));
+    // The link tells whose services these are: it stays until none is left.
+    let links = links.into_iter().filter(|link| !(balances && of_ipvs(link)));
+    actions.extend(links.map(|link| Action::DeleteLink { link }));
     let routes = facts.routes.iter().flat_map(|routes| links::routes_of_cluster(routes));
     actions.extend(routes.map(|arguments| Action::DeleteRoute { arguments }));
     for (filter, saved) in &facts.filters {

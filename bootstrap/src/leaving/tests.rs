@@ -1,4 +1,4 @@
-use super::facts::{Kubelet, Namespace, Runtime};
+use super::facts::{Kubelet, Runtime};
 use super::*;
 use std::collections::BTreeMap;
 
@@ -30,9 +30,7 @@ fn worker() -> Facts {
         links: include_str!("../../tests/data/leaving/links.json").to_owned(),
         routes: vec![include_str!("../../tests/data/leaving/routes.json").to_owned()],
         sets: include_str!("../../tests/data/leaving/ipset.txt").lines().map(str::to_owned).collect(),
-        namespaces: ["cni-7a1e2f03-1111-2222-3333-444455556666", "blue"]
-            .map(|name| Namespace { name: name.to_owned(), holder: None })
-            .to_vec(),
+        namespaces: ["cni-7a1e2f03-1111-2222-3333-444455556666", "blue"].map(str::to_owned).to_vec(),
         cni: vec![cni::ConfigFile {
             name: "10-flannel.conflist".to_owned(),
             text: r#"{"name":"cbr0","plugins":[{"type":"flannel"}]}"#.to_owned(),
@@ -112,6 +110,46 @@ fn directories_that_nobody_else_uses_go_with_what_was_in_them() {
     facts.cni_state.insert("/var/lib/cni/networks".to_owned(), vec!["cbr0".to_owned(), "podman".to_owned()]);
     facts.cni_state.insert(paths::CNI.to_owned(), vec!["networks".to_owned()]);
     assert_eq!(empty(&facts), [""; 0]);
+}
+
+#[test]
+fn the_link_of_ipvs_stays_until_its_services_are_gone() {
+    let mut facts = worker();
+    facts.links = r#"[{"ifname":"kube-ipvs0","linkinfo":{"info_kind":"dummy"}},{"ifname":"cni0"}]"#.to_owned();
+    for (ipvs, wanted) in [(true, (true, false)), (false, (false, true))] {
+        facts.ipvs = ipvs;
+        let actions = plan(&facts, Wishes::default());
+        assert_eq!((has(&actions, "IPVS services"), has(&actions, "link kube-ipvs0")), wanted, "{actions:#?}");
+        assert!(has(&actions, "link cni0"));
+    }
+}
+
+#[test]
+fn nothing_is_forgotten_while_something_could_not_be_looked_at() {
+    let traces = traces::Traces { begun: true, ..traces::Traces::default() };
+    let mut facts = Facts { traces, begun: Some(Begun::default()), ..Facts::default() };
+    assert_eq!(plan(&facts, Wishes::default()), [Action::Forget]);
+    facts.unread = vec![Left { object: "ipset list".to_owned(), why: "no answer".to_owned() }];
+    assert_eq!(plan(&facts, Wishes::default()), []);
+}
+
+#[test]
+fn a_kernel_without_a_part_has_nothing_in_it() {
+    for (said, absent) in [
+        ("netlink: Error: cache initialization failed: Protocol not supported", true),
+        ("ipset v7.17: Cannot open session to kernel.", true),
+        ("RTNETLINK answers: Operation not supported", true),
+        (
+            "iptables v1.8.9 (legacy): can't initialize iptables table `nat': Table does not exist (do you need to insmod?)",
+            true,
+        ),
+        ("Failed to initialize nft: Address family not supported by protocol", true),
+        ("netlink: Error: cache initialization failed: Operation not permitted", false),
+        ("was ended by a signal", false),
+        ("does not answer within 60 s", false),
+    ] {
+        assert_eq!(is_absent(said), absent, "{said}");
+    }
 }
 
 #[test]

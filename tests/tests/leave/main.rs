@@ -73,6 +73,19 @@ fn a_node_is_as_it_was_before_it_joined_and_can_join_again() {
 }
 
 #[test]
+fn what_could_not_be_looked_at_is_not_clean() {
+    let machine = Machine::joined().unwrap();
+    machine.sh("mv $(command -v ipset) /srv/ipset && ln -s /bin/false $(dirname $(command -v ip))/ipset").unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!((code(&output), output.code), ("LEAVE_INCOMPLETE", 78), "{output:?}");
+    assert!(output.stderr.contains("what ipset list -n tells"), "{output:?}");
+    machine.sh("ln -sf /srv/ipset $(command -v ipset)").unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("ipset KUBE-CLUSTER-IP"), "{output:?}");
+}
+
+#[test]
 fn a_dry_run_tells_all_and_changes_nothing() {
     let machine = Machine::joined().unwrap();
     let before = machine.picture().unwrap();

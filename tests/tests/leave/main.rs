@@ -279,6 +279,12 @@ fn a_node_drains_itself_by_the_rights_that_nodes_have() {
     assert!(output.stderr.contains("default/guarded (its disruption budget allows no eviction now)"), "{output:?}");
     assert_eq!(cluster.pods().unwrap(), ["elsewhere", "guarded", "proxy"]);
     assert_eq!(cluster.node("{.spec.unschedulable}").unwrap(), "", "it stays a member, and schedulable");
+    assert!(!cluster.node("{.metadata.annotations}").unwrap().contains("cordoned"));
+    // Unless somebody else had cordoned it.
+    cluster.kubectl(&["cordon", "w1"]).unwrap();
+    assert_eq!(code(&machine.leave(&["--drain-timeout", "1s"]).unwrap()), "TIMED_OUT");
+    assert_eq!(cluster.node("{.spec.unschedulable}").unwrap(), "true");
+    cluster.kubectl(&["uncordon", "w1"]).unwrap();
     assert!(machine.has("/etc/kubernetes/kubelet.conf") && machine.has("/home/cloud/success"));
 
     // What nobody starts elsewhere is no less worth.

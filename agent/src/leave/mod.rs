@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use bootstrap::bundle::Role;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::facts::Facts;
-use bootstrap::leaving::{Report, Standing, Wishes, paths, plan, traces};
+use bootstrap::leaving::{Action, Report, Standing, Wishes, paths, plan, traces};
 
 use bootstrap::state::Phase;
 
@@ -66,6 +66,9 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     let mut report = Report::new(facts.node.clone().filter(|_| standing != Standing::Stranger), standing);
     if standing == Standing::Stranger {
         report.clean = true;
+        if arguments.rejoin && !arguments.dry_run {
+            rejoin(&host, &mut report)?;
+        }
         return Ok(report);
     }
     let wishes = Wishes { keep_images: arguments.keep_images };
@@ -74,16 +77,33 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
         report.warnings.extend(facts.unread.iter().map(|left| format!("{}: {}", left.object, left.why)));
         return Ok(report);
     }
-    let _journal = Journal::open(&host).map_err(|failure| match failure.code {
-        Code::AlreadyRunning => failure.with_remedy("wait for it, or end it: systemctl stop cks-bootstrap"),
-        _ => failure,
-    })?;
+    let _journal = lock(&host)?;
     let board = Board::new(role(&host, &facts));
     let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
     let outcome = watched(&host, &board, work(&host, arguments, &mut report, &board)).await;
     drop(board);
     shown.finish().await;
     outcome.map(|()| report)
+}
+
+fn lock(host: &Host) -> Result<Journal, Failure> {
+    Journal::open(host).map_err(|failure| match failure.code {
+        Code::AlreadyRunning => failure.with_remedy("wait for it, or end it: systemctl stop cks-bootstrap"),
+        _ => failure,
+    })
+}
+
+/// A machine that has left already may be let in again afterwards, too.
+fn rejoin(host: &Host, report: &mut Report) -> Result<(), Failure> {
+    let mut there = vec![paths::LEFT, paths::USER_DATA];
+    there.retain(|path| host.path(path).exists());
+    if !there.is_empty() {
+        let _journal = lock(host)?;
+        forget_user_data(host, report);
+        there.retain(|path| !host.path(path).exists());
+        report.actions.extend(there.into_iter().map(|path| Action::RemoveFile { path: path.to_owned() }));
+    }
+    Ok(())
 }
 
 async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &Board) -> Result<(), Failure> {
@@ -178,7 +198,7 @@ async fn watched(host: &Host, board: &Board, work: impl Future<Output = Result<(
 #[cfg(test)]
 mod tests {
     use bootstrap::leaving::links::ClusterLink;
-    use bootstrap::leaving::{Action, Filter, Left, nft};
+    use bootstrap::leaving::{Filter, Left, nft};
 
     use super::*;
 

@@ -73,6 +73,18 @@ fn a_node_is_as_it_was_before_it_joined_and_can_join_again() {
 }
 
 #[test]
+fn a_machine_that_has_left_is_let_in_again_afterwards_too() {
+    let machine = Machine::joined().unwrap();
+    let kept = ["/var/lib/cks-agent/left.json", "/var/lib/cks-agent/user-data.json"];
+    assert_eq!(machine.leave(&[]).unwrap().code, 0);
+    for (arguments, stays) in [(&["--rejoin", "--dry-run"][..], true), (&["--rejoin"], false), (&["--rejoin"], false)] {
+        let output = machine.leave(arguments).unwrap();
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(kept.iter().all(|path| machine.has(path) == stays), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
 fn what_could_not_be_looked_at_is_not_clean() {
     let machine = Machine::joined().unwrap();
     machine.sh("mv $(command -v ipset) /srv/ipset && ln -s /bin/false $(dirname $(command -v ip))/ipset").unwrap();

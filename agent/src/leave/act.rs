@@ -13,7 +13,7 @@ use bootstrap::leaving::{Action, Left, mounts, paths};
 use nix::mount::{MntFlags, umount2};
 
 use super::{facts, filters, record, runtime, tree, unmount};
-use crate::board;
+use crate::board::{self, Board};
 use crate::host::Host;
 use crate::report;
 use crate::tool::{Call, Tool};
@@ -24,11 +24,11 @@ const STOPPING: Duration = Duration::from_secs(90);
 const RESETTING: Duration = Duration::from_secs(180);
 
 /// Does `action`; what is left of its object, and why. A mount that is busy is tried again until `deadline`.
-pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: Instant) -> Vec<Left> {
+pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: Instant, board: &Board) -> Vec<Left> {
     let object = action.to_string();
     let outcome: Result<Vec<Left>, String> = match action {
         Action::StopKubelet => stop_kubelet(host).await.map(|()| Vec::new()),
-        Action::RemovePods { .. } => none(runtime::remove_pods(host).await),
+        Action::RemovePods { .. } => none(runtime::remove_pods(host, board).await),
         Action::Unmount { path } => match facts.mounts.iter().rfind(|mount| mount.path == *path) {
             Some(mount) => unmount::unmount(host, mount, deadline).await.map(|()| Vec::new()),
             None => Ok(Vec::new()),

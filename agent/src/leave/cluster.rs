@@ -57,7 +57,7 @@ pub(super) async fn leave(
     // From here on there is no way back: what is not to be found out afterwards is kept.
     local::note(host, facts, SystemTime::now())?;
     if facts.kubelet.runs || facts.kubelet.enabled {
-        let left = act::act(host, &Action::StopKubelet, facts, Instant::now()).await;
+        let left = act::act(host, &Action::StopKubelet, facts, Instant::now(), board).await;
         if let Some(Left { why, .. }) = left.into_iter().next() {
             return Err(Failure::new(Code::ServiceFailed, format!("stopping kubelet: {why}")));
         }

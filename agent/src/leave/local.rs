@@ -53,7 +53,7 @@ pub(super) async fn clean(
                 Action::Unmount { .. } => *deadline.get_or_insert_with(|| Instant::now() + unmount::PATIENCE),
                 _ => Instant::now(),
             };
-            let left = act::act(host, &action, &facts, deadline).await;
+            let left = act::act(host, &action, &facts, deadline, board).await;
             if left.is_empty() {
                 tracing::info!("{action}");
                 told(report, &action);

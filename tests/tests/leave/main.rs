@@ -447,7 +447,7 @@ fn a_leave_that_is_killed_while_its_member_goes_is_gone_on_with() {
         }
         machine.sh("kill -KILL $(cat /srv/c0.pid) || true").unwrap();
         if !etcdctl {
-            machine.sh("rm /opt/bin/etcdctl").unwrap();
+            machine.sh("rm -f /opt/bin/etcdctl /usr/local/bin/etcdctl /usr/bin/etcdctl").unwrap();
         }
         let output = machine.leave(&[]).unwrap();
         assert_eq!(output.code, 0, "etcdctl {etcdctl}: {output:?}");

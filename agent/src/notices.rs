@@ -64,7 +64,10 @@ impl Notices {
             if self.is_long(wait, now) {
                 let told = format!(
                     "waiting for {} since {}: {}; given up at {}",
-                    wait.waits_for, wait.since, wait.last_error, wait.deadline
+                    wait.waits_for,
+                    wait.since,
+                    wait.why(),
+                    wait.deadline
                 );
                 notices.push((Event::Waiting { object: wait.waits_for.clone() }, told));
             }
@@ -172,5 +175,8 @@ mod tests {
             told[0].starts_with("waiting for the API server since ") && told[0].contains(": refused; given up at "),
             "{told:?}"
         );
+        board.wait_because(Code::NodeNameTaken, "the next try", "it is there", Instant::now(), minute, 5 * minute);
+        let told = texts(&mut notices, &board, 16);
+        assert!(told[0].contains(": NODE_NAME_TAKEN: it is there; given up at "), "{told:?}");
     }
 }

@@ -268,6 +268,14 @@ pub struct Wait {
     pub objects: Vec<String>,
 }
 
+impl Wait {
+    /// Why it is waited: the last error's class, where it has one, and its words.
+    #[must_use]
+    pub fn why(&self) -> String {
+        self.code.map_or_else(|| self.last_error.clone(), |code| format!("{code}: {}", self.last_error))
+    }
+}
+
 /// Why a run stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureState {

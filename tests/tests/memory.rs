@@ -18,8 +18,10 @@ use cks_tests::tarball::{Tarball, gzip, save};
 use cks_tests::vr::Vr;
 use cks_tests::{programs, small};
 
-/// What acceptance allows, in KiB.
-const MEMORY_KIB: u64 = 48 << 10;
+/// What a bootstrap may hold, in KiB: of the 48 MiB that it may take, a quarter is left to the pages of the program file.
+/// These are not counted here, for an unoptimised program has three times as many as one that is installed; `bench-install`
+/// tells the whole of that one.
+const MEMORY_KIB: u64 = 36 << 10;
 const MIB: u64 = 1 << 20;
 const IMAGES: u64 = 6;
 const LAYERS: u64 = 2;
@@ -80,8 +82,13 @@ struct Peaks {
     took: Duration,
 }
 
-/// Runs a bootstrap and watches it: `VmHWM` is the kernel's own peak, so no moment of it is missed but
-/// what comes after the last look.
+/// The memory in KiB that a process holds for itself: no page of a file, which the kernel may drop at any time.
+fn held(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+/// Runs a bootstrap and watches it, every two milliseconds.
 fn watch(node: &Node, source: &str, store: &Path, log: &Path) -> Peaks {
     let began = Instant::now();
     let mut running = node.bootstrap(&[source]).unwrap().start(log).unwrap();
@@ -89,10 +96,7 @@ fn watch(node: &Node, source: &str, store: &Path, log: &Path) -> Peaks {
     let status = format!("/proc/{}/status", running.pid());
     let mut looks = 0_u32;
     while running.ended().unwrap().is_none() {
-        let told = fs::read_to_string(&status).unwrap_or_default();
-        let line = told.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-        let kib = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
-        peaks.memory_kib = peaks.memory_kib.max(kib);
+        peaks.memory_kib = peaks.memory_kib.max(held(&fs::read_to_string(&status).unwrap_or_default()));
         if looks.is_multiple_of(5) {
             peaks.root = peaks.root.max(room(&node.root));
             peaks.store = peaks.store.max(room(store));

@@ -45,14 +45,18 @@ impl News {
         }
         self.finished = state.finished.len();
         for wait in &state.waits {
-            if !self.waits.iter().any(|(name, error)| *name == wait.waits_for && *error == wait.last_error) {
+            if !self.waits.iter().any(|(name, error)| *name == wait.waits_for && *error == wait.why()) {
                 news.push(format!(
                     "waiting for {} since {}: {}; next try {}, given up at {}",
-                    wait.waits_for, wait.since, wait.last_error, wait.next_try, wait.deadline
+                    wait.waits_for,
+                    wait.since,
+                    wait.why(),
+                    wait.next_try,
+                    wait.deadline
                 ));
             }
         }
-        self.waits = state.waits.iter().map(|wait| (wait.waits_for.clone(), wait.last_error.clone())).collect();
+        self.waits = state.waits.iter().map(|wait| (wait.waits_for.clone(), wait.why())).collect();
         news.iter().map(|line| plain(line)).collect()
     }
 }
@@ -76,7 +80,7 @@ pub fn summary(state: &NodeState) -> Option<String> {
         text += &format!("; {}", objects.join(", "));
     }
     for wait in &state.waits {
-        text += &format!("; waiting for {}: {}", wait.waits_for, wait.last_error);
+        text += &format!("; waiting for {}: {}", wait.waits_for, wait.why());
     }
     Some(plain(&text))
 }

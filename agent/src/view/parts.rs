@@ -105,7 +105,7 @@ fn wait_lines(wait: &Wait, look: &Look) -> Vec<Line> {
     } else {
         text += &format!(" since {}", wait.since);
     }
-    let mut lines = paragraph("waiting", Style::Warn, &format!("{text}: {}", wait.last_error), look);
+    let mut lines = paragraph("waiting", Style::Warn, &format!("{text}: {}", wait.why()), look);
     if !wait.objects.is_empty() {
         lines.extend(paragraph("", Style::Plain, &format!("held up: {}", wait.objects.join(", ")), look));
     }

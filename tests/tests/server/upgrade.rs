@@ -1,6 +1,8 @@
 //! The server's own script brings nodes that the agent made to the next minor.
 
-use cks_tests::server::Release;
+use std::time::Duration;
+
+use cks_tests::server::{Cluster, Release};
 
 use crate::hardware::Hardware;
 use crate::{alone, created, server, walked};
@@ -14,8 +16,28 @@ fn the_server_s_script_upgrades_a_cluster() {
     let next = cloud.version_of(1);
     let walk = server(release).upgrade(&mut cloud, &mut cluster, &next);
     walked(&cloud, walk, |transcript| transcript);
+    all_are(&cloud, &cluster, &next);
+    // The agent boots a machine on which the script has replaced what it had installed.
+    for vm in &cluster.vms {
+        cloud.reboot(vm).unwrap();
+        let machine = cloud.machine(vm).unwrap();
+        let status = || machine.read("/run/cks-agent/status.json").unwrap_or_default();
+        let is_ready = || Ok(status().contains(r#""phase": "ready""#));
+        machine.wait("the agent to be ready", Duration::from_secs(120), is_ready).unwrap_or_else(|error| {
+            panic!("{error:#}\n{}", cloud.how_they_are());
+        });
+        println!("{}", machine.sh("cks-agent status").unwrap());
+    }
+    all_are(&cloud, &cluster, &next);
+}
+
+/// Both nodes are ready, with this version.
+fn all_are(cloud: &Hardware, cluster: &Cluster, version: &str) {
     let control = cloud.machine(cluster.control().unwrap()).unwrap();
-    let nodes = control.sh("/opt/bin/kubectl get nodes --no-headers").unwrap();
-    assert!(nodes.lines().count() == 2 && nodes.lines().all(|line| line.ends_with(&next)), "{nodes}");
-    assert!(!nodes.contains("NotReady") && !nodes.contains("SchedulingDisabled"), "{nodes}");
+    let nodes = || control.sh("/opt/bin/kubectl get nodes --no-headers").unwrap_or_default();
+    let good = |line: &str| line.contains(" Ready ") && line.ends_with(version);
+    let all = || Ok(nodes().lines().filter(|line| good(line)).count() == 2);
+    control
+        .wait("both nodes", Duration::from_secs(180), all)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}\n{}", nodes(), cloud.how_they_are()));
 }

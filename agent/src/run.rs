@@ -177,7 +177,7 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
     };
     board.role(spec.role);
     let by_user_data = found.is_some() && !arguments.dry_run;
-    let _kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
+    let mut kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
     let whole = match spec.membership {
@@ -189,7 +189,12 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
             board.bundle(&bundle);
             Installed { planned: Planned::nothing(&bundle), bundle }
         }
-        None => install(arguments, board, with).await?,
+        // What is installed by then is of use to the server's scripts, too; a cluster has to be joined by one of us.
+        None => tokio::select! {
+            biased;
+            failure = adopt::lost(kept.as_mut()) => return Err(failure),
+            installed = install(arguments, board, with) => installed?,
+        },
     };
     if spec.membership.is_some() && !arguments.dry_run {
         member::join(&host, &settings, &spec, &installed.bundle, board).await?;

@@ -10,7 +10,7 @@ use bootstrap::render::kubeadm::{Context, init_arguments, init_config, join_argu
 use super::redact::Redactor;
 use super::{Ground, api, identity, kubeadm, objects, record};
 use crate::tool::Tool;
-use crate::{adopt, etcd};
+use crate::{adopt, etcd, leave};
 
 /// How often a node that is not ready yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -48,6 +48,7 @@ async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<
         ignored.extend(AGAIN.map(str::to_owned));
     }
     let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context()? })?;
+    leave::forget_unfinished(ground.host)?;
     record::begin(ground.host, ground.spec, Vec::new())?;
     run(ground, &config, |path| init_arguments(init, path)).await?;
     pin_own_authority(ground)?;
@@ -85,6 +86,7 @@ async fn join(ground: &Ground<'_>, wish: &Join) -> Result<(), Failure> {
     let context = Context { ca_hashes: &found.hashes, ..ground.context()? };
     let config = join_config(ground.spec, &wish, &context)?;
     // Whom this node met once it meets again: also where this try fails.
+    leave::forget_unfinished(ground.host)?;
     record::begin(ground.host, ground.spec, found.hashes.clone())?;
     run(ground, &config, join_arguments).await?;
     record::reach(ground.host, ground.spec, Stage::Member)

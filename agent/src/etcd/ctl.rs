@@ -116,13 +116,23 @@ impl<'a> Ctl<'a> {
         answers::alarms(&self.json(&["alarm", "list"]).await?)
     }
 
-    /// The hash of all keys up to `revision`, as the first member has them.
+    /// The hash of all keys up to `revision`, as the first member that answers has them.
     ///
     /// # Errors
-    /// `ETCD_UNAVAILABLE`.
+    /// `ETCD_UNAVAILABLE` when none does.
     pub async fn key_hash(&self, revision: u64) -> Result<KeyHash, Failure> {
+        self.some_endpoint()?;
         let revision = revision.to_string();
-        answers::key_hash(&self.json(&["endpoint", "hashkv", "--rev", &revision]).await?)
+        let mut refused = None;
+        // Each by itself: one that does not answer makes etcdctl fail for all.
+        for endpoint in &self.endpoints {
+            let one = self.at(vec![endpoint.clone()]);
+            match one.json(&["endpoint", "hashkv", "--rev", &revision]).await {
+                Ok(said) => return answers::key_hash(&said),
+                Err(failure) => drop(refused.get_or_insert(failure)),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Failure::new(Code::EtcdUnavailable, "no member of etcd answers")))
     }
 
     /// Writes all that the first member has into the file `path`, which appears when it is whole.

@@ -6,9 +6,10 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use bootstrap::etcd::account::Ids;
+use bootstrap::etcd::members::Id;
 use bootstrap::etcd::wal::{self, Identity};
 use bootstrap::failure::{Code, Failure};
-use bootstrap::render::etcd::DATA_DIR;
+use bootstrap::render::etcd::{DATA_DIR, ENVIRONMENT_PATH};
 
 use crate::board;
 use crate::host::{Host, io_failure};
@@ -41,6 +42,12 @@ pub(super) fn identity_at(host: &Host, member: &str) -> Result<Option<Identity>,
     }
 }
 
+/// The member whose data lies in the data directory `directory`, where its log tells.
+#[must_use]
+pub fn member_at(host: &Host, directory: &str) -> Option<Id> {
+    identity_at(host, &format!("{directory}/{MEMBER}")).ok().flatten().map(|identity| identity.member)
+}
+
 /// The oldest log. etcd makes a log under another name and renames the directory when it is whole.
 fn first_log(logs: &Path) -> Result<Option<PathBuf>, Failure> {
     let entries = match fs::read_dir(logs) {
@@ -66,7 +73,11 @@ pub(super) fn prepare(host: &Host, ids: Ids) -> Result<(), Failure> {
 }
 
 /// Moves what etcd wrote aside, within the data directory: that may be a filesystem of its own. Returns where it is.
+///
+/// What etcd was told goes first, and is gone for good before anything moves: with it, at the next boot, etcd would start
+/// by itself without its data. Who goes on tells it anew.
 pub(super) fn set_aside(host: &Host) -> Result<String, Failure> {
+    forget_told(host)?;
     let time: String =
         board::timestamp(std::time::Duration::ZERO).chars().filter(char::is_ascii_alphanumeric).collect();
     let from = host.path(&format!("{DATA_DIR}/{MEMBER}"));
@@ -79,6 +90,15 @@ pub(super) fn set_aside(host: &Host) -> Result<String, Failure> {
     match moved {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Moving aside", &from, e)),
         _ => Ok(place),
+    }
+}
+
+/// Removes what etcd was told; without it the unit does not start.
+pub(super) fn forget_told(host: &Host) -> Result<(), Failure> {
+    let told = host.path(ENVIRONMENT_PATH);
+    match fs::remove_file(&told).and_then(|()| sync(&told)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", &told, e)),
+        _ => Ok(()),
     }
 }
 
@@ -124,8 +144,10 @@ mod tests {
         assert_eq!(identity(&host).unwrap(), None);
         fs::write(&wal, "no log").unwrap();
         assert_eq!(identity(&host).unwrap_err().code, Code::EtcdForeign);
+        fs::write(host.prepare(ENVIRONMENT_PATH).unwrap(), "ETCD_NAME=e1\n").unwrap();
         let place = set_aside(&host).unwrap();
         assert_eq!(identity(&host).unwrap(), None);
+        assert!(!host.path(ENVIRONMENT_PATH).exists(), "nobody starts etcd without its data");
         assert_eq!(fs::read_to_string(host.path(&format!("{place}/wal/0-0.wal"))).unwrap(), "no log");
         // Nothing there: nothing to move.
         set_aside(&host).unwrap();

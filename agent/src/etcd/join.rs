@@ -37,11 +37,27 @@ async fn members(others: &Ctl<'_>) -> Result<Cluster, Failure> {
     })
 }
 
-/// Removes the member `id` of `cluster`, if it may go.
-async fn remove(others: &Ctl<'_>, cluster: &Cluster, id: Id) -> Result<(), Failure> {
+/// Whether the cluster lets this node join in the place of what it was: before anything of that is given up.
+///
+/// # Errors
+/// As [`expect`].
+pub(super) async fn may_replace(others: &Ctl<'_>, spec: &NodeSpec) -> Result<(), Failure> {
+    let cluster = members(others).await?;
+    for id in joining(&spec.node_name, &spec.peer_url(), &cluster).replaces {
+        spares(others, &cluster, id).await?;
+    }
+    Ok(())
+}
+
+async fn spares(others: &Ctl<'_>, cluster: &Cluster, id: Id) -> Result<(), Failure> {
     let urls = cluster.members.iter().flat_map(|member| member.client_urls.clone()).collect();
     let answers = others.at(urls).status().await?;
-    may_go(&health(cluster, &answers), id)?;
+    may_go(&health(cluster, &answers), id)
+}
+
+/// Removes the member `id` of `cluster`, if it may go.
+async fn remove(others: &Ctl<'_>, cluster: &Cluster, id: Id) -> Result<(), Failure> {
+    spares(others, cluster, id).await?;
     let name = cluster.members.iter().find(|member| member.id == id).map_or("", Member::shown);
     tracing::info!("removing member {name} of etcd");
     others.remove(id).await

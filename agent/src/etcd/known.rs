@@ -11,6 +11,7 @@ use bootstrap::node_spec::NodeSpec;
 use super::command::recorded;
 use super::ctl::Ctl;
 use super::peers;
+use super::record::Record;
 use crate::host::Host;
 
 /// The port of clients (CloudStack 4.21); a member tells its own once it has served.
@@ -38,7 +39,10 @@ impl<'a> Known<'a> {
     }
 
     pub(super) async fn of_spec(host: &'a Host, spec: NodeSpec) -> Result<Self, Failure> {
-        let wanted = spec.etcd_cluster();
+        let mut wanted = spec.etcd_cluster();
+        // Others may have joined since this node was told its members.
+        let seen = Record::read(host)?.map(|record| record.seen).unwrap_or_default();
+        wanted.extend(seen.into_iter().filter(|(_, url)| spec.etcd_cluster().iter().all(|(_, known)| known != url)));
         let ctl = Ctl::of(host, &spec, wanted.iter().map(|(_, url)| client_url(url)).collect());
         let cluster = match ctl.members().await {
             Ok(cluster) => cluster,
@@ -53,6 +57,32 @@ impl<'a> Known<'a> {
         // Who answers nothing is told by its absence.
         let answers = ctl.status().await.unwrap_or_default();
         Ok(Self { spec, ctl, cluster, answers })
+    }
+
+    /// The cluster where others are members of it, too; none where this node is alone: it has nobody to ask, and nobody to
+    /// serve meanwhile. What it was told counts only when nobody answers: a cluster grows.
+    ///
+    /// # Errors
+    /// `ETCD_UNAVAILABLE`: nobody answers, and there are others.
+    pub(super) async fn with_others(host: &'a Host) -> Result<Option<Self>, Failure> {
+        match Self::of(host).await {
+            Ok(known) => {
+                let alone = known.own().is_some_and(|own| known.cluster.is_alone(own.id));
+                Ok(Some(known).filter(|_| !alone))
+            }
+            Err(failure) => match Record::read(host)? {
+                Some(record) if record.is_alone() => Ok(None),
+                _ => Err(failure),
+            },
+        }
+    }
+
+    /// What this node was made, with the members that there are.
+    pub(super) fn spec_now(&self) -> NodeSpec {
+        let own = (self.spec.node_name.clone(), self.spec.peer_url());
+        let others = self.cluster.named().into_iter().filter(|(name, url)| *name != own.0 && *url != own.1);
+        let etcd_members = others.chain([own.clone()]).collect();
+        NodeSpec { etcd_members, ..self.spec.clone() }
     }
 
     pub(super) fn health(&self) -> Vec<Health<'_>> {

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use bootstrap::etcd::members::Id;
 use bootstrap::etcd::quorum;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::render::etcd::ENVIRONMENT_PATH;
 
 use super::command::{recorded, with_board};
 use super::ctl::Ctl;
@@ -39,34 +38,35 @@ pub async fn may_stop(host: &Host) -> Result<(), Failure> {
 /// `ETCD_QUORUM`: the others need it, and nothing was changed; `ETCD_UNAVAILABLE`, `SERVICE_FAILED`, `IO`.
 pub async fn leave(host: &Host) -> Result<(), Failure> {
     let Some(record) = Record::read(host)? else { return Ok(()) };
-    // Who leaves last takes the cluster along.
-    let alone = record.spec(host)?.etcd_cluster().len() < 2;
-    if !alone {
-        let known = Known::of(host).await?;
-        if let Some(own) = known.own() {
-            quorum::may_leave(&known.health(), own.id)?;
-            // While it serves: of two members both have to vote.
-            remove_in_time(&known.others(own.id), own.id).await?;
-        }
+    let known = match Known::with_others(host).await? {
+        // The last of several stays.
+        None if !record.is_told_alone() => Some(Known::of(host).await?),
+        // Who was always alone takes the cluster along.
+        known => known,
+    };
+    if let Some(known) = &known
+        && let Some(own) = known.own()
+    {
+        quorum::may_leave(&known.health(), own.id)?;
+        // While it serves: of two members both have to vote.
+        remove_in_time(&known.others(own.id), own.id).await?;
     }
     Service::new(host).stop().await?;
     data::set_aside(host)?;
-    for path in [ENVIRONMENT_PATH.to_owned(), super::record::path()] {
-        let path = host.path(&path);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failure("Removing", &path, e)),
-            _ => {}
-        }
+    let path = host.path(&super::record::path());
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", &path, e)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Starts this node's member again and waits until it serves.
 pub(super) async fn restart(host: &Host, patience: Patience) -> Result<u8, Failure> {
     let spec = recorded(host)?;
-    // Whoever is alone has nobody to serve meanwhile, and no other way.
-    if spec.etcd_cluster().len() > 1 {
-        may_stop(host).await?;
+    // Whoever is alone has no other way.
+    if let Some(known) = Known::with_others(host).await? {
+        let own = known.own().map(|own| own.id);
+        own.map_or(Ok(()), |own| quorum::may_stop(&known.health(), own))?;
     }
     Service::new(host).stop().await?;
     with_board(|board| async move { ensure_within(host, &spec, &board, patience).await }).await?;
@@ -104,12 +104,12 @@ pub(super) async fn replace(host: &Host, name: Option<&str>, patience: Patience)
             "run cks-agent etcd member replace on {name}; or here cks-agent etcd member remove {name}, if it never comes back"
         )));
     }
-    if spec.etcd_cluster().len() < 2 {
+    // Before anything is stopped: can the others do without it?
+    let Some(known) = Known::with_others(host).await? else {
         let what = format!("{} is the only member: nobody has its data", spec.node_name);
         return Err(Failure::new(Code::EtcdQuorum, what).with_remedy("restore a snapshot: cks-agent etcd restore"));
-    }
-    // Before anything is stopped: can the others do without it?
-    let known = Known::of(host).await?;
+    };
+    let spec = known.spec_now();
     let own = known.own().map(|own| own.id);
     check_others(&known, own)?;
     let before = own.map(|own| known.others(own));
@@ -160,14 +160,22 @@ async fn same_data(known: &Known<'_>, others: Option<&Ctl<'_>>) -> Result<(), Fa
     Ok(())
 }
 
+fn has_left(name: &str) -> Result<u8, Failure> {
+    print_text(&format!("{name} has left: its data is in /var/lib/etcd/aside-*, where there was any\n"));
+    Ok(0)
+}
+
 /// Removes a member that never comes back; or this node, which leaves.
 pub(super) async fn remove(host: &Host, name: &str) -> Result<u8, Failure> {
+    if recorded(host)?.node_name == name && Known::with_others(host).await?.is_none() {
+        leave(host).await?;
+        return has_left(name);
+    }
     let known = Known::of(host).await?;
     let gone = known.find(name)?;
     if known.own().is_some_and(|own| own.id == gone.id) {
         leave(host).await?;
-        print_text(&format!("{name} has left: its data is in /var/lib/etcd/aside-*\n"));
-        return Ok(0);
+        return has_left(name);
     }
     may_go(&known.health(), gone.id)?;
     remove_in_time(&known.others(gone.id), gone.id).await?;

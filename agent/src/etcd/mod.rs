@@ -29,7 +29,9 @@ use bootstrap::node_spec::{ExternalEtcd, NodeSpec};
 use bootstrap::render::etcd::Beginning;
 
 use self::ctl::Ctl;
+pub use self::data::member_at;
 pub use self::member::{leave, may_stop};
+pub use self::peers::{Files, clusters};
 use self::record::Record;
 use self::service::Service;
 use crate::board::Board;
@@ -239,6 +241,12 @@ impl Member<'_> {
                 Err(failure) => Err(failure),
             },
             Standing::SetAside(why) => {
+                // Its place in the cluster is given up with its data: the others have to be able to spare it.
+                match join::may_replace(&self.ctl(cluster), self.spec).await {
+                    Ok(()) => {}
+                    Err(failure) if failure.code == Code::EtcdUnavailable => return Ok(Outcome::Again(failure.what)),
+                    Err(failure) => return Err(failure),
+                }
                 self.service.stop().await?;
                 let place = data::set_aside(self.host)?;
                 tracing::warn!("etcd's data is moved to {place}: {why}");
@@ -254,7 +262,17 @@ impl Member<'_> {
             self.service.reload().await?;
             self.board.warn(format!("ETCD_RESTART: {RESTART}"));
         }
-        Record::member(self.spec, serves.identity).write(self.host)?;
+        // etcd looks at it without data only: nobody has to restart for it.
+        self.service.tell(self.spec, &Beginning::is_over(self.spec), self.ids)?;
+        let own = Ctl::of(self.host, self.spec, vec![self.spec.client_url()]);
+        let seen = match own.members().await {
+            Ok(cluster) => cluster.named(),
+            Err(failure) => {
+                tracing::debug!("{failure}");
+                Record::read(self.host)?.map(|record| record.seen).unwrap_or_default()
+            }
+        };
+        Record::member(self.spec, serves.identity, seen).write(self.host)?;
         Ok(Outcome::Arrived)
     }
 

@@ -111,20 +111,46 @@ struct Own {
     key: PrivateKeyDer<'static>,
 }
 
+/// The files of a member that is not ours, such as kubeadm's.
+#[derive(Debug)]
+pub struct Files<'a> {
+    /// The authority's certificate.
+    pub authority: &'a str,
+    /// The certificate that it shows to its peers.
+    pub certificate: &'a str,
+    /// Its key.
+    pub key: &'a str,
+}
+
+/// The clusters that the members at the peers' `urls` tell; whoever does not answer is left out.
+///
+/// # Errors
+/// `CONFIG_INVALID`, `IO`: the files can't be used.
+pub async fn clusters(host: &Host, files: &Files<'_>, urls: &[String]) -> Result<Vec<Cluster>, Failure> {
+    let authority = host.path(files.authority);
+    let authority = std::fs::read_to_string(&authority).map_err(|e| io_failure("Reading", &authority, e))?;
+    let own = Own::of_files(&authority, &host.path(files.certificate), &host.path(files.key))?;
+    let answers = Asker::with(own)?.ask(urls.iter().map(String::as_str)).await;
+    Ok(answers.iter().filter_map(Answer::cluster).cloned().collect())
+}
+
 impl Own {
     fn read(host: &Host, authority: &Authority) -> Result<Self, Failure> {
+        let file = |end: &str| host.path(&format!("{DIRECTORY}/{}.{end}", Purpose::Peer.file()));
+        Self::of_files(&authority.certificate, &file("crt"), &file("key"))
+    }
+
+    fn of_files(authority: &str, certificate: &Path, key: &Path) -> Result<Self, Failure> {
         let bad = |what: &str, e: String| Failure::new(Code::ConfigInvalid, format!("{what}: {e}"));
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(authority.certificate.as_bytes()) {
+        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             let certificate = certificate.map_err(|e| bad("the etcd authority's certificate", e.to_string()))?;
             roots.add(certificate).map_err(|e| bad("the etcd authority's certificate", e.to_string()))?;
         }
-        let file = |end: &str| host.path(&format!("{DIRECTORY}/{}.{end}", Purpose::Peer.file()));
-        let (certificate, key) = (file("crt"), file("key"));
         let read = |path: &Path| std::fs::read(path).map_err(|e| io_failure("Reading", path, e));
-        let chain = CertificateDer::pem_slice_iter(&read(&certificate)?).collect::<Result<Vec<_>, _>>();
+        let chain = CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|e| bad(&certificate.display().to_string(), e.to_string()))?;
-        let parsed = PrivateKeyDer::from_pem_slice(&read(&key)?);
+        let parsed = PrivateKeyDer::from_pem_slice(&read(key)?);
         let key = parsed.map_err(|e| bad(&key.display().to_string(), e.to_string()))?;
         Ok(Self { roots, chain, key })
     }
@@ -133,8 +159,13 @@ impl Own {
 impl Asker {
     /// With the certificates of `spec`'s node.
     pub(super) fn new(host: &Host, spec: &NodeSpec) -> Result<Self, Failure> {
-        let Some(authority) = &spec.etcd_authority else { return Ok(Self { tls: None }) };
-        let Own { roots, chain, key } = Own::read(host, authority)?;
+        match &spec.etcd_authority {
+            None => Ok(Self { tls: None }),
+            Some(authority) => Self::with(Own::read(host, authority)?),
+        }
+    }
+
+    fn with(Own { roots, chain, key }: Own) -> Result<Self, Failure> {
         let config = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key);
         let refuse = |e: rustls::Error| Failure::new(Code::ConfigInvalid, format!("the peer's certificate: {e}"));
         let config = config.map_err(refuse)?;

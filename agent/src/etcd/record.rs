@@ -27,6 +27,9 @@ pub(super) struct Record {
     pub(super) tls: bool,
     /// Who it is, once it was seen to serve.
     pub(super) identity: Option<Identity>,
+    /// The members as the cluster had them then: others may have joined who were not told here.
+    #[serde(default)]
+    pub(super) seen: Vec<(String, String)>,
 }
 
 impl Record {
@@ -38,12 +41,23 @@ impl Record {
             members: spec.etcd_members.clone(),
             tls: spec.etcd_authority.is_some(),
             identity: None,
+            seen: Vec::new(),
         }
     }
 
-    /// It was seen to serve.
-    pub(super) fn member(spec: &NodeSpec, identity: Identity) -> Self {
-        Self { identity: Some(identity), ..Self::begun(spec) }
+    /// It was seen to serve, with the members `seen`.
+    pub(super) fn member(spec: &NodeSpec, identity: Identity, seen: Vec<(String, String)>) -> Self {
+        Self { identity: Some(identity), seen, ..Self::begun(spec) }
+    }
+
+    /// Whether it was told of nobody else.
+    pub(super) fn is_told_alone(&self) -> bool {
+        self.members.iter().all(|(name, _)| *name == self.name)
+    }
+
+    /// Whether nobody else is known to be, or to have been, a member.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_told_alone() && self.seen.iter().all(|(name, _)| *name == self.name)
     }
 
     pub(super) fn past(&self) -> Past {

@@ -123,14 +123,13 @@ fn publish(host: &Host, spec: &NodeSpec, ids: Ids, staged: &str) -> Result<Strin
     let identity = identity.ok_or_else(|| {
         Failure::new(Code::ContentInvalid, format!("{} was restored and holds no log", from.display()))
     })?;
-    Record::member(spec, identity).write(host)?;
+    Record::member(spec, identity, spec.etcd_members.clone()).write(host)?;
     let place = data::set_aside(host)?;
     let to = host.path(&format!("{DATA_DIR}/member"));
     let moved = fs::rename(&from, &to).and_then(|()| data::sync(&to));
     moved.map_err(|e| io_failure("Restoring", &to, e))?;
     data::clear(&host.path(STAGING))?;
-    let pairs = spec.etcd_cluster().into_iter().map(|(name, url)| format!("{name}={url}"));
-    let beginning = Beginning { cluster: pairs.collect::<Vec<_>>().join(","), existing: false };
-    Service::new(host).tell(spec, &beginning, ids)?;
+    // Last: until now nobody starts etcd by itself.
+    Service::new(host).tell(spec, &Beginning::is_over(spec), ids)?;
     Ok(place)
 }

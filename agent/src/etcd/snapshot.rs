@@ -121,12 +121,18 @@ pub(super) fn offline_tool(host: &Host) -> Tool {
     if Tool::Etcdutl.find(host).is_some() { Tool::Etcdutl } else { Tool::Etcdctl }
 }
 
+/// What is younger may still be written: another run may be at it.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
 /// Removes this node's oldest snapshots, and what killed runs left.
 fn thin_out(host: &Host, settings: &config::Etcd, node: &str) -> Result<Vec<String>, Failure> {
     let directory = settings.directory.display().to_string();
     let names = host.names(&directory);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let left = names.iter().filter(|name| name.starts_with(".etcd-") && name.contains(".cks-new"));
+    let age =
+        |name: &str| fs::metadata(host.path(&format!("{directory}/{name}"))).ok()?.modified().ok()?.elapsed().ok();
+    let abandoned = |name: &str| age(name).is_some_and(|age| age >= ABANDONED);
+    let left = names.iter().filter(|name| snapshots::is_unfinished(node, name) && abandoned(name));
     let old = snapshots::superfluous(node, &names, settings.snapshots);
     for name in left.chain(&old) {
         let path = host.path(&format!("{directory}/{name}"));

@@ -176,6 +176,9 @@ fn adoption(reading: &Reading, lines: &mut Vec<String>) {
     if !adoption.take_over.is_empty() {
         lines.push(field("takes over", &adoption.take_over.join(", ")));
     }
+    for why in &adoption.refused {
+        lines.push(field("leaves alone", &format!("{why}: the management server's scripts stay and run")));
+    }
     if !adoption.keep.is_empty() {
         lines.push(field("keeps", &adoption.keep.join(", ")));
     }

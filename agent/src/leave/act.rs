@@ -1,17 +1,19 @@
 //! One step of a leave. Each looks at the world itself: what is so already is no failure.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::etcd::Stacked;
 use bootstrap::leaving::facts::Facts;
 use bootstrap::leaving::{Action, Left, mounts, paths};
 use nix::mount::{MntFlags, umount2};
 
 use super::{facts, filters, record, runtime, tree, unmount};
-use crate::board;
+use crate::board::{self, Board};
 use crate::host::Host;
 use crate::report;
 use crate::tool::{Call, Tool};
@@ -22,15 +24,20 @@ const STOPPING: Duration = Duration::from_secs(90);
 const RESETTING: Duration = Duration::from_secs(180);
 
 /// Does `action`; what is left of its object, and why. A mount that is busy is tried again until `deadline`.
-pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: Instant) -> Vec<Left> {
+pub(super) async fn act(host: &Host, action: &Action, facts: &Facts, deadline: Instant, board: &Board) -> Vec<Left> {
     let object = action.to_string();
     let outcome: Result<Vec<Left>, String> = match action {
         Action::StopKubelet => stop_kubelet(host).await.map(|()| Vec::new()),
-        Action::RemovePods { .. } => none(runtime::remove_pods(host).await),
-        Action::Unmount { path } => unmount::unmount(host, path, deadline).await.map(|()| Vec::new()),
+        Action::RemovePods { .. } => none(runtime::remove_pods(host, board).await),
+        Action::Unmount { path } => match facts.mounts.iter().rfind(|mount| mount.path == *path) {
+            Some(mount) => unmount::unmount(host, mount, deadline).await.map(|()| Vec::new()),
+            None => Ok(Vec::new()),
+        },
         Action::ResetKubeadm => reset(host, facts).await.map(|()| Vec::new()),
         Action::KeepAside { path } => keep_aside(host, path).map(|()| Vec::new()),
-        Action::RemoveTree { path, stays } => remove_tree(host, path, *stays).await,
+        Action::RemoveTree { path, stays } => {
+            remove_tree(host, path, *stays, etcd_data(facts) == Some(&path[..])).await
+        }
         Action::RemoveEmpty { path } => match fs::remove_dir(host.path(path)) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(e.to_string()),
             _ => Ok(Vec::new()),
@@ -101,7 +108,7 @@ async fn stop_kubelet(host: &Host) -> Result<(), String> {
 /// whether it could unmount or not. Its etcd phase removes a member's data even when the member could not be removed,
 /// so that is never left to it; and nothing is asked of a cluster that the node is out of.
 async fn reset(host: &Host, facts: &Facts) -> Result<(), String> {
-    let now = unmount::mounts(host);
+    let now = unmount::mounts(host).map_err(|failure| report::chain(&failure))?;
     let left = [Some(paths::KUBELET), facts.kubelet_directory.as_deref()].into_iter().flatten();
     if let Some(path) = left.flat_map(|directory| mounts::below(&now, directory)).next() {
         return Err(format!("{path} is still mounted: kubeadm reset could remove what is in it"));
@@ -116,20 +123,51 @@ async fn reset(host: &Host, facts: &Facts) -> Result<(), String> {
     record::change(host, |begun| begun.reset = true).map_err(|failure| report::chain(&failure))
 }
 
-/// Renames a directory that may hold the only copy of something; nothing is removed.
-fn keep_aside(host: &Host, path: &str) -> Result<(), String> {
-    let aside = format!("{path}-left-{}", board::timestamp(Duration::ZERO).replace([':', '-'], ""));
-    fs::rename(host.path(path), host.path(&aside)).map_err(|e| format!("can't be moved to {aside}: {e}"))
+/// Where etcd's data is, of a member that ran here.
+fn etcd_data(facts: &Facts) -> Option<&str> {
+    let begun = facts.begun.as_ref().and_then(|begun| begun.stacked.as_ref());
+    facts.stacked.as_ref().or(begun).and_then(Stacked::own_data)
 }
 
-async fn remove_tree(host: &Host, path: &str, stays: bool) -> Result<Vec<Left>, String> {
-    let mounted: Vec<PathBuf> = unmount::mounts(host).into_iter().map(|mount| host.path(&mount.path)).collect();
+/// Renames a directory that may hold the only copy of something; nothing is removed. What is on a disk of its own, where a
+/// mount or a link leads, is moved within that.
+fn keep_aside(host: &Host, path: &str) -> Result<(), String> {
+    let time = board::timestamp(Duration::ZERO).replace([':', '-'], "");
+    let (from, aside) = (host.path(path), format!("{path}-left-{time}"));
+    let linked = fs::symlink_metadata(&from).is_ok_and(|meta| meta.is_symlink());
+    if !linked {
+        match fs::rename(&from, host.path(&aside)) {
+            Err(e) if e.kind() == ErrorKind::ResourceBusy => {}
+            renamed => return renamed.map_err(|e| format!("can't be moved to {aside}: {e}")),
+        }
+    }
+    let within = format!("{}{time}", paths::ASIDE);
+    move_within(&from, &within).map_err(|e| format!("can't be moved to {path}/{within}: {e}"))
+}
+
+fn move_within(directory: &Path, aside: &str) -> io::Result<()> {
+    let to = directory.join(aside);
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(&to)?;
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if !paths::is_beside_member(&name.to_string_lossy()) {
+            fs::rename(directory.join(&name), to.join(&name))?;
+        }
+    }
+    fs::File::open(&to)?.sync_all()?;
+    fs::File::open(directory)?.sync_all()
+}
+
+async fn remove_tree(host: &Host, path: &str, stays: bool, of_etcd: bool) -> Result<Vec<Left>, String> {
+    let now = unmount::mounts(host).map_err(|failure| report::chain(&failure))?;
+    let mounted: Vec<PathBuf> = now.iter().map(|mount| unmount::full(host, &mount.path)).collect();
     let mut full = host.path(path);
-    if path == paths::KUBELET {
-        // The one directory that is put on another disk by a link.
+    if path == paths::KUBELET || of_etcd {
+        // Those that are put on another disk by a link.
         full = full.canonicalize().unwrap_or(full);
     }
-    let removed = tokio::task::spawn_blocking(move || tree::remove(&full, stays, &mounted)).await;
+    let kept = if of_etcd { paths::is_beside_member } else { paths::is_of_filesystem };
+    let removed = tokio::task::spawn_blocking(move || tree::remove(&full, stays, &mounted, kept)).await;
     removed.map_err(|e| e.to_string())
 }
 
@@ -151,4 +189,34 @@ fn forget(host: &Host) -> Result<Vec<Left>, String> {
     }
     let mut all = paths::RECORDS.iter().chain([&paths::BEGUN]);
     Ok(all.find_map(|path| tree::file(&host.path(path))).into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_goes_aside_also_where_a_link_leads_to_its_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let path = "/var/lib/etcd";
+        fs::create_dir_all(host.path("/disk/member/wal")).unwrap();
+        fs::create_dir_all(host.path("/disk/lost+found")).unwrap();
+        fs::create_dir_all(host.path("/var/lib")).unwrap();
+        std::os::unix::fs::symlink(host.path("/disk"), host.path(path)).unwrap();
+        keep_aside(&host, path).unwrap();
+        let names = host.names("/disk");
+        let aside = names.iter().find(|name| name.starts_with(paths::ASIDE)).unwrap();
+        assert!(names.len() == 2 && names.contains(&"lost+found".to_owned()), "{names:?}");
+        assert_eq!(host.names(&format!("/disk/{aside}/member")), ["wal"]);
+        // What was put aside stays when a later member's data goes.
+        fs::create_dir_all(host.path("/disk/member/wal")).unwrap();
+        let disk = host.path("/disk");
+        assert_eq!(tree::remove(&disk, true, &[], paths::is_beside_member), []);
+        assert_eq!(host.names("/disk").len(), 2);
+
+        fs::create_dir_all(host.path("/var/lib/other/member")).unwrap();
+        keep_aside(&host, "/var/lib/other").unwrap();
+        assert!(!host.path("/var/lib/other").exists());
+    }
 }

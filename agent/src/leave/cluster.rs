@@ -4,12 +4,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::drain::Refusal;
-use bootstrap::leaving::etcd::Fate;
+use bootstrap::leaving::etcd::{Fate, Stacked, unknown};
 use bootstrap::leaving::facts::Facts;
 use bootstrap::leaving::node::{self, not_ready};
 use bootstrap::leaving::{Action, Left, Report, fate};
 
-use super::api::Api;
+use super::api::{Api, Refused};
 use super::drain::{self, Terms};
 use super::etcd::{self, Decision};
 use super::{act, local, record};
@@ -31,6 +31,8 @@ struct Way {
     member: Option<Decision>,
     /// The node is known to the cluster.
     known: bool,
+    /// Somebody else keeps the scheduler away from it, and may have reasons that outlive this.
+    cordoned: bool,
 }
 
 /// Takes the node out of its cluster; what was done there is told in `report`.
@@ -55,14 +57,14 @@ pub(super) async fn leave(
     // From here on there is no way back: what is not to be found out afterwards is kept.
     local::note(host, facts, SystemTime::now())?;
     if facts.kubelet.runs || facts.kubelet.enabled {
-        let left = act::act(host, &Action::StopKubelet, facts, Instant::now()).await;
+        let left = act::act(host, &Action::StopKubelet, facts, Instant::now(), board).await;
         if let Some(Left { why, .. }) = left.into_iter().next() {
             return Err(Failure::new(Code::ServiceFailed, format!("stopping kubelet: {why}")));
         }
         report.actions.push(Action::StopKubelet);
     }
     if let Some(api) = way.api.as_ref().filter(|_| way.known && !ends_cluster(&way)) {
-        forget_node(api, &way.node, report).await;
+        forget_node(api, &way, report).await;
     }
     member_leaves(host, &way, facts, report, board).await
 }
@@ -81,11 +83,22 @@ async fn look(
     let node = facts.node.clone().unwrap_or_default();
     // Already decided by a leave that was killed.
     let decided = fate(facts).is_some();
+    if let Some(why) = facts.unknown_member.as_ref().filter(|_| !decided) {
+        let failure = unknown(why);
+        if !arguments.force {
+            return Err(failure);
+        }
+        report.warnings.push(format!("{}: {}", failure.code, failure.what));
+    }
     let member = match facts.stacked.as_ref().filter(|_| !decided) {
-        Some(stacked) => Some(etcd::decide(host, stacked, arguments.force).await?),
+        Some(stacked) => {
+            let earlier = facts.begun.as_ref().and_then(|begun| begun.removing.as_ref());
+            Some(etcd::decide(host, stacked, earlier, arguments.force).await?)
+        }
         None => None,
     };
-    let mut way = Way { api: Api::of(host, arguments.kubeconfig.as_deref()), node, member, known: true };
+    let mut way =
+        Way { api: Api::of(host, arguments.kubeconfig.as_deref()), node, member, known: true, cordoned: false };
     let Some(api) = &way.api else {
         report.warnings.push("no identity in the cluster is left here: nothing is done there".to_owned());
         return Ok(way);
@@ -96,17 +109,30 @@ async fn look(
         way.api = None;
         return Ok(way);
     }
-    let arguments = ["get", "--raw", &format!("/api/v1/nodes/{}", way.node)];
-    if let Err(refused) = api.ask(&arguments, None).await {
-        match refused.kind {
-            Refusal::Gone => report.cluster.push(format!("node {} is not in the cluster any more", way.node)),
-            _ => {
-                report.warnings.push(format!("node {} can't be read: {}; {}", way.node, refused.said, todo(&way.node)))
-            }
+    match node_object(api, &way.node).await {
+        Ok(object) => way.cordoned = node::is_cordoned_by_others(&object),
+        Err(refused) if refused.kind == Refusal::Gone => {
+            report.cluster.push(format!("node {} is not in the cluster any more", way.node));
+            way.known = false;
         }
-        way.known = false;
+        // It is drained all the same: an answer that failed says nothing about the node.
+        Err(refused) => report.warnings.push(format!("node {} can't be read: {}", way.node, refused.said)),
     }
     Ok(way)
+}
+
+/// The node as the cluster has it. An API server that answered a moment ago is asked again.
+async fn node_object(api: &Api, node: &str) -> Result<String, Refused> {
+    let mut tries = 1;
+    loop {
+        match api.ask(&["get", "--raw", &format!("/api/v1/nodes/{node}")], None).await {
+            Err(refused) if tries < TRIES && !matches!(refused.kind, Refusal::Gone | Refusal::Forbidden) => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn todo(node: &str) -> String {
@@ -121,8 +147,15 @@ async fn drained(
     board: &Board,
 ) -> Result<(), Failure> {
     let terms = Terms { timeout: arguments.drain_timeout, force: arguments.force };
-    if !drain::cordon(api, &way.node, true).await? {
-        return Ok(());
+    let cordoned = if way.cordoned { Ok(true) } else { drain::cordon(api, &way.node, true).await };
+    match cordoned {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        // What is evicted could come back here.
+        Err(failure) => {
+            report.warnings.push(format!("{}: {}: the node was not drained", failure.code, failure.what));
+            return Ok(());
+        }
     }
     match drain::drain(api, &way.node, terms, board).await {
         Ok(count) => report.cluster.push(format!("drained with {}: {count} pods went", api.shown)),
@@ -131,7 +164,9 @@ async fn drained(
         }
         Err(failure) => {
             // It stays a member, as it was.
-            if let Err(refused) = drain::cordon(api, &way.node, false).await {
+            if !way.cordoned
+                && let Err(refused) = drain::cordon(api, &way.node, false).await
+            {
                 tracing::warn!("{refused}");
             }
             return Err(failure);
@@ -141,7 +176,8 @@ async fn drained(
 }
 
 /// Deletes the node's object, or says there that it is gone: a node may not delete itself.
-async fn forget_node(api: &Api, node: &str, report: &mut Report) {
+async fn forget_node(api: &Api, way: &Way, report: &mut Report) {
+    let node = &way.node[..];
     if api.may_delete {
         match api.ask(&["delete", "--raw", &format!("/api/v1/nodes/{node}")], None).await {
             Ok(_) => return report.cluster.push(format!("node {node} deleted")),
@@ -153,7 +189,9 @@ async fn forget_node(api: &Api, node: &str, report: &mut Report) {
         Ok(()) => report.cluster.push(format!("node {node} is told as not ready")),
         Err(why) => report.warnings.push(format!("node {node} can't be told as not ready: {why}")),
     }
-    if is_kept_away(api, node).await {
+    if way.cordoned {
+        report.warnings.push(format!("node {node} stays cordoned, as it was before"));
+    } else if is_kept_away(api, node).await {
         // Or it would come back as one that nothing is scheduled to.
         if let Err(failure) = drain::cordon(api, node, false).await {
             report.warnings.push(format!("node {node} stays cordoned: {}", failure.what));
@@ -200,10 +238,13 @@ async fn member_leaves(
     report: &mut Report,
     board: &Board,
 ) -> Result<(), Failure> {
-    let Some(decision) = way.member else { return Ok(()) };
+    let Some(decision) = &way.member else { return Ok(()) };
     let fate = etcd::remove(host, decision, board).await?;
     record::change(host, |begun| begun.fate = Some(fate))?;
     let name = facts.stacked.as_ref().map(|stacked| stacked.name.clone()).unwrap_or_default();
+    if let Some(Stacked { data, .. }) = facts.stacked.as_ref().filter(|stacked| stacked.own_data().is_none()) {
+        report.warnings.push(format!("etcd's data in {data} stays: it lies outside of /var/lib"));
+    }
     report.cluster.push(match fate {
         Fate::Removed => format!("etcd member {name} removed"),
         Fate::KeptAside => format!("etcd member {name} ends, its data is moved aside"),

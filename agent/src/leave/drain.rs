@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::drain::{Pod, Refusal, named, to_evict};
+use bootstrap::leaving::node;
 use futures::StreamExt as _;
 
 use super::api::Api;
@@ -37,12 +38,11 @@ pub(super) struct Terms {
 ///
 /// # Errors
 /// `API_UNREACHABLE` with the answer.
-pub(super) async fn cordon(api: &Api, node: &str, cordoned: bool) -> Result<bool, Failure> {
-    let patch = format!(r#"{{"spec":{{"unschedulable":{}}}}}"#, if cordoned { "true" } else { "null" });
-    match api.ask(&["patch", "node", node, "--type", "merge", "-p", &patch], None).await {
+pub(super) async fn cordon(api: &Api, name: &str, cordoned: bool) -> Result<bool, Failure> {
+    match api.ask(&["patch", "node", name, "--type", "merge", "-p", &node::cordon(cordoned)], None).await {
         Ok(_) => Ok(true),
         Err(refused) if refused.kind == Refusal::Gone => Ok(false),
-        Err(refused) => Err(Failure::new(Code::ApiUnreachable, format!("cordoning {node}: {}", refused.said))),
+        Err(refused) => Err(Failure::new(Code::ApiUnreachable, format!("cordoning {name}: {}", refused.said))),
     }
 }
 
@@ -144,7 +144,8 @@ async fn delete(api: &Api, node: &str, left: Vec<(Pod, &str)>) -> Result<(), Fai
 pub(super) async fn settle(host: &Host, board: &Board) {
     let (since, waits_for) = (Instant::now(), "kubelet to unmount volumes");
     let volumes = || {
-        let paths = unmount::mounts(host).into_iter().map(|mount| mount.path);
+        // Where they can't be read, nothing is removed later on.
+        let paths = unmount::mounts(host).unwrap_or_default().into_iter().map(|mount| mount.path.to_string());
         let of_csi = |path: &String| path.contains("/kubernetes.io~csi/") || path.contains("/kubernetes.io/csi/");
         paths.filter(of_csi).count()
     };

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bootstrap::etcd::answers::{self, EndpointStatus};
-use bootstrap::etcd::members::{Cluster, Id};
+use bootstrap::etcd::members::Cluster;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::leaving::etcd::{Fate, Stacked, removal};
+use bootstrap::leaving::etcd::{Fate, Removing, Stacked, removal};
 use futures::future::join_all;
 
-use super::runtime;
+use super::{record, runtime};
 use crate::board::Board;
+use crate::etcd::{Files, clusters};
 use crate::host::Host;
 use crate::tool::{Call, Said, Tool};
 
@@ -22,28 +23,38 @@ const OWN: &str = "https://127.0.0.1:2379";
 const PKI: &str = "/etc/kubernetes/pki/etcd";
 
 /// What is decided of the member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// It is removed, by its number.
-    Remove(Id),
+    /// It is removed.
+    Remove(Removing),
     /// It is no member any more.
     Gone,
     /// It ends with its cluster, or nobody knows; its data is kept aside.
     KeepAside,
 }
 
-/// Whether the member may go, before anything is changed.
+/// Whether the member may go, before anything is changed. An etcd whose member was removed ends: then the others tell, whom
+/// an `earlier` run wrote down.
 ///
 /// # Errors
 /// `ETCD_QUORUM`; `ETCD_UNAVAILABLE` without `force`.
-pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Result<Decision, Failure> {
-    let (cluster, answers) = match ask(host).await {
+pub(super) async fn decide(
+    host: &Host,
+    stacked: &Stacked,
+    earlier: Option<&Removing>,
+    force: bool,
+) -> Result<Decision, Failure> {
+    let (cluster, answers) = match ask(host, earlier).await {
         Ok(asked) => asked,
-        Err(failure) if force => {
-            tracing::warn!("{failure}");
-            return Ok(Decision::KeepAside);
-        }
         Err(failure) => {
+            tracing::debug!("{failure}");
+            if is_removed(host, earlier).await {
+                return Ok(Decision::Gone);
+            }
+            if force {
+                tracing::warn!("{failure}");
+                return Ok(Decision::KeepAside);
+            }
             let remedy = "start etcd and the API server again, or leave with --force: the member then stays in etcd's list, \
                           and has to be removed there (etcdctl member remove)";
             return Err(failure.with_remedy(remedy));
@@ -51,7 +62,7 @@ pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Resul
     };
     let is_member = cluster.members.iter().any(|member| member.name == stacked.name);
     Ok(match removal(&cluster, &answers, &stacked.name, force)? {
-        Some(id) => Decision::Remove(id),
+        Some(id) => Decision::Remove(Removing::of(&cluster, id)),
         None if is_member => Decision::KeepAside,
         None => Decision::Gone,
     })
@@ -60,19 +71,19 @@ pub(super) async fn decide(host: &Host, stacked: &Stacked, force: bool) -> Resul
 /// Removes the member, where it was decided so. etcd refuses for some seconds after a member was not connected.
 ///
 /// # Errors
-/// `ETCD_UNAVAILABLE` with etcd's answer.
-pub(super) async fn remove(host: &Host, decision: Decision, board: &Board) -> Result<Fate, Failure> {
-    let Decision::Remove(id) = decision else {
-        return Ok(if decision == Decision::Gone { Fate::Removed } else { Fate::KeptAside });
+/// `ETCD_UNAVAILABLE` with etcd's answer; `NO_SPACE` and `IO` name the record of the leave.
+pub(super) async fn remove(host: &Host, decision: &Decision, board: &Board) -> Result<Fate, Failure> {
+    let Decision::Remove(removing) = decision else {
+        return Ok(if *decision == Decision::Gone { Fate::Removed } else { Fate::KeptAside });
     };
+    // Once it is removed its own etcd ends, and with it all that it could tell a run after a kill.
+    record::change(host, |begun| begun.removing = Some(removing.clone()))?;
     let (since, waits_for) = (Instant::now(), "etcd to let its member go");
     loop {
-        let said = etcdctl(host, OWN, &["member", "remove", &id.to_string()]).await?;
-        if said.code == Some(0) || said.stderr.contains("member not found") {
+        let Err(failure) = remove_at_any(host, removing).await else {
             board.stop_waiting(waits_for);
             return Ok(Fate::Removed);
-        }
-        let failure = said.failure("etcdctl member remove", Code::EtcdUnavailable);
+        };
         if since.elapsed() >= REMOVAL {
             board.stop_waiting(waits_for);
             return Err(failure);
@@ -82,20 +93,73 @@ pub(super) async fn remove(host: &Host, decision: Decision, board: &Board) -> Re
     }
 }
 
+/// Asks the node's own etcd first: of two members both have to vote. Its answer may be lost with its end.
+async fn remove_at_any(host: &Host, removing: &Removing) -> Result<(), Failure> {
+    let id = removing.id.to_string();
+    let mut refused = None;
+    for endpoint in endpoints(Some(removing)) {
+        let said = etcdctl(host, endpoint, &["member", "remove", &id]).await;
+        match said {
+            Ok(said) if said.code == Some(0) || said.stderr.contains("member not found") => return Ok(()),
+            Ok(said) => drop(refused.get_or_insert(said.failure("etcdctl member remove", Code::EtcdUnavailable))),
+            Err(failure) => drop(refused.get_or_insert(failure)),
+        }
+    }
+    if is_removed(host, Some(removing)).await {
+        return Ok(());
+    }
+    Err(refused.unwrap_or_else(|| Failure::new(Code::EtcdUnavailable, "no member of etcd answers")))
+}
+
+/// Whether others tell that the member is out of their list. They are asked as peers, for which no etcdctl is needed: the
+/// one of the static pod's image ended with it.
+async fn is_removed(host: &Host, removing: Option<&Removing>) -> bool {
+    let Some(removing) = removing else { return false };
+    let [authority, certificate, key] = ["ca.crt", "peer.crt", "peer.key"].map(|name| format!("{PKI}/{name}"));
+    let files = Files { authority: &authority, certificate: &certificate, key: &key };
+    match clusters(host, &files, &removing.peers).await {
+        Ok(told) => removing.is_over(&told),
+        Err(failure) => {
+            tracing::debug!("{failure}");
+            false
+        }
+    }
+}
+
+fn endpoints(earlier: Option<&Removing>) -> impl Iterator<Item = &str> {
+    [OWN].into_iter().chain(earlier.into_iter().flat_map(|removing| &removing.clients).map(String::as_str))
+}
+
 /// The members, and what each of those that answer says of itself.
-async fn ask(host: &Host) -> Result<(Cluster, Vec<EndpointStatus>), Failure> {
-    let listed = etcdctl(host, OWN, &["member", "list", "-w", "json"]).await?;
+async fn ask(host: &Host, earlier: Option<&Removing>) -> Result<(Cluster, Vec<EndpointStatus>), Failure> {
+    let mut refused = None;
+    for endpoint in endpoints(earlier) {
+        match list(host, endpoint).await {
+            Ok(cluster) => {
+                let answers = statuses(host, &cluster).await;
+                return Ok((cluster, answers));
+            }
+            Err(failure) => drop(refused.get_or_insert(failure)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Failure::new(Code::EtcdUnavailable, "no member of etcd answers")))
+}
+
+async fn list(host: &Host, endpoint: &str) -> Result<Cluster, Failure> {
+    let listed = etcdctl(host, endpoint, &["member", "list", "-w", "json"]).await?;
     if listed.code != Some(0) {
         return Err(listed.failure("etcdctl member list", Code::EtcdUnavailable));
     }
-    let cluster = Cluster::of_list(&listed.stdout)?;
+    Cluster::of_list(&listed.stdout)
+}
+
+async fn statuses(host: &Host, cluster: &Cluster) -> Vec<EndpointStatus> {
     // Each by itself: one that does not answer makes etcdctl fail for all.
     let asked = cluster.members.iter().filter_map(|member| member.client_urls.first()).map(|url| async move {
         let said = etcdctl(host, url, &["endpoint", "status", "-w", "json"]).await.ok()?;
         answers::endpoint_status(&said.stdout).ok()
     });
-    let answers = join_all(asked).await.into_iter().flatten().flatten().collect();
-    Ok((cluster, answers))
+    join_all(asked).await.into_iter().flatten().flatten().collect()
 }
 
 /// The machine's own etcdctl, or the one in the static pod's image.

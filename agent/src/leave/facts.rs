@@ -8,20 +8,22 @@ use std::time::SystemTime;
 
 use bootstrap::bundle::Role;
 use bootstrap::cluster::Stage;
-use bootstrap::failure::Code;
+use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::action::Filter;
 use bootstrap::leaving::cni::ConfigFile;
-use bootstrap::leaving::etcd::Stacked;
-use bootstrap::leaving::facts::{Begun, Content, Facts, Kubelet, Namespace};
+use bootstrap::leaving::etcd::{MANIFEST, Stacked, stacked as member_of};
+use bootstrap::leaving::facts::{Content, Facts, Kubelet};
 use bootstrap::leaving::paths;
 use bootstrap::leaving::traces::{self, Traces};
-use bootstrap::leaving::{etcd, identity, mounts};
+use bootstrap::leaving::{Left, identity, is_absent, mounts};
 
 use super::{filters, record, runtime, unmount};
 use crate::cluster;
+use crate::etcd;
 use crate::host::Host;
 use crate::record::NodeRecord;
-use crate::tool::Tool;
+use crate::report;
+use crate::tool::{Call, Tool};
 
 /// A configuration larger than this is none that we know.
 const MAX_TEXT: u64 = 1 << 20;
@@ -33,32 +35,51 @@ pub(super) const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/ku
 const ETCD_UNIT: &str = "/etc/systemd/system/etcd.service";
 
 /// Everything that a leave depends on.
-pub(super) async fn gather(host: &Host) -> Facts {
-    let begun = record::read(host).filter(|begun| !is_joined_since(host, begun));
-    let mounts = unmount::mounts(host);
+///
+/// # Errors
+/// `IO`: what is mounted is not to be found out.
+pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
+    let authority = text(&host.path(traces::CLUSTER_CA));
+    let begun =
+        record::read(host).filter(|begun| !record::is_joined_since(host, begun) && begun.is_of(authority.as_deref()));
+    let mounts = unmount::mounts(host)?;
     let kubelet_directory = real_kubelet_directory(host);
-    let stacked = stacked(host);
-    let filters = filters::saved(host).await;
+    let (stacked, unknown_member) = match stacked(host) {
+        Some(Ok(stacked)) => (Some(stacked), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    let mut unread = Vec::new();
+    let filters = filters::saved(host, &mut unread).await;
+    let mut told = async |tool: Tool, arguments: &[&str]| {
+        said(tool.call(host).args(arguments), &mut unread).await.unwrap_or_default()
+    };
+    let nft = told(Tool::Nft, &["-j", "list", "ruleset"]).await;
+    let links = told(Tool::Ip, &["-j", "-d", "link"]).await;
+    let routes = vec![
+        told(Tool::Ip, &["-j", "-4", "route", "show", "table", "all"]).await,
+        told(Tool::Ip, &["-j", "-6", "route", "show", "table", "all"]).await,
+    ];
+    let sets = told(Tool::Ipset, &["list", "-n"]).await.lines().map(str::to_owned).collect();
     let mut traces = traces(host);
     traces.begun = begun.is_some();
     traces.remains = remains(&mounts, kubelet_directory.as_deref(), &filters);
     let known = begun.as_ref().and_then(|begun| begun.stacked.clone());
-    let data = stacked.as_ref().or(known.as_ref()).map(|stacked| stacked.data.clone());
-    Facts {
+    let data = stacked.as_ref().or(known.as_ref()).and_then(Stacked::own_data).map(str::to_owned);
+    Ok(Facts {
         node: node(host),
-        authority: text(&host.path(traces::CLUSTER_CA)),
+        authority,
+        data_member: data.as_deref().and_then(|data| etcd::member_at(host, data)),
         kubelet: kubelet(host).await,
         runtime: runtime::look(host).await,
         kubeadm: Tool::Kubeadm.find(host).is_some(),
-        nft: said(Tool::Nft, host, &["-j", "list", "ruleset"]).await,
-        links: said(Tool::Ip, host, &["-j", "-d", "link"]).await,
-        routes: vec![
-            said(Tool::Ip, host, &["-j", "-4", "route", "show", "table", "all"]).await,
-            said(Tool::Ip, host, &["-j", "-6", "route", "show", "table", "all"]).await,
-        ],
-        sets: said(Tool::Ipset, host, &["list", "-n"]).await.lines().map(str::to_owned).collect(),
+        unread,
+        nft,
+        links,
+        routes,
+        sets,
         ipvs: has_ipvs(host),
-        namespaces: namespaces(host),
+        namespaces: host.names(paths::NAMESPACES),
         cni: cni(host),
         directories: directories(host, data.as_deref()),
         files: paths::FILES
@@ -72,10 +93,11 @@ pub(super) async fn gather(host: &Host) -> Facts {
         traces,
         begun,
         stacked,
+        unknown_member,
         kubelet_directory,
         mounts,
         filters,
-    }
+    })
 }
 
 /// What tells of a membership, of the disk alone.
@@ -103,13 +125,6 @@ fn is_recorded(host: &Host) -> bool {
     cluster::record::read(host).ok().flatten().is_some_and(|record| record.stage >= Stage::Member)
 }
 
-/// Whether the node was added again after the leave that wrote `begun`, which left something then and was not run again.
-fn is_joined_since(host: &Host, begun: &Begun) -> bool {
-    let joined = fs::metadata(host.path(traces::KUBELET_CONF)).and_then(|meta| meta.modified()).ok();
-    let left = humantime::parse_rfc3339(&begun.at).ok();
-    joined.zip(left).is_some_and(|(joined, left)| joined > left)
-}
-
 /// What only a cluster leaves, for a machine that has no file of one any more.
 fn remains(mounts: &[mounts::Mount], kubelet: Option<&str>, filters: &BTreeMap<Filter, String>) -> Vec<String> {
     let mounted = mounts::of_cluster(mounts, kubelet, false).into_iter().map(|path| format!("mount {path}"));
@@ -117,13 +132,19 @@ fn remains(mounts: &[mounts::Mount], kubelet: Option<&str>, filters: &BTreeMap<F
     mounted.chain(chains.map(|(filter, _)| format!("chains of {}", filter.as_str()))).collect()
 }
 
-/// What a program prints; nothing where it is not installed or fails, for then there is nothing of its kind.
-async fn said(tool: Tool, host: &Host, arguments: &[&str]) -> String {
-    match tool.call(host).args(arguments).ok(Code::Io).await {
-        Ok(said) => said,
-        Err(failure) => {
+/// What a program prints; nothing where it is not installed or the kernel has nothing of its kind. What else goes wrong is
+/// told in `unread`.
+pub(super) async fn said(call: Call, unread: &mut Vec<Left>) -> Option<String> {
+    let shown = call.shown();
+    match call.ok(Code::Io).await {
+        Ok(said) => Some(said),
+        Err(failure) if failure.code == Code::ToolMissing || is_absent(&failure.what) => {
             tracing::debug!("{failure}");
-            String::new()
+            None
+        }
+        Err(failure) => {
+            unread.push(Left { object: format!("what {shown} tells"), why: report::chain(&failure) });
+            None
         }
     }
 }
@@ -176,11 +197,6 @@ fn has_ipvs(host: &Host) -> bool {
     table.lines().any(|line| ["TCP ", "UDP ", "SCTP ", "FWM "].iter().any(|kind| line.starts_with(kind)))
 }
 
-fn namespaces(host: &Host) -> Vec<Namespace> {
-    let names = host.names(paths::NAMESPACES).into_iter();
-    names.map(|name| Namespace { holder: holder(host, &name), name }).collect()
-}
-
 /// A process that lives in the named network namespace.
 pub(super) fn holder(host: &Host, name: &str) -> Option<String> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
@@ -205,11 +221,12 @@ fn cni(host: &Host) -> Vec<ConfigFile> {
 }
 
 fn directories(host: &Host, data: Option<&str>) -> BTreeMap<String, Content> {
-    let wanted = paths::TREES.iter().map(|tree| tree.path).chain(data);
-    let there = wanted.filter_map(|path| {
+    let trees = paths::TREES.iter().map(|tree| (tree.path, paths::is_of_filesystem as fn(&str) -> bool));
+    let data = data.map(|path| (path, paths::is_beside_member as fn(&str) -> bool));
+    let there = trees.chain(data).filter_map(|(path, stays)| {
         let names = fs::read_dir(host.path(path)).ok()?;
         let mut names = names.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let content = if names.any(|name| !paths::is_of_filesystem(&name)) { Content::Some } else { Content::Empty };
+        let content = if names.any(|name| !stays(&name)) { Content::Some } else { Content::Empty };
         Some((path.to_owned(), content))
     });
     there.collect()
@@ -227,7 +244,11 @@ fn cni_state(host: &Host) -> BTreeMap<String, Vec<String>> {
     there.map(|path| ((*path).to_owned(), sorted(path))).collect()
 }
 
-/// The etcd member that runs here, as its static pod tells.
-fn stacked(host: &Host) -> Option<Stacked> {
-    text(&host.path("/etc/kubernetes/manifests/etcd.yaml")).and_then(|text| etcd::stacked(&text))
+/// The etcd member that runs here, as its static pod tells; none where there is no such pod.
+fn stacked(host: &Host) -> Option<Result<Stacked, String>> {
+    if !is_there(host, MANIFEST) {
+        return None;
+    }
+    let text = text(&host.path(MANIFEST)).ok_or("it is no small file of text");
+    Some(text.map_err(str::to_owned).and_then(|text| member_of(&text)))
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::Left;
 use bootstrap::leaving::action::Filter;
 use bootstrap::leaving::nft::Table;
 
+use super::facts;
 use crate::host::Host;
 use crate::tool::Tool;
 
@@ -39,15 +41,14 @@ fn has_tables(host: &Host, filter: Filter) -> bool {
     }
 }
 
-/// The rules of all packet filters of this machine, as their `save` programs print them.
-pub(super) async fn saved(host: &Host) -> BTreeMap<Filter, String> {
+/// The rules of all packet filters of this machine, as their `save` programs print them. A kernel without the one kind has
+/// the other; what else can't be read is told in `unread`.
+pub(super) async fn saved(host: &Host, unread: &mut Vec<Left>) -> BTreeMap<Filter, String> {
     let mut saved = BTreeMap::new();
     for filter in Filter::ALL.into_iter().filter(|filter| has_tables(host, *filter)) {
         let Some((save, _)) = installed(host, filter) else { continue };
-        match save.call(host).ok(Code::Io).await {
-            Ok(text) => drop(saved.insert(filter, text)),
-            // A kernel without the one kind has the other.
-            Err(failure) => tracing::debug!("{failure}"),
+        if let Some(text) = facts::said(save.call(host), unread).await {
+            saved.insert(filter, text);
         }
     }
     saved

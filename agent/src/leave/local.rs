@@ -26,7 +26,7 @@ pub(super) fn note(host: &Host, facts: &Facts, at: SystemTime) -> Result<(), Fai
 /// whatever its step said.
 ///
 /// # Errors
-/// `NO_SPACE` and `IO` name the record of the leave.
+/// `NO_SPACE` and `IO` name the record of the leave, or the table of mounts.
 pub(super) async fn clean(
     host: &Host,
     wishes: Wishes,
@@ -37,12 +37,12 @@ pub(super) async fn clean(
     let mut tried: Vec<(Action, Vec<Left>)> = Vec::new();
     let mut deadline = None;
     for round in 0.. {
-        let facts = facts::gather(host).await;
+        let facts = facts::gather(host).await?;
         let actions = plan(&facts, wishes);
         let further = actions.iter().ne(tried.iter().map(|(action, _)| action));
         if actions.is_empty() || !further || round == MAX_ROUNDS {
-            report.clean = actions.is_empty();
-            report.left = actions.iter().flat_map(|action| why(action, &tried)).collect();
+            report.clean = actions.is_empty() && facts.unread.is_empty();
+            report.left = actions.iter().flat_map(|action| why(action, &tried)).chain(facts.unread).collect();
             break;
         }
         note(host, &facts, at)?;
@@ -53,7 +53,7 @@ pub(super) async fn clean(
                 Action::Unmount { .. } => *deadline.get_or_insert_with(|| Instant::now() + unmount::PATIENCE),
                 _ => Instant::now(),
             };
-            let left = act::act(host, &action, &facts, deadline).await;
+            let left = act::act(host, &action, &facts, deadline, board).await;
             if left.is_empty() {
                 tracing::info!("{action}");
                 told(report, &action);

@@ -25,11 +25,11 @@ use std::time::SystemTime;
 use bootstrap::bundle::Role;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::facts::Facts;
-use bootstrap::leaving::{Report, Standing, Wishes, paths, plan, traces};
+use bootstrap::leaving::{Action, Report, Standing, Wishes, paths, plan, traces};
 
 use bootstrap::state::Phase;
 
-pub use self::record::{is_under_way, left_at};
+pub use self::record::{forget_unfinished, is_under_way, left_at};
 use crate::board::{self, Board};
 use crate::cli;
 use crate::host::{Host, STATUS_PATH};
@@ -56,7 +56,7 @@ pub async fn leave(arguments: &cli::Leave) -> u8 {
 async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     // Pods, links and rules are those of the machine that runs: there is no other root.
     let host = Host::new(Path::new("/"))?;
-    let facts = facts::gather(&host).await;
+    let facts = facts::gather(&host).await?;
     let standing = facts.traces.standing();
     if facts.traces.dedicated_etcd {
         let what = "this machine is a member of a dedicated etcd cluster, and no node of Kubernetes";
@@ -66,17 +66,18 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     let mut report = Report::new(facts.node.clone().filter(|_| standing != Standing::Stranger), standing);
     if standing == Standing::Stranger {
         report.clean = true;
+        if arguments.rejoin && !arguments.dry_run {
+            rejoin(&host, &mut report)?;
+        }
         return Ok(report);
     }
     let wishes = Wishes { keep_images: arguments.keep_images };
     if arguments.dry_run {
         report.actions = plan(&facts, wishes);
+        report.warnings.extend(facts.unread.iter().map(|left| format!("{}: {}", left.object, left.why)));
         return Ok(report);
     }
-    let _journal = Journal::open(&host).map_err(|failure| match failure.code {
-        Code::AlreadyRunning => failure.with_remedy("wait for it, or end it: systemctl stop cks-bootstrap"),
-        _ => failure,
-    })?;
+    let _journal = lock(&host)?;
     let board = Board::new(role(&host, &facts));
     let shown = progress::show(board.subscribe(), arguments.json, cli::terminal(std::io::stderr()));
     let outcome = watched(&host, &board, work(&host, arguments, &mut report, &board)).await;
@@ -85,13 +86,33 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
     outcome.map(|()| report)
 }
 
+fn lock(host: &Host) -> Result<Journal, Failure> {
+    Journal::open(host).map_err(|failure| match failure.code {
+        Code::AlreadyRunning => failure.with_remedy("wait for it, or end it: systemctl stop cks-bootstrap"),
+        _ => failure,
+    })
+}
+
+/// A machine that has left already may be let in again afterwards, too.
+fn rejoin(host: &Host, report: &mut Report) -> Result<(), Failure> {
+    let mut there = vec![paths::LEFT, paths::USER_DATA];
+    there.retain(|path| host.path(path).exists());
+    if !there.is_empty() {
+        let _journal = lock(host)?;
+        forget_user_data(host, report);
+        there.retain(|path| !host.path(path).exists());
+        report.actions.extend(there.into_iter().map(|path| Action::RemoveFile { path: path.to_owned() }));
+    }
+    Ok(())
+}
+
 async fn work(host: &Host, arguments: &cli::Leave, report: &mut Report, board: &Board) -> Result<(), Failure> {
     board.phase(Phase::Leave);
     // Under the lock: another run may have changed everything.
-    let facts = facts::gather(host).await;
+    let facts = facts::gather(host).await?;
     let in_cluster =
         facts.traces.signs.iter().any(|sign| [traces::KUBELET_CONF, traces::ADMIN_CONF].contains(&sign.as_str()));
-    if in_cluster || facts.stacked.is_some() {
+    if in_cluster || facts.stacked.is_some() || facts.unknown_member.is_some() {
         cluster::leave(host, arguments, &facts, report, board).await?;
     }
     local::clean(host, Wishes { keep_images: arguments.keep_images }, SystemTime::now(), report, board).await?;
@@ -126,7 +147,7 @@ pub async fn finish_foreign_reset(host: &Host, board: &Board) -> Result<Option<R
         return Ok(None);
     }
     board.phase(Phase::Leave);
-    let facts = facts::gather(host).await;
+    let facts = facts::gather(host).await?;
     let mut report = Report::new(facts.node.clone(), facts.traces.standing());
     local::clean(host, Wishes { keep_images: true }, reset_at(host), &mut report, board).await?;
     Ok(Some(report))
@@ -177,7 +198,7 @@ async fn watched(host: &Host, board: &Board, work: impl Future<Output = Result<(
 #[cfg(test)]
 mod tests {
     use bootstrap::leaving::links::ClusterLink;
-    use bootstrap::leaving::{Action, Filter, Left, nft};
+    use bootstrap::leaving::{Filter, Left, nft};
 
     use super::*;
 
@@ -191,7 +212,7 @@ mod tests {
         report.actions = vec![
             Action::StopKubelet,
             Action::RemovePods { pods: 1 },
-            Action::Unmount { path: text() },
+            Action::Unmount { path: "x".into() },
             Action::ResetKubeadm,
             Action::KeepAside { path: text() },
             Action::RemoveTree { path: text(), stays: true },

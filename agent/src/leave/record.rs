@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::Begun;
 use bootstrap::leaving::paths::{BEGUN, LEFT};
+use bootstrap::leaving::traces::KUBELET_CONF;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -21,7 +22,29 @@ pub(super) fn read(host: &Host) -> Option<Begun> {
 /// Whether a leave has begun and not ended.
 #[must_use]
 pub fn is_under_way(host: &Host) -> bool {
-    host.path(BEGUN).exists()
+    read(host).is_some_and(|begun| !is_joined_since(host, &begun))
+}
+
+/// Whether the node was added again after the leave that wrote `begun`, which left something then and was not run again.
+pub(super) fn is_joined_since(host: &Host, begun: &Begun) -> bool {
+    let joined = fs::metadata(host.path(KUBELET_CONF)).and_then(|meta| meta.modified()).ok();
+    let left = humantime::parse_rfc3339(&begun.at).ok();
+    joined.zip(left).is_some_and(|(joined, left)| joined > left)
+}
+
+/// Forgets a leave that did not end, before the node is made a member again: what that one found and did would count for
+/// the new membership.
+///
+/// # Errors
+/// `IO` names the file.
+pub fn forget_unfinished(host: &Host) -> Result<(), Failure> {
+    let path = host.path(BEGUN);
+    match fs::remove_file(&path) {
+        Ok(()) => tracing::warn!("a leave of this node did not end before it joins again"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io_failure("Removing", &path, e)),
+    }
+    Ok(())
 }
 
 /// Keeps it.
@@ -98,5 +121,24 @@ mod tests {
         assert_eq!(left_at(&host), Some(SystemTime::UNIX_EPOCH));
         fs::write(host.path(BEGUN), "{\"at\":").unwrap();
         assert_eq!(read(&host), Some(Begun::default()));
+    }
+
+    #[test]
+    fn a_leave_is_over_when_the_node_has_joined_again() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        assert!(!is_under_way(&host));
+        write(&host, &Begun { at: "2026-01-02T03:04:05Z".to_owned(), ..Begun::default() }).unwrap();
+        assert!(is_under_way(&host));
+        let conf = host.prepare(KUBELET_CONF).unwrap();
+        fs::write(&conf, "").unwrap();
+        for (joined, under_way) in [("2026-01-02T03:04:04Z", true), ("2026-01-02T03:04:06Z", false)] {
+            let file = fs::File::options().write(true).open(&conf).unwrap();
+            file.set_modified(humantime::parse_rfc3339(joined).unwrap()).unwrap();
+            assert_eq!(is_under_way(&host), under_way, "{joined}");
+        }
+        forget_unfinished(&host).unwrap();
+        assert_eq!(read(&host), None);
+        forget_unfinished(&host).unwrap();
     }
 }

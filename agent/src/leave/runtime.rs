@@ -1,12 +1,15 @@
 //! The container runtime: its pods, and the images that are left when they are gone.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::leaving::facts::Runtime;
 use bootstrap::leaving::paths::{CNI_CONFIG, SILENT_CNI, SILENT_CNI_NAME};
+use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 
+use crate::board::Board;
 use crate::containerd::Containerd;
 use crate::files;
 use crate::host::Host;
@@ -19,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const ANSWER: Duration = Duration::from_secs(10);
 /// The runtime reads a changed network configuration by itself.
 const SETTLE: Duration = Duration::from_millis(500);
+/// How long all pods get together.
+const ALL: Duration = Duration::from_secs(4 * 60);
+/// Pods that are ended at once.
+const SIDE_BY_SIDE: usize = 4;
+const WAITS_FOR: &str = "pods to end";
 const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
 #[derive(Deserialize)]
@@ -86,41 +94,107 @@ async fn ids(host: &Host) -> Result<(Vec<String>, Vec<String>), Failure> {
 /// the others' networks.
 ///
 /// # Errors
-/// `CONTAINERD_UNAVAILABLE`, `TOOL_MISSING`; `LEAVE_INCOMPLETE` names the last refusal.
-pub(super) async fn remove_pods(host: &Host) -> Result<(), Failure> {
+/// `CONTAINERD_UNAVAILABLE`, `TOOL_MISSING`; `LEAVE_INCOMPLETE` names the first refusal.
+pub(super) async fn remove_pods(host: &Host, board: &Board) -> Result<(), Failure> {
     let (pods, _) = ids(host).await?;
-    let (mut first, mut last) = (Vec::new(), Vec::new());
-    for pod in pods {
-        if is_in_host_network(host, &pod).await { last.push(pod) } else { first.push(pod) }
+    let looked = stream::iter(pods).map(|pod| async { (is_in_host_network(host, &pod).await, pod) });
+    let looked: Vec<(bool, String)> = looked.buffered(SIDE_BY_SIDE).collect().await;
+    let (last, first): (Vec<_>, Vec<_>) = looked.into_iter().partition(|(in_host_network, _)| *in_host_network);
+    let mut removal = Removal { host, board, since: Instant::now(), refusal: None };
+    for pods in [first, last] {
+        removal.pods(pods.into_iter().map(|(_, pod)| pod).collect()).await?;
     }
-    let mut refusal = None;
-    for pod in first.iter().chain(&last) {
-        if let Err(failure) = remove_pod(host, pod).await {
-            tracing::debug!("{failure}");
-            refusal = Some(failure);
+    let (pods, containers) = ids(host).await?;
+    removal.each(pods, true, |pod| async move { remove_pod(host, &pod).await }).await;
+    removal
+        .each(containers, true, |container| async move {
+            crictl(host, &["rm", "-f", &container]).ok(Code::LeaveIncomplete).await.map(drop)
+        })
+        .await;
+    match ids(host).await? {
+        (pods, containers) if pods.is_empty() && containers.is_empty() => Ok(()),
+        _ => Err(removal.refusal.take().unwrap_or_else(|| {
+            Failure::new(Code::LeaveIncomplete, "new pods come while others are removed, or time is over")
+        })),
+    }
+}
+
+/// The end of all pods, within one time for all of them.
+struct Removal<'a> {
+    host: &'a Host,
+    board: &'a Board,
+    since: Instant,
+    /// The first tells most: those after it are often its consequences.
+    refusal: Option<Failure>,
+}
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        self.board.stop_waiting(WAITS_FOR);
+    }
+}
+
+impl Removal<'_> {
+    /// Removes `pods`; those that do not end by their own network's plugin without it.
+    async fn pods(&mut self, pods: Vec<String>) -> Result<(), Failure> {
+        let host = self.host;
+        // Where the plugin can't end networks any more it fails for each pod, and each would take its time.
+        let left = self.each(pods, false, |pod| async move { remove_pod(host, &pod).await }).await;
+        if left.is_empty() || self.is_over() {
+            return Ok(());
         }
-    }
-    let (pods, _) = ids(host).await?;
-    if !pods.is_empty() {
         // A plugin that asks the API server, or a daemon that is gone by now, never ends these pods' networks. What they
         // left is taken away all the same, so nothing has to be done here.
         let path = host.prepare(&format!("{CNI_CONFIG}/00-{SILENT_CNI_NAME}.conflist"))?;
-        files::write(&path, SILENT_CNI.as_bytes(), 0o600)?;
-        tokio::time::sleep(SETTLE).await;
-        for pod in &pods {
-            refusal = remove_pod(host, pod).await.err();
+        if !path.exists() {
+            files::write(&path, SILENT_CNI.as_bytes(), 0o600)?;
+            tokio::time::sleep(SETTLE).await;
         }
+        self.each(left, true, |pod| async move { remove_pod(host, &pod).await }).await;
+        Ok(())
     }
-    let (_, containers) = ids(host).await?;
-    for container in &containers {
-        refusal = crictl(host, &["rm", "-f", container]).ok(Code::LeaveIncomplete).await.err().or(refusal);
+
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= ALL
     }
-    match ids(host).await? {
-        (pods, containers) if pods.is_empty() && containers.is_empty() => Ok(()),
-        _ => {
-            Err(refusal
-                .unwrap_or_else(|| Failure::new(Code::LeaveIncomplete, "new pods come while others are removed")))
+
+    /// Works on a few at once; where one fails, `all` others are begun or none. Returns those that are left.
+    async fn each<F: Future<Output = Result<(), Failure>>>(
+        &mut self,
+        objects: Vec<String>,
+        all: bool,
+        work: impl Fn(String) -> F,
+    ) -> Vec<String> {
+        let (since, until) = (self.since, self.since + ALL);
+        let (failed, work) = (Cell::new(false), &work);
+        let mut open = objects.len();
+        // Each is begun when there is room for it, and looks then.
+        let outcomes = stream::iter(objects).map(|object| {
+            let begins = (all || !failed.get()) && Instant::now() < until;
+            async move {
+                let done = async { if begins { Some(work(object.clone()).await) } else { None } };
+                let over = || Failure::new(Code::TimedOut, format!("pods do not end within {} s", ALL.as_secs()));
+                let done = tokio::time::timeout_at(until.into(), done).await.unwrap_or_else(|_| Some(Err(over())));
+                (object, done)
+            }
+        });
+        let mut outcomes = std::pin::pin!(outcomes.buffer_unordered(SIDE_BY_SIDE));
+        let mut left = Vec::new();
+        while let Some((object, outcome)) = outcomes.next().await {
+            open = open.saturating_sub(1);
+            self.board.wait(WAITS_FOR, &format!("{} are left", open + left.len()), since, SETTLE, ALL);
+            match outcome {
+                Some(Ok(())) => continue,
+                Some(Err(failure)) => {
+                    tracing::debug!("{failure}");
+                    failed.set(true);
+                    self.refusal.get_or_insert(failure);
+                }
+                None => {}
+            }
+            left.push(object);
         }
+        left
     }
 }
 
@@ -150,5 +224,43 @@ pub(super) async fn remove_images(host: &Host) -> Result<(), Failure> {
     match containerd(host).await {
         Some(containerd) => containerd.remove_unused_images().await,
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bootstrap::bundle::Role;
+
+    async fn worked(all: bool, since: Instant) -> (usize, Vec<String>, Option<String>) {
+        let root = tempfile::tempdir().unwrap();
+        let (host, board) = (Host::new(root.path()).unwrap(), Board::new(Role::Worker));
+        let mut removal = Removal { host: &host, board: &board, since, refusal: None };
+        let begun = Cell::new(0);
+        let work = |object: String| {
+            begun.set(begun.get() + 1);
+            async move {
+                let fails = ["2", "4"].contains(&&object[..]);
+                if fails { Err(Failure::new(Code::LeaveIncomplete, object)) } else { Ok(()) }
+            }
+        };
+        let left = removal.each((0..20).map(|number| number.to_string()).collect(), all, work).await;
+        (begun.get(), left, removal.refusal.take().map(|failure| failure.what))
+    }
+
+    #[tokio::test]
+    async fn the_first_refusal_is_kept_and_may_end_a_round() {
+        let (begun, left, refusal) = worked(true, Instant::now()).await;
+        assert_eq!((begun, &left[..], refusal.as_deref()), (20, &["2".to_owned(), "4".to_owned()][..], Some("2")));
+        let (begun, left, refusal) = worked(false, Instant::now()).await;
+        assert!(begun < 10 && left.len() > 10 && left[0] == "2", "{begun} {left:?}");
+        assert_eq!(refusal.as_deref(), Some("2"));
+    }
+
+    #[tokio::test]
+    async fn all_together_have_one_time() {
+        let Some(since) = Instant::now().checked_sub(ALL) else { return };
+        let (begun, left, _) = worked(true, since).await;
+        assert_eq!((begun, left.len()), (0, 20));
     }
 }

@@ -4,12 +4,12 @@
 //! (`RESOLVE_NO_XDEV`, openat2(2): bind mounts of the same filesystem, too) and no link followed. So not even a mount
 //! that comes while files are removed loses any of its own.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use bootstrap::leaving::Left;
-use bootstrap::leaving::paths::is_of_filesystem;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 
@@ -24,13 +24,15 @@ struct Removal<'a> {
     /// Mount points, for a kernel that does not know the rule (before 5.6).
     mounted: &'a [PathBuf],
     device: u64,
+    /// Names at the top that stay.
+    kept: fn(&str) -> bool,
     left: Vec<Left>,
 }
 
-/// Removes what lies in `directory`; and the directory, unless it `stays`. Returns what could not be removed. Names of
-/// `mounted` are mount points.
+/// Removes what lies in `directory`, but what is `kept` by its name there; and the directory, unless it `stays`. Returns what
+/// could not be removed. Names of `mounted` are mount points.
 #[must_use]
-pub(super) fn remove(directory: &Path, stays: bool, mounted: &[PathBuf]) -> Vec<Left> {
+pub(super) fn remove(directory: &Path, stays: bool, mounted: &[PathBuf], kept: fn(&str) -> bool) -> Vec<Left> {
     let told = |why: String| vec![Left { object: directory.display().to_string(), why }];
     let top = match openat(CWD, directory, DIRECTORY, Mode::empty()) {
         Ok(top) => top,
@@ -45,7 +47,7 @@ pub(super) fn remove(directory: &Path, stays: bool, mounted: &[PathBuf]) -> Vec<
         Ok(stat) => stat.st_dev,
         Err(errno) => return told(errno.to_string()),
     };
-    let mut removal = Removal { mounted, device, left: Vec::new() };
+    let mut removal = Removal { mounted, device, kept, left: Vec::new() };
     removal.content(&top, directory, 0);
     if removal.left.is_empty() && !stays {
         match std::fs::remove_dir(directory) {
@@ -84,10 +86,10 @@ impl Removal<'_> {
         };
         for (name, kind) in names {
             let shown = name.to_string_lossy();
-            if shown == "." || shown == ".." || (depth == 0 && is_of_filesystem(&shown)) {
+            if shown == "." || shown == ".." || (depth == 0 && (self.kept)(&shown)) {
                 continue;
             }
-            let below = path.join(Path::new(std::ffi::OsStr::new(&*shown)));
+            let below = path.join(OsStr::from_bytes(name.to_bytes()));
             self.entry(directory, &name, kind, &below, depth);
         }
     }
@@ -146,6 +148,7 @@ impl Removal<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bootstrap::leaving::paths::is_of_filesystem;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -159,9 +162,9 @@ mod tests {
         fs::write(top.join("a/b/file"), "x").unwrap();
         symlink(&outside, top.join("a/link")).unwrap();
         symlink("/nowhere", top.join("dangling")).unwrap();
-        assert_eq!(remove(&top, false, &[]), []);
+        assert_eq!(remove(&top, false, &[], is_of_filesystem), []);
         assert!(!top.exists() && outside.join("kept").exists());
-        assert_eq!(remove(&top, false, &[]), [], "a second time");
+        assert_eq!(remove(&top, false, &[], is_of_filesystem), [], "a second time");
     }
 
     #[test]
@@ -169,7 +172,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("lost+found")).unwrap();
         fs::create_dir_all(root.path().join("x/lost+found")).unwrap();
-        assert_eq!(remove(root.path(), true, &[]), []);
+        assert_eq!(remove(root.path(), true, &[], is_of_filesystem), []);
         assert!(root.path().join("lost+found").exists() && !root.path().join("x").exists());
     }
 
@@ -179,7 +182,7 @@ mod tests {
         fs::create_dir(root.path().join("real")).unwrap();
         fs::write(root.path().join("real/kept"), "x").unwrap();
         symlink("real", root.path().join("link")).unwrap();
-        assert_eq!(remove(&root.path().join("link"), false, &[]), []);
+        assert_eq!(remove(&root.path().join("link"), false, &[], is_of_filesystem), []);
         assert!(root.path().join("real/kept").exists() && !root.path().join("link").exists());
     }
 
@@ -190,6 +193,6 @@ mod tests {
         let top = root.path().join("top");
         fs::create_dir(&top).unwrap();
         fs::write(top.join(std::ffi::OsStr::from_bytes(b"\xff\xfe")), "x").unwrap();
-        assert_eq!(remove(&top, false, &[]), []);
+        assert_eq!(remove(&top, false, &[], is_of_filesystem), []);
     }
 }

@@ -168,6 +168,19 @@ impl Cluster {
         self.members.iter().filter(|member| !member.learner)
     }
 
+    /// Whether the member `id` is the only one with a vote.
+    #[must_use]
+    pub fn is_alone(&self, id: Id) -> bool {
+        self.voters().map(|voter| voter.id).eq([id])
+    }
+
+    /// Its members that have been started, by their names and where their peers reach them.
+    #[must_use]
+    pub fn named(&self) -> Vec<(String, String)> {
+        let named = self.members.iter().filter(|member| !member.name.is_empty());
+        named.filter_map(|member| Some((member.name.clone(), member.peer_urls.first()?.clone()))).collect()
+    }
+
     /// Its members as `--initial-cluster` takes them. A member that has not been started has no name in the cluster;
     /// `own` is ours.
     #[must_use]
@@ -211,6 +224,8 @@ mod tests {
         let learner = &cluster.members[0];
         assert!(learner.learner && learner.name.is_empty() && learner.is_at("http://10.1.1.4:2380/"));
         assert_eq!(cluster.voters().count(), 1);
+        assert!(cluster.is_alone(Id(13_753_698_062_994_940_501)) && !cluster.is_alone(Id(2)));
+        assert_eq!(cluster.named(), [("b".to_owned(), "http://10.1.1.3:2380".to_owned())]);
         assert_eq!(cluster.initial("c", "http://10.1.1.4:2380"), "c=http://10.1.1.4:2380,b=http://10.1.1.3:2380");
         assert_eq!(serde_json::to_value(cluster.id).unwrap(), "763c9a02625ce2e");
     }

@@ -227,8 +227,10 @@ fn begin(facts: &Facts<'_>) -> Result<Standing, Failure> {
         let what =
             format!("{} was member {} of cluster {}, and its data is gone", facts.name, past.member, past.cluster);
         return if facts.others.is_empty() {
-            Err(Failure::new(Code::EtcdQuorum, what)
-                .with_remedy("restore a snapshot: cks-agent etcd restore; or begin anew: cks-agent etcd forget"))
+            let name = facts.name;
+            Err(Failure::new(Code::EtcdQuorum, what).with_remedy(format!(
+                "restore a snapshot: cks-agent etcd restore; or begin anew: cks-agent etcd member remove {name}, then start it again"
+            )))
         } else {
             Ok(Standing::Undecided(format!("{what}; the others have to answer: {}", silence(facts))))
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::links::ClusterLink;
+use super::mounts::MountPoint;
 use super::nft;
 
 /// Which programs speak to a packet filter.
@@ -51,7 +52,7 @@ pub enum Action {
     /// Unmounts what is mounted there; never lazily.
     Unmount {
         /// The mount point.
-        path: String,
+        path: MountPoint,
     },
     /// `kubeadm reset`, without its etcd phase; and without its cleaning where something is still mounted.
     ResetKubeadm,

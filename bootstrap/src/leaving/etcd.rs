@@ -8,13 +8,55 @@ use crate::etcd::quorum::{self, Health};
 use crate::etcd::report;
 use crate::failure::{Code, Failure};
 
+/// kubeadm's static pod of the member.
+pub const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
+
 /// What a control plane's `etcd.yaml` says of its member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stacked {
     /// The member's name.
     pub name: String,
-    /// Where its data lies.
+    /// Where its data lies, as it is told.
     pub data: String,
+}
+
+impl Stacked {
+    /// Where its data lies, if that is a place that a leave touches. Whether this is a member does not depend on it.
+    #[must_use]
+    pub fn own_data(&self) -> Option<&str> {
+        let usable = self.data.starts_with("/var/lib/") && !self.data.split('/').any(|part| part == "..");
+        usable.then_some(&self.data[..])
+    }
+}
+
+/// A member that is being removed: what has to be known when its own etcd has ended over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removing {
+    /// Which member.
+    pub id: Id,
+    /// Where the others answer clients.
+    pub clients: Vec<String>,
+    /// Where the others answer their peers.
+    pub peers: Vec<String>,
+}
+
+impl Removing {
+    /// The member `id` of `cluster`.
+    #[must_use]
+    pub fn of(cluster: &Cluster, id: Id) -> Self {
+        let others = || cluster.members.iter().filter(|member| member.id != id);
+        Self {
+            id,
+            clients: others().flat_map(|member| member.client_urls.clone()).collect(),
+            peers: others().flat_map(|member| member.peer_urls.clone()).collect(),
+        }
+    }
+
+    /// Whether it is out of the cluster that others tell: a member that was removed never comes back under its id.
+    #[must_use]
+    pub fn is_over(&self, told: &[Cluster]) -> bool {
+        told.iter().any(|cluster| cluster.is_formed() && cluster.members.iter().all(|member| member.id != self.id))
+    }
 }
 
 /// What becomes of this node's member.
@@ -27,17 +69,26 @@ pub enum Fate {
     KeptAside,
 }
 
-/// The member of kubeadm's static pod `etcd.yaml`; none where that is no such thing.
-#[must_use]
-pub fn stacked(manifest: &str) -> Option<Stacked> {
+/// The member of kubeadm's static pod `etcd.yaml`.
+///
+/// # Errors
+/// In words, where it does not tell its member: that is no proof that there is none.
+pub fn stacked(manifest: &str) -> Result<Stacked, String> {
     let flag = |name: &str| {
         let line = manifest.lines().map(|line| line.trim().trim_start_matches("- ").trim_matches(['"', '\'']));
         line.filter_map(|line| line.strip_prefix(name)).map(str::to_owned).find(|value| !value.is_empty())
     };
     let data = flag("--data-dir=").unwrap_or_else(|| "/var/lib/etcd".to_owned());
-    let data = data.trim_end_matches('/').to_owned();
-    let usable = data.starts_with("/var/lib/") && !data.split('/').any(|part| part == "..");
-    Some(Stacked { name: flag("--name=")?, data }).filter(|_| usable)
+    let name = flag("--name=").ok_or("it does not name its member (--name=)")?;
+    Ok(Stacked { name, data: data.trim_end_matches('/').to_owned() })
+}
+
+/// The refusal to leave with a member of which nothing is known but that there is one.
+#[must_use]
+pub fn unknown(why: &str) -> Failure {
+    let what = format!("this node runs an etcd member by {MANIFEST}, which can't be read: {why}");
+    let remedy = "correct the file; or leave with --force: the member then stays in etcd's list, and its data here";
+    Failure::new(Code::EtcdUnavailable, what).with_remedy(remedy)
 }
 
 /// The member to be removed so that this node, `own`, is none any more; none when it is none already. With `force` the
@@ -136,14 +187,25 @@ mod tests {
     fn a_static_pod_tells_its_member() {
         let manifest =
             "spec:\n  containers:\n  - command:\n    - etcd\n    - --data-dir=/var/lib/etcd\n    - --name=c0\n";
-        assert_eq!(stacked(manifest), Some(Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() }));
-        for text in [
-            "",
-            "- --data-dir=/var/lib/etcd",
-            "- --name=c0\n- --data-dir=/",
-            "- --name=c0\n- --data-dir=/var/lib/../etc",
+        let told = stacked(manifest).unwrap();
+        assert_eq!((&told.name[..], told.own_data()), ("c0", Some("/var/lib/etcd")));
+        for text in ["", "- --data-dir=/var/lib/etcd", "- --name="] {
+            assert!(stacked(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_one_wherever_its_data_lies() {
+        for (data, own) in [
+            ("/data/etcd", None),
+            ("/", None),
+            ("/var/lib/", None),
+            ("/var/lib/../etcd", None),
+            ("/var/lib/etcd/", Some("/var/lib/etcd")),
+            ("/var/lib/disk/etcd", Some("/var/lib/disk/etcd")),
         ] {
-            assert_eq!(stacked(text), None, "{text}");
+            let told = stacked(&format!("- --name=c0\n- --data-dir={data}\n")).unwrap();
+            assert_eq!((&told.name[..], told.own_data()), ("c0", own), "{data}");
         }
     }
 }

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Filter;
 use super::cni::ConfigFile;
-use super::etcd::{Fate, Stacked};
+use super::etcd::{Fate, Removing, Stacked};
 use super::mounts::Mount;
 #[cfg(doc)]
 use super::paths;
+use super::report::Left;
 use super::traces::Traces;
+use crate::etcd::members::Id;
 
 /// What a leave writes down before it changes anything, because it is not to be found out afterwards.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub struct Begun {
     pub authority: Option<String>,
     /// The etcd member that ran here as a static pod.
     pub stacked: Option<Stacked>,
+    /// The member that is, or was, removed.
+    pub removing: Option<Removing>,
     /// What became of it.
     pub fate: Option<Fate>,
     /// CNI configuration that is the cluster's though its content does not say so.
@@ -32,6 +36,14 @@ pub struct Begun {
     pub bridges: BTreeSet<String>,
     /// `kubeadm reset` ran to its end.
     pub reset: bool,
+}
+
+impl Begun {
+    /// Whether it may be of the cluster with this authority. One of another cluster tells nothing of this membership.
+    #[must_use]
+    pub fn is_of(&self, authority: Option<&str>) -> bool {
+        self.authority.as_deref().zip(authority).is_none_or(|(earlier, now)| earlier.trim() == now.trim())
+    }
 }
 
 /// kubelet's service.
@@ -52,15 +64,6 @@ pub struct Runtime {
     pub tasks: usize,
     /// Images that no container uses once the pods are gone.
     pub images: usize,
-}
-
-/// A named network namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Namespace {
-    /// Its name.
-    pub name: String,
-    /// A process that lives in it: `1234 (nginx)`.
-    pub holder: Option<String>,
 }
 
 /// What is in a directory.
@@ -85,6 +88,10 @@ pub struct Facts {
     pub authority: Option<String>,
     /// The etcd member that runs here as a static pod.
     pub stacked: Option<Stacked>,
+    /// Why its static pod does not tell it, where there is one and it does not.
+    pub unknown_member: Option<String>,
+    /// Whose data lies where that member's should.
+    pub data_member: Option<Id>,
     /// kubelet's service.
     pub kubelet: Kubelet,
     /// The container runtime.
@@ -97,6 +104,8 @@ pub struct Facts {
     pub mounts: Vec<Mount>,
     /// What `iptables-save` prints.
     pub filters: BTreeMap<Filter, String>,
+    /// What could not be looked at, and why: there may be something of the cluster.
+    pub unread: Vec<Left>,
     /// What `nft -j list ruleset` prints.
     pub nft: String,
     /// What `ip -j -d link` prints.
@@ -107,8 +116,8 @@ pub struct Facts {
     pub sets: Vec<String>,
     /// IPVS has services.
     pub ipvs: bool,
-    /// Named network namespaces.
-    pub namespaces: Vec<Namespace>,
+    /// Names of network namespaces.
+    pub namespaces: Vec<String>,
     /// Files of `/etc/cni/net.d`.
     pub cni: Vec<ConfigFile>,
     /// Directories that are there, of those that are asked for.

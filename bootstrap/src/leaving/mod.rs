@@ -52,12 +52,26 @@ pub fn plan(facts: &Facts, wishes: Wishes) -> Vec<Action> {
     actions.extend(files(facts, &networks));
     // What is known of the node is needed until nothing else is left of it.
     let known = facts.traces.begun || paths::RECORDS.iter().any(|path| facts.files.contains(*path));
-    if actions.is_empty() && known {
+    if actions.is_empty() && known && facts.unread.is_empty() {
         actions.push(Action::Forget);
     }
     // Sorting is stable: mounts keep their order.
     actions.sort_by_key(Action::rank);
     actions
+}
+
+/// Whether a program that looks into the kernel `said` that this one has nothing of its kind: any other failure tells
+/// nothing about what is there.
+#[must_use]
+pub fn is_absent(said: &str) -> bool {
+    const ABSENT: [&str; 5] = [
+        "not supported",
+        "Cannot open session to kernel",
+        "Table does not exist",
+        "Protocol wrong type for socket",
+        "No such file or directory",
+    ];
+    ABSENT.iter().any(|part| said.contains(part))
 }
 
 /// What has to be known after a kill, before anything is changed.
@@ -72,6 +86,7 @@ pub fn begin(facts: &Facts, at: &str) -> Begun {
         stacked: facts.stacked.clone().or(earlier.stacked),
         networks: networks.goes.into_iter().chain(earlier.networks).collect(),
         bridges: networks.bridges.into_iter().chain(earlier.bridges).collect(),
+        removing: earlier.removing,
         fate: fate(facts),
         reset: earlier.reset,
     }
@@ -120,14 +135,17 @@ fn services(facts: &Facts, wishes: Wishes) -> Vec<Action> {
 }
 
 fn kernel(facts: &Facts, networks: &Networks, keep_cni: bool) -> Vec<Action> {
-    let namespaces = facts.namespaces.iter().filter(|namespace| names::is_pod_namespace(&namespace.name));
-    let mut actions: Vec<Action> =
-        namespaces.map(|namespace| Action::RemoveNamespace { name: namespace.name.clone() }).collect();
+    let namespaces = facts.namespaces.iter().filter(|name| names::is_pod_namespace(name));
+    let mut actions: Vec<Action> = namespaces.map(|name| Action::RemoveNamespace { name: name.clone() }).collect();
     let links = links::of_cluster(&facts.links, &networks.bridges);
-    if facts.ipvs && links.iter().any(|link| link.name == "kube-ipvs0") {
+    let of_ipvs = |link: &links::ClusterLink| link.name == "kube-ipvs0";
+    let balances = facts.ipvs && links.iter().any(of_ipvs);
+    if balances {
         actions.push(Action::ClearIpvs);
     }
-    actions.extend(links.into_iter().map(|link| Action::DeleteLink { link }));
+    // The link tells whose services these are: it stays until none is left.
+    let links = links.into_iter().filter(|link| !(balances && of_ipvs(link)));
+    actions.extend(links.map(|link| Action::DeleteLink { link }));
     let routes = facts.routes.iter().flat_map(|routes| links::routes_of_cluster(routes));
     actions.extend(routes.map(|arguments| Action::DeleteRoute { arguments }));
     for (filter, saved) in &facts.filters {
@@ -146,7 +164,7 @@ fn kernel(facts: &Facts, networks: &Networks, keep_cni: bool) -> Vec<Action> {
 fn directories(facts: &Facts, networks: &Networks) -> Vec<Action> {
     let mut actions = Vec::new();
     for tree in &paths::TREES {
-        let mounted = facts.mounts.iter().any(|mount| mount.path == tree.path);
+        let mounted = facts.mounts.iter().any(|mount| mount.path == *tree.path);
         let linked = tree.path == paths::KUBELET && facts.kubelet_directory.is_some();
         let stays = tree.stays || mounted || linked;
         let goes = match facts.directories.get(tree.path) {
@@ -180,7 +198,7 @@ fn empty(facts: &Facts, networks: &Networks) -> Vec<&'static str> {
         all(paths::CNI, &|entry| paths::CNI_KNOWN.contains(&entry)).map(|known| known && !below.contains(&Some(false)));
     let namespaces = all(paths::NAMESPACES, &names::is_pod_namespace);
     let found = [(first, below[0]), (second, below[1]), (paths::CNI, whole), (paths::NAMESPACES, namespaces)];
-    let mounted = |path: &str| facts.mounts.iter().any(|mount| mount.path == path);
+    let mounted = |path: &str| facts.mounts.iter().any(|mount| mount.path == *path);
     found.into_iter().filter(|(path, goes)| *goes == Some(true) && !mounted(path)).map(|(path, _)| path).collect()
 }
 
@@ -188,12 +206,15 @@ fn empty(facts: &Facts, networks: &Networks) -> Vec<&'static str> {
 fn etcd_data(facts: &Facts) -> Option<Action> {
     let begun = facts.begun.as_ref();
     let stacked = facts.stacked.as_ref().or(begun.and_then(|begun| begun.stacked.as_ref()))?;
-    if !matches!(facts.directories.get(&stacked.data), Some(Content::Some)) {
+    let path = stacked.own_data()?.to_owned();
+    if !matches!(facts.directories.get(&path), Some(Content::Some)) {
         return None;
     }
-    let path = stacked.data.clone();
+    // Only what the member wrote that was removed: a later one may have been given the same place.
+    let removed = begun.and_then(|begun| begun.removing.as_ref()).map(|removing| removing.id);
+    let is_anothers = removed.zip(facts.data_member).is_some_and(|(removed, there)| removed != there);
     Some(match fate(facts) {
-        Some(Fate::Removed) => Action::RemoveTree { path, stays: true },
+        Some(Fate::Removed) if !is_anothers => Action::RemoveTree { path, stays: true },
         _ => Action::KeepAside { path },
     })
 }

@@ -1,12 +1,66 @@
 //! Mounts as `/proc/self/mountinfo` tells them (proc(5)): what has to be unmounted, and in which order.
 
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use serde::Serialize;
+
 use super::paths::KUBELET;
+
+/// Where something is mounted, byte by byte: a name need not be text, and a mount that is left out loses what is in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MountPoint(OsString);
+
+impl MountPoint {
+    /// As a path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
+    fn is_below(&self, directory: &str) -> bool {
+        is_below(self.0.as_bytes(), directory.as_bytes())
+    }
+}
+
+impl From<&str> for MountPoint {
+    fn from(path: &str) -> Self {
+        Self(path.into())
+    }
+}
+
+impl PartialEq<str> for MountPoint {
+    fn eq(&self, path: &str) -> bool {
+        self.0 == OsStr::new(path)
+    }
+}
+
+impl fmt::Display for MountPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_string_lossy())
+    }
+}
+
+impl fmt::Debug for MountPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// For people: what is no text is told by replacement characters.
+impl Serialize for MountPoint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Where it is mounted.
-    pub path: String,
+    pub path: MountPoint,
     /// `major:minor` of its filesystem.
     pub device: String,
     /// The filesystem's type.
@@ -23,25 +77,34 @@ const BELOW: [&str; 3] = [KUBELET, "/run/cilium", "/run/calico"];
 const RUNTIME: [&str; 2] =
     ["/run/containerd/io.containerd.grpc.v1.cri/sandboxes", "/run/containerd/io.containerd.runtime.v2.task/k8s.io"];
 
-/// The mounts of a mount namespace, in the order in which they were made. Lines that can't be read are passed over.
-#[must_use]
-pub fn parse(mountinfo: &str) -> Vec<Mount> {
-    let line = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut before = before.split(' ');
-        let (device, path) = (before.nth(2)?, before.nth(1)?);
-        let mut after = after.split(' ');
-        let (kind, source) = (after.next()?, after.next().unwrap_or_default());
-        let owned = |text: &str| text.to_owned();
-        Some(Mount { path: unescaped(path), device: owned(device), kind: owned(kind), source: unescaped(source) })
-    };
-    mountinfo.lines().filter_map(line).collect()
+/// The mounts of a mount namespace, in the order in which they were made.
+///
+/// # Errors
+/// In words, where a line can't be read or there is none: whoever removes files has to know all mounts.
+pub fn parse(mountinfo: &[u8]) -> Result<Vec<Mount>, String> {
+    let lines = mountinfo.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mounts = lines.map(|line| mount(line).ok_or_else(|| format!("line {:?}", String::from_utf8_lossy(line))));
+    let mounts: Vec<Mount> = mounts.collect::<Result<_, _>>()?;
+    if mounts.is_empty() { Err("it tells no mount".to_owned()) } else { Ok(mounts) }
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // Optional fields lie in between.
+    let end = words.iter().skip(6).position(|word| *word == b"-")? + 6;
+    Some(Mount {
+        path: MountPoint(OsString::from_vec(unescaped(words.get(4)?))),
+        device: text(words.get(2)?),
+        kind: text(words.get(end + 1)?),
+        source: text(&unescaped(words.get(end + 2).copied().unwrap_or_default())),
+    })
 }
 
 /// The kernel writes space, tab, newline and backslash as octal numbers.
-fn unescaped(text: &str) -> String {
+fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let [first, after @ ..] = rest {
         let digits = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
@@ -55,39 +118,39 @@ fn unescaped(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// Whether `path` is really below `directory`, not only begins like it.
-#[must_use]
-pub fn is_below(path: &str, directory: &str) -> bool {
-    path.strip_prefix(directory.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/") && rest.len() > 1)
 }
 
 /// Mount points strictly below `directory`, each as often as something is mounted there, in the order in which they
 /// can be unmounted: what lies on another comes before it.
 #[must_use]
-pub fn below(mounts: &[Mount], directory: &str) -> Vec<String> {
-    order(mounts, |mount| is_below(&mount.path, directory))
+pub fn below(mounts: &[Mount], directory: &str) -> Vec<MountPoint> {
+    order(mounts, |mount| mount.path.is_below(directory))
 }
 
 /// What a cluster left mounted, in the order in which it can be unmounted. `kubelet` is where kubelet's directory
 /// really is, when a link leads there. What the CRI plugin mounts only counts when `no_pods` are there any more.
 #[must_use]
-pub fn of_cluster(mounts: &[Mount], kubelet: Option<&str>, no_pods: bool) -> Vec<String> {
+pub fn of_cluster(mounts: &[Mount], kubelet: Option<&str>, no_pods: bool) -> Vec<MountPoint> {
     let runtime = RUNTIME.iter().copied().filter(|_| no_pods);
     let directories: Vec<&str> = BELOW.into_iter().chain(kubelet).chain(runtime).collect();
-    order(mounts, |mount| directories.iter().any(|directory| is_below(&mount.path, directory)))
+    order(mounts, |mount| directories.iter().any(|directory| mount.path.is_below(directory)))
 }
 
-fn order(mounts: &[Mount], wanted: impl Fn(&Mount) -> bool) -> Vec<String> {
+fn order(mounts: &[Mount], wanted: impl Fn(&Mount) -> bool) -> Vec<MountPoint> {
     // The last one made lies on top: at the same place, and wherever another begins below.
     mounts.iter().rev().filter(|mount| wanted(mount)).map(|mount| mount.path.clone()).fold(Vec::new(), put_deeper_first)
 }
 
 /// A mount can be made below another that was made later (`mount --move`), so depth counts before age.
-fn put_deeper_first(mut sorted: Vec<String>, path: String) -> Vec<String> {
-    let depth = |path: &str| path.matches('/').count();
+fn put_deeper_first(mut sorted: Vec<MountPoint>, path: MountPoint) -> Vec<MountPoint> {
+    let depth = |path: &MountPoint| path.0.as_bytes().iter().filter(|byte| **byte == b'/').count();
     let place = sorted.iter().position(|known| depth(known) < depth(&path)).unwrap_or(sorted.len());
     sorted.insert(place, path);
     sorted
@@ -111,14 +174,13 @@ mod tests {
 38 21 0:43 / /run/cilium/cgroupv2 rw - cgroup2 none rw
 39 21 0:44 / /run/containerd/io.containerd.grpc.v1.cri/sandboxes/ab/shm rw - tmpfs shm rw
 40 21 0:45 / /run/containerd/io.containerd.runtime.v2.task/moby/ab/rootfs rw - overlay overlay rw
-torn line
 ";
 
     #[test]
     fn what_lies_on_another_goes_first_and_neighbours_stay() {
-        let mounts = parse(MOUNTINFO);
+        let mounts = parse(MOUNTINFO.as_bytes()).unwrap();
         assert_eq!(mounts.len(), 12);
-        let paths = below(&mounts, "/var/lib/kubelet");
+        let paths: Vec<String> = below(&mounts, "/var/lib/kubelet").iter().map(ToString::to_string).collect();
         let csi = "/var/lib/kubelet/pods/1a/volumes/kubernetes.io~csi/pvc-1/mount";
         assert_eq!(
             paths,
@@ -131,9 +193,10 @@ torn line
             ]
         );
         let of_cluster = super::of_cluster(&mounts, None, false);
-        assert!(of_cluster.contains(&"/run/cilium/cgroupv2".to_owned()) && of_cluster.len() == 6, "{of_cluster:?}");
+        assert!(of_cluster.contains(&"/run/cilium/cgroupv2".into()) && of_cluster.len() == 6, "{of_cluster:?}");
         let all = super::of_cluster(&mounts, None, true);
-        assert!(all.iter().any(|path| path.ends_with("ab/shm")) && !all.iter().any(|path| path.contains("moby")));
+        let has = |part: &str| all.iter().any(|path| path.to_string().contains(part));
+        assert!(has("ab/shm") && !has("moby"));
     }
 
     #[test]
@@ -145,16 +208,31 @@ torn line
             ("/var/lib/kubelet2/x", false),
             ("/x/var/lib/kubelet/x", false),
         ] {
-            assert_eq!(is_below(path, "/var/lib/kubelet"), below, "{path}");
+            assert_eq!(MountPoint::from(path).is_below("/var/lib/kubelet"), below, "{path}");
         }
-        assert!(is_below("/var", "/"));
+        assert!(MountPoint::from("/var").is_below("/"));
     }
 
     #[test]
     fn names_are_read_as_the_kernel_writes_them() {
-        assert_eq!(unescaped(r"/a\040b\134c\011"), "/a b\\c\t");
-        assert_eq!(unescaped(r"/a\0"), r"/a\0");
-        assert_eq!(unescaped(r"/a\999"), r"/a\999");
-        assert_eq!(parse("1 2 3").len(), 0);
+        assert_eq!(unescaped(br"/a\040b\134c\011"), b"/a b\\c\t");
+        assert_eq!(unescaped(br"/a\0"), br"/a\0");
+        assert_eq!(unescaped(br"/a\999"), br"/a\999");
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_kept_byte_by_byte() {
+        let line = b"33 30 0:41 / /var/lib/kubelet/pods/1a/c\xff\\040d rw shared:6 master:1 - tmpfs  rw\n";
+        let mounts = parse(line).unwrap();
+        let path = Path::new(OsStr::from_bytes(b"/var/lib/kubelet/pods/1a/c\xff d"));
+        assert_eq!(below(&mounts, "/var/lib/kubelet").iter().map(MountPoint::as_path).collect::<Vec<_>>(), [path]);
+        assert_eq!((&mounts[0].kind[..], &mounts[0].source[..]), ("tmpfs", ""));
+    }
+
+    #[test]
+    fn a_table_that_can_t_be_read_is_not_one_without_mounts() {
+        for text in ["", "\n", "1 2 3", "21 1 254:1 / / rw - ext4 /dev/vda1 rw\ntorn line\n", "1 2 3 4 - 5"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
     }
 }

@@ -31,6 +31,25 @@ pub fn is_kept_away(object: &str) -> bool {
     keys.into_iter().any(|key| key == "node.kubernetes.io/not-ready")
 }
 
+/// Says on a node that a leave cordoned it, and nobody else: only that is undone.
+const CORDONED: &str = "cks-agent/cordoned-to-leave";
+
+/// The merge patch that keeps the scheduler away from a node, or does so no longer.
+#[must_use]
+pub fn cordon(cordoned: bool) -> String {
+    let (mark, away) = if cordoned { (json!("true"), json!(true)) } else { (Value::Null, Value::Null) };
+    json!({"metadata": {"annotations": {CORDONED: mark}}, "spec": {"unschedulable": away}}).to_string()
+}
+
+/// Whether somebody else keeps the scheduler away from the node.
+#[must_use]
+pub fn is_cordoned_by_others(object: &str) -> bool {
+    let node: Value = serde_json::from_str(object).unwrap_or_default();
+    let marks = node.pointer("/metadata/annotations").and_then(Value::as_object);
+    node.pointer("/spec/unschedulable") == Some(&Value::Bool(true))
+        && !marks.is_some_and(|marks| marks.contains_key(CORDONED))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +68,18 @@ mod tests {
         for text in ["", "[]", r#"{"status":7}"#, r#"{"status":{"conditions":{}}}"#] {
             assert_eq!(not_ready(text, ""), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_an_administrator_cordoned_is_known_from_what_a_leave_did() {
+        assert_eq!(
+            cordon(true),
+            r#"{"metadata":{"annotations":{"cks-agent/cordoned-to-leave":"true"}},"spec":{"unschedulable":true}}"#
+        );
+        assert!(!is_cordoned_by_others(&cordon(true)) && !is_cordoned_by_others(&cordon(false)));
+        assert!(is_cordoned_by_others(r#"{"spec":{"unschedulable":true}}"#));
+        assert!(is_cordoned_by_others(r#"{"metadata":{"annotations":{"a":"b"}},"spec":{"unschedulable":true}}"#));
+        assert!(!is_cordoned_by_others("{}") && !is_cordoned_by_others(""));
     }
 
     #[test]

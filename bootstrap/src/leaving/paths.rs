@@ -96,6 +96,15 @@ pub const LEFT: &str = "/var/lib/cks-agent/left.json";
 /// What a `leave` has to know after a crash; it goes last.
 pub const BEGUN: &str = "/var/lib/cks-agent/leaving.json";
 
+/// Where etcd's data is put aside within its own directory: that may be a filesystem of its own.
+pub const ASIDE: &str = "aside-";
+
+/// Names of etcd's directory that are not the member's: its filesystem's, and what was put aside.
+#[must_use]
+pub fn is_beside_member(name: &str) -> bool {
+    is_of_filesystem(name) || name.starts_with(ASIDE)
+}
+
 /// Names that are nobody's files: a filesystem's own directory.
 #[must_use]
 pub fn is_of_filesystem(name: &str) -> bool {

@@ -57,7 +57,7 @@ impl Report {
         self.actions.iter().for_each(|action| text += &format!("{verb:<9} {action}\n"));
         self.left.iter().for_each(|left| text += &format!("left      {}: {}\n", left.object, left.why));
         self.warnings.iter().for_each(|warning| text += &format!("warning   {warning}\n"));
-        if self.before == Standing::Stranger {
+        if self.before == Standing::Stranger && self.actions.is_empty() {
             text.push_str("nothing to do: this machine is in no cluster\n");
         } else if self.clean {
             text.push_str("clean: this node can be added again\n");

@@ -1,4 +1,4 @@
-use super::facts::{Kubelet, Namespace, Runtime};
+use super::facts::{Kubelet, Runtime};
 use super::*;
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn worker() -> Facts {
         kubelet: Kubelet { runs: true, enabled: true },
         runtime: Runtime { pods: Some(3), tasks: 3, images: 7 },
         kubeadm: true,
-        mounts: mounts::parse("33 30 254:32 / /var/lib/kubelet/pods/1a/x rw - ext4 /dev/vdc rw\n"),
+        mounts: mounts::parse(b"33 30 254:32 / /var/lib/kubelet/pods/1a/x rw - ext4 /dev/vdc rw\n").unwrap(),
         filters: BTreeMap::from([(
             Filter::Nft4,
             include_str!("../../tests/data/leaving/iptables-nft-save.txt").to_owned(),
@@ -30,9 +30,7 @@ fn worker() -> Facts {
         links: include_str!("../../tests/data/leaving/links.json").to_owned(),
         routes: vec![include_str!("../../tests/data/leaving/routes.json").to_owned()],
         sets: include_str!("../../tests/data/leaving/ipset.txt").lines().map(str::to_owned).collect(),
-        namespaces: ["cni-7a1e2f03-1111-2222-3333-444455556666", "blue"]
-            .map(|name| Namespace { name: name.to_owned(), holder: None })
-            .to_vec(),
+        namespaces: ["cni-7a1e2f03-1111-2222-3333-444455556666", "blue"].map(str::to_owned).to_vec(),
         cni: vec![cni::ConfigFile {
             name: "10-flannel.conflist".to_owned(),
             text: r#"{"name":"cbr0","plugins":[{"type":"flannel"}]}"#.to_owned(),
@@ -105,13 +103,53 @@ fn directories_that_nobody_else_uses_go_with_what_was_in_them() {
     facts.cni_state.insert(paths::NAMESPACES.to_owned(), vec!["cni-7a1e2f03-1111-2222-3333-444455556666".to_owned()]);
     assert_eq!(empty(&facts), ["/var/lib/cni/networks", paths::CNI, paths::NAMESPACES]);
     facts.cni_state.insert(paths::CNI.to_owned(), vec!["networks".to_owned(), "mine".to_owned()]);
-    facts.mounts = mounts::parse("37 21 0:4 / /run/netns rw - tmpfs tmpfs rw\n");
+    facts.mounts = mounts::parse(b"37 21 0:4 / /run/netns rw - tmpfs tmpfs rw\n").unwrap();
     assert_eq!(empty(&facts), ["/var/lib/cni/networks"]);
     let podman = r#"{"name":"podman","type":"bridge"}"#.to_owned();
     facts.cni.push(cni::ConfigFile { name: "87-podman.conflist".to_owned(), text: podman, after_join: None });
     facts.cni_state.insert("/var/lib/cni/networks".to_owned(), vec!["cbr0".to_owned(), "podman".to_owned()]);
     facts.cni_state.insert(paths::CNI.to_owned(), vec!["networks".to_owned()]);
     assert_eq!(empty(&facts), [""; 0]);
+}
+
+#[test]
+fn the_link_of_ipvs_stays_until_its_services_are_gone() {
+    let mut facts = worker();
+    facts.links = r#"[{"ifname":"kube-ipvs0","linkinfo":{"info_kind":"dummy"}},{"ifname":"cni0"}]"#.to_owned();
+    for (ipvs, wanted) in [(true, (true, false)), (false, (false, true))] {
+        facts.ipvs = ipvs;
+        let actions = plan(&facts, Wishes::default());
+        assert_eq!((has(&actions, "IPVS services"), has(&actions, "link kube-ipvs0")), wanted, "{actions:#?}");
+        assert!(has(&actions, "link cni0"));
+    }
+}
+
+#[test]
+fn nothing_is_forgotten_while_something_could_not_be_looked_at() {
+    let traces = traces::Traces { begun: true, ..traces::Traces::default() };
+    let mut facts = Facts { traces, begun: Some(Begun::default()), ..Facts::default() };
+    assert_eq!(plan(&facts, Wishes::default()), [Action::Forget]);
+    facts.unread = vec![Left { object: "ipset list".to_owned(), why: "no answer".to_owned() }];
+    assert_eq!(plan(&facts, Wishes::default()), []);
+}
+
+#[test]
+fn a_kernel_without_a_part_has_nothing_in_it() {
+    for (said, absent) in [
+        ("netlink: Error: cache initialization failed: Protocol not supported", true),
+        ("ipset v7.17: Cannot open session to kernel.", true),
+        ("RTNETLINK answers: Operation not supported", true),
+        (
+            "iptables v1.8.9 (legacy): can't initialize iptables table `nat': Table does not exist (do you need to insmod?)",
+            true,
+        ),
+        ("Failed to initialize nft: Address family not supported by protocol", true),
+        ("netlink: Error: cache initialization failed: Operation not permitted", false),
+        ("was ended by a signal", false),
+        ("does not answer within 60 s", false),
+    ] {
+        assert_eq!(is_absent(said), absent, "{said}");
+    }
 }
 
 #[test]
@@ -122,7 +160,7 @@ fn images_stay_on_request() {
 #[test]
 fn a_directory_that_is_a_filesystem_of_its_own_is_only_emptied() {
     let mut facts = worker();
-    facts.mounts = mounts::parse("30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n");
+    facts.mounts = mounts::parse(b"30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n").unwrap();
     assert!(has(&plan(&facts, Wishes::default()), "content of /var/lib/kubelet"));
     facts.directories.insert("/var/lib/kubelet".to_owned(), Content::Empty);
     let actions = plan(&facts, Wishes::default());
@@ -148,6 +186,38 @@ fn etcds_data_goes_only_when_others_hold_it() {
     }
     (facts.begun, facts.stacked) = (None, None);
     assert!(!format!("{:?}", plan(&facts, Wishes::default())).contains("/var/lib/etcd"), "nobody knows whose it is");
+}
+
+#[test]
+fn a_fate_counts_for_the_member_alone_that_met_it() {
+    let mut facts = worker();
+    let stacked = etcd::Stacked { name: "c0".to_owned(), data: "/var/lib/etcd".to_owned() };
+    facts.directories.insert("/var/lib/etcd".to_owned(), Content::Some);
+    let id = crate::etcd::members::Id;
+    let removing = |number| etcd::Removing { id: id(number), clients: Vec::new(), peers: Vec::new() };
+    for (removed, there, goes) in
+        [(Some(7), Some(7), true), (Some(7), Some(8), false), (Some(7), None, true), (None, Some(8), true)]
+    {
+        let removing = removed.map(removing);
+        let (stacked, fate) = (Some(stacked.clone()), Some(Fate::Removed));
+        facts.begun = Some(Begun { stacked, fate, removing, ..Begun::default() });
+        facts.data_member = there.map(id);
+        let wanted = if goes { "content of /var/lib/etcd" } else { "/var/lib/etcd, moved aside" };
+        assert!(has(&plan(&facts, Wishes::default()), wanted), "{removed:?} {there:?}");
+    }
+}
+
+#[test]
+fn what_was_written_in_another_cluster_tells_nothing_of_this_one() {
+    let begun = |authority: Option<&str>| Begun { authority: authority.map(str::to_owned), ..Begun::default() };
+    for (earlier, now, same) in [
+        (Some("a"), Some("a\n"), true),
+        (Some("a"), Some("b"), false),
+        (Some("a"), None, true),
+        (None, Some("b"), true),
+    ] {
+        assert_eq!(begun(earlier).is_of(now), same, "{earlier:?} {now:?}");
+    }
 }
 
 #[test]
@@ -198,7 +268,7 @@ fn a_machine_that_is_clean_needs_nothing() {
         traces: traces::Traces { begun: true, ..traces::Traces::default() },
         begun: Some(Begun::default()),
         kubeadm: true,
-        mounts: mounts::parse("30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n"),
+        mounts: mounts::parse(b"30 21 254:16 / /var/lib/kubelet rw - ext4 /dev/vdb rw\n").unwrap(),
         ..Facts::default()
     };
     assert_eq!(plan(&facts, Wishes::default()), [Action::Forget]);

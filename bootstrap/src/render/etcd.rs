@@ -85,6 +85,17 @@ pub struct Beginning {
     pub existing: bool,
 }
 
+impl Beginning {
+    /// That of a member that has data, which tells it all that counts: without its data it must not start, whoever
+    /// starts it. Told to begin a cluster it would come back empty while the others are down, told to join the others
+    /// while they are up, both under its old id. So it is to join a cluster of which nobody is left to be asked, and
+    /// what has to be done is decided anew.
+    #[must_use]
+    pub fn is_over(spec: &NodeSpec) -> Self {
+        Self { cluster: format!("{}={}", spec.node_name, spec.peer_url()), existing: true }
+    }
+}
+
 /// What tells one cluster from another where all else is the same. That of the stock unit is one for all clusters; where
 /// there is an authority, there is nothing stock to get along with.
 #[must_use]
@@ -165,6 +176,15 @@ mod tests {
         assert!(!text.contains("CERT"));
         let six = NodeSpec::new(Role::Etcd, "e1", "fd00::1".parse().ok(), None).unwrap();
         assert_eq!(value(&environment(&six), "ADVERTISE_CLIENT_URLS"), "http://[fd00::1]:2379");
+    }
+
+    #[test]
+    fn a_member_that_has_begun_neither_begins_nor_joins_again() {
+        let members = "e1=http://10.1.1.2:2380,e2=http://10.1.1.3:2380";
+        let spec = NodeSpec::new(Role::Etcd, "e2", "10.1.1.3".parse().ok(), Some(members)).unwrap();
+        let text = super::environment(&spec, &Beginning::is_over(&spec));
+        assert_eq!(value(&text, "INITIAL_CLUSTER_STATE"), "existing");
+        assert_eq!(value(&text, "INITIAL_CLUSTER"), "e2=http://10.1.1.3:2380", "nobody else is asked");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use bootstrap::bundle::Role;
+use bootstrap::node_spec::NodeSpec;
+use bootstrap::render::{self, etcd::Beginning};
 use cks_tests::node::code;
 use cks_tests::process::Command;
 
@@ -109,8 +112,10 @@ fn what_etcd_began_by_itself_is_set_aside() {
         bed.nodes[at].power_off().unwrap();
     }
     // As a stock unit would, or a run that was killed: etcd is told to begin the cluster, and forms none.
-    let told = fs::read(bed.nodes[0].root.join("etc/etcd/etcd.env")).unwrap();
-    let other = String::from_utf8(told).unwrap().replace("etcd-cluster-1", "another");
+    let address = bed.nodes[0].address.parse().ok();
+    let spec = NodeSpec::new(Role::Etcd, "e1", address, Some(&bed.members)).unwrap();
+    let beginning = Beginning { cluster: bed.members.clone(), existing: false };
+    let other = render::etcd::environment(&spec, &beginning).replace("etcd-cluster-1", "another");
     bed.nodes[0].provision(&programs).unwrap();
     bed.start_within(&bed.nodes[0], "3s", "1s").unwrap().output().unwrap();
     fs::create_dir_all(bed.nodes[0].root.join("etc/etcd")).unwrap();
@@ -120,15 +125,21 @@ fn what_etcd_began_by_itself_is_set_aside() {
     bed.nodes[0].unit().unwrap();
     bed.nodes[0].tell("start").unwrap();
     bed.poll(|| bed.nodes[0].root.join("var/lib/etcd/member/wal").exists());
-    for at in [1, 2] {
-        bed.nodes[at].boot().unwrap();
-    }
+    let aside = |bed: &Bed| {
+        let entries = fs::read_dir(bed.nodes[0].root.join("var/lib/etcd")).unwrap().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("aside-")).count()
+    };
+    // While the others can't let it join anew, nothing is moved.
+    bed.nodes[1].boot().unwrap();
+    let output = bed.start_within(&bed.nodes[0], "10s", "1s").unwrap().output().unwrap();
+    assert_eq!((output.code, code(&output), aside(&bed)), (75, "ETCD_UNAVAILABLE", 0), "{output:?}");
+    assert!(output.stderr.contains("no quorum"), "{output:?}");
+    bed.nodes[2].boot().unwrap();
     let output = bed.start(&bed.nodes[0]).unwrap().output().unwrap();
     assert_eq!(output.code, 0, "{output:?}\n{}", bed.logs());
     bed.agree().unwrap();
     assert_eq!(bed.nodes[0].get("/key").unwrap(), "value");
-    let aside = fs::read_dir(bed.nodes[0].root.join("var/lib/etcd")).unwrap().flatten();
-    assert_eq!(aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("aside-")).count(), 1);
+    assert_eq!(aside(&bed), 1);
 }
 
 #[test]
@@ -160,6 +171,48 @@ fn a_member_whose_data_is_gone_waits_for_the_others() {
     assert_eq!((output.code, code(&output)), (75, "ETCD_UNAVAILABLE"), "{output:?}");
     assert!(output.stderr.contains("its data is gone"), "{output:?}");
     assert_eq!(started(&bed.nodes[0]), 1);
+}
+
+#[test]
+fn a_machine_that_boots_without_its_data_does_not_come_back_by_itself() {
+    let programs = bed::etcd().unwrap();
+    for others_are_up in [false, true] {
+        let mut bed = Bed::formed(3, false, &programs).unwrap();
+        bed.nodes[1].put("/key", "value").unwrap();
+        bed.nodes[0].power_off().unwrap();
+        if !others_are_up {
+            [1, 2].into_iter().for_each(|at| bed.nodes[at].power_off().unwrap());
+        }
+        let data = bed.nodes[0].root.join("var/lib/etcd/member");
+        Command::new("rm").arg("-r").arg(&data).ok().unwrap();
+        fs::write(bed.nodes[0].root.join("run/bed/etcd.log"), "").unwrap();
+        bed.nodes[0].boot().unwrap();
+        // etcd is started, by the machine alone, and ends again and again.
+        bed.poll(|| {
+            data.join("wal").exists() || bed.nodes[0].log_of_etcd().matches("cannot fetch cluster info").count() > 2
+        });
+        assert!(!data.join("wal").exists(), "{}", bed.nodes[0].log());
+        if !others_are_up {
+            [1, 2].into_iter().for_each(|at| bed.nodes[at].boot().unwrap());
+        }
+        let output = bed.start(&bed.nodes[0]).unwrap().output().unwrap();
+        assert_eq!(output.code, 0, "{output:?}\n{}", bed.logs());
+        bed.agree().unwrap();
+        assert_eq!(bed.nodes[0].get("/key").unwrap(), "value");
+    }
+}
+
+#[test]
+fn a_member_that_was_alone_and_lost_its_data_begins_anew_on_request_only() {
+    let bed = Bed::formed(1, false, &bed::etcd().unwrap()).unwrap();
+    bed.nodes[0].stop().unwrap();
+    Command::new("rm").arg("-r").arg(bed.nodes[0].root.join("var/lib/etcd")).ok().unwrap();
+    let output = bed.start(&bed.nodes[0]).unwrap().output().unwrap();
+    assert_eq!((output.code, code(&output)), (78, "ETCD_QUORUM"), "{output:?}");
+    assert!(output.stderr.contains("cks-agent etcd member remove e1"), "{output:?}");
+    bed.ok(0, &["member", "remove", "e1"]).unwrap();
+    bed.start_all().unwrap();
+    bed.nodes[0].put("/key", "value").unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use cks_tests::node::code;
 use serde_json::Value;
@@ -47,7 +48,7 @@ fn a_cluster_begins_anew_from_a_snapshot_on_all_members() {
 
 #[test]
 fn one_member_begins_anew_alone_and_the_others_join_it() {
-    let (bed, path, hash) = with_snapshot(false);
+    let (mut bed, path, hash) = with_snapshot(false);
     bed.nodes.iter().for_each(|node| node.stop().unwrap());
     bed.ok(1, &["restore", "--alone", &path.to_string_lossy()]).unwrap();
     bed.ok(1, &["start"]).unwrap();
@@ -60,6 +61,16 @@ fn one_member_begins_anew_alone_and_the_others_join_it() {
     }
     assert_eq!(bed.agree().unwrap(), hash);
     assert!(bed.ok(0, &["status"]).unwrap().contains("3 members, quorum, 1 may fail"));
+    // What it was told when it began does not count any more: others need it now.
+    bed.nodes[2].power_off().unwrap();
+    let before = bed.nodes[1].pid();
+    for args in [&["restart"][..], &["member", "remove", "e2"]] {
+        bed.poll(|| {
+            let output = bed.nodes[1].agent(args).unwrap().output().unwrap();
+            (output.code, code(&output)) == (78, "ETCD_QUORUM")
+        });
+    }
+    assert_eq!(bed.nodes[1].pid(), before, "nothing was stopped");
 }
 
 #[test]
@@ -100,16 +111,23 @@ fn scheduled_snapshots_make_room_for_themselves() {
     fs::create_dir(root.join("backup")).unwrap();
     let theirs = ["etcd-e1-before-upgrade.db", "notes"];
     let ours = ["etcd-e1-20250101T000000Z.db", "etcd-e1-20250102T000000Z.db", "etcd-e1-20250103T000000Z.db"];
-    for name in theirs.iter().chain(&ours).chain(&[".etcd-e1-20250104T000000Z.db.cks-new.part"]) {
-        fs::write(root.join("backup").join(name), "").unwrap();
+    // Another run may be at it, here or on the node that shares the directory.
+    let written = [".etcd-e1-20250105T000000Z.db.cks-new", ".etcd-e2-20250104T000000Z.db.cks-new"];
+    let abandoned = ".etcd-e1-20250104T000000Z.db.cks-new.part";
+    for name in theirs.iter().chain(&ours).chain(&written).chain(&[abandoned]) {
+        let file = fs::File::create(root.join("backup").join(name)).unwrap();
+        if *name != written[0] {
+            file.set_modified(SystemTime::now() - Duration::from_secs(2 * 60 * 60)).unwrap();
+        }
     }
     bed.ok(0, &["snapshot", "--scheduled"]).unwrap();
     let names = fs::read_dir(root.join("backup")).unwrap().flatten();
     let mut names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let new: Vec<&String> = names.iter().filter(|name| !name.starts_with("etcd-e1-2025")).collect();
-    assert_eq!(new.len(), 3, "{names:?}");
-    assert!(names.contains(&ours[2].to_owned()) && names.len() == 4, "{names:?}");
+    assert_eq!(new.len(), 5, "{names:?}");
+    assert!(names.contains(&ours[2].to_owned()) && names.len() == 6, "{names:?}");
+    assert!(written.iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 etcd=$1 members=$2
 mkdir -p /etc/kubernetes/pki/etcd /etc/kubernetes/manifests && cd /etc/kubernetes/pki/etcd
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -days 1 -subj /CN=etcd-ca 2>/dev/null
-for name in server healthcheck-client; do
+for name in server peer healthcheck-client; do
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.csr -subj /CN=$name 2>/dev/null
     echo subjectAltName=IP:127.0.0.1 | openssl x509 -req -in $name.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 1 -out $name.crt -extfile /dev/stdin 2>/dev/null
 done

@@ -73,6 +73,31 @@ fn a_node_is_as_it_was_before_it_joined_and_can_join_again() {
 }
 
 #[test]
+fn a_machine_that_has_left_is_let_in_again_afterwards_too() {
+    let machine = Machine::joined().unwrap();
+    let kept = ["/var/lib/cks-agent/left.json", "/var/lib/cks-agent/user-data.json"];
+    assert_eq!(machine.leave(&[]).unwrap().code, 0);
+    for (arguments, stays) in [(&["--rejoin", "--dry-run"][..], true), (&["--rejoin"], false), (&["--rejoin"], false)] {
+        let output = machine.leave(arguments).unwrap();
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(kept.iter().all(|path| machine.has(path) == stays), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_not_clean() {
+    let machine = Machine::joined().unwrap();
+    machine.sh("mv $(command -v ipset) /srv/ipset && ln -s /bin/false $(dirname $(command -v ip))/ipset").unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!((code(&output), output.code), ("LEAVE_INCOMPLETE", 78), "{output:?}");
+    assert!(output.stderr.contains("what ipset list -n tells"), "{output:?}");
+    machine.sh("ln -sf /srv/ipset $(command -v ipset)").unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("ipset KUBE-CLUSTER-IP"), "{output:?}");
+}
+
+#[test]
 fn a_dry_run_tells_all_and_changes_nothing() {
     let machine = Machine::joined().unwrap();
     let before = machine.picture().unwrap();
@@ -87,6 +112,17 @@ fn a_dry_run_tells_all_and_changes_nothing() {
         assert!(!output.stdout.contains(foreign), "{foreign}: {}", output.stdout);
     }
     assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0]);
+}
+
+#[test]
+fn a_mount_whose_name_is_no_text_is_unmounted_like_all_others() {
+    let machine = Machine::joined().unwrap();
+    let volumes = "/var/lib/kubelet/pods/0f6e6c3e-1111-2222-3333-444455556666/volume-subpaths";
+    machine.sh(&format!("d=$(printf '{volumes}/\\377 x'); mkdir \"$d\"; mount --bind /srv/data \"$d\"")).unwrap();
+    let output = machine.leave(&[]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains(&format!("mount {volumes}/\u{fffd} x")), "{output:?}");
+    assert!(!machine.has("/var/lib/kubelet") && data_is_whole(&machine.path(DATA)));
 }
 
 #[test]
@@ -255,6 +291,12 @@ fn a_node_drains_itself_by_the_rights_that_nodes_have() {
     assert!(output.stderr.contains("default/guarded (its disruption budget allows no eviction now)"), "{output:?}");
     assert_eq!(cluster.pods().unwrap(), ["elsewhere", "guarded", "proxy"]);
     assert_eq!(cluster.node("{.spec.unschedulable}").unwrap(), "", "it stays a member, and schedulable");
+    assert!(!cluster.node("{.metadata.annotations}").unwrap().contains("cordoned"));
+    // Unless somebody else had cordoned it.
+    cluster.kubectl(&["cordon", "w1"]).unwrap();
+    assert_eq!(code(&machine.leave(&["--drain-timeout", "1s"]).unwrap()), "TIMED_OUT");
+    assert_eq!(cluster.node("{.spec.unschedulable}").unwrap(), "true");
+    cluster.kubectl(&["uncordon", "w1"]).unwrap();
     assert!(machine.has("/etc/kubernetes/kubelet.conf") && machine.has("/home/cloud/success"));
 
     // What nobody starts elsewhere is no less worth.
@@ -357,6 +399,80 @@ fn the_last_control_plane_node_goes_by_force_alone_and_its_data_stays() {
     assert!(machine.has("/etc/kubernetes/kubelet.conf"));
     assert_eq!(machine.leave(&["--force"]).unwrap().code, 0);
     assert_eq!(machine.sh("ls -d /var/lib/etcd-left-*/member").unwrap().lines().count(), 1);
+}
+
+#[test]
+fn data_on_a_disk_of_its_own_is_moved_aside_within_it() {
+    let disk = "mkdir /var/lib/etcd && mount -t tmpfs tmpfs /var/lib/etcd && mkdir /var/lib/etcd/lost+found";
+    let link = "mkdir /srv/disk && ln -s /srv/disk /var/lib/etcd";
+    for script in [disk, link] {
+        let members = Members::after(script, 1).unwrap();
+        let machine = &members.machine;
+        let output = machine.leave(&["--force"]).unwrap();
+        assert_eq!(output.code, 0, "{script}: {output:?}");
+        let aside = machine.sh("ls -d /var/lib/etcd/aside-*/member && ls /var/lib/etcd/").unwrap();
+        assert!(aside.lines().all(|line| line != "member"), "{aside}");
+        assert!(machine.leave(&[]).unwrap().stdout.contains("nothing to do"), "{script}");
+        // A later member's data goes with its removal, what was put aside does not.
+        let members = Members::after(&format!("{script} && mkdir /var/lib/etcd/aside-1"), 3).unwrap();
+        let output = members.machine.leave(&[]).unwrap();
+        assert_eq!(output.code, 0, "{script}: {output:?}");
+        let left = members.machine.sh("ls /var/lib/etcd/").unwrap();
+        assert!(left.contains("aside-1") && !left.contains("member"), "{script}: {left} {output:?}");
+    }
+}
+
+#[test]
+fn a_leave_that_is_killed_while_its_member_goes_is_gone_on_with() {
+    for etcdctl in [true, false] {
+        let members = Members::new(3).unwrap();
+        let machine = &members.machine;
+        let begun = machine.path("/var/lib/cks-agent/leaving.json");
+        let mut running = machine.leaving(&[]).start(&machine.log("killed")).unwrap();
+        while !fs::read_to_string(&begun).is_ok_and(|begun| begun.contains("clients")) {
+            assert!(running.ended().unwrap().is_none(), "it is written down first");
+            thread::sleep(Duration::from_millis(1));
+        }
+        machine.sh("pkill -KILL -x cks-agent || true").unwrap();
+        running.kill().unwrap();
+        // It is removed, or was; its own etcd ends over that, and no kubelet starts it again.
+        let listed = members.ctl(1, &["member", "list"]).unwrap();
+        if let Some(own) = listed.lines().find(|line| line.contains(" c0,")) {
+            // etcd lets nobody go before it has served for some seconds.
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while members.ctl(1, &["member", "remove", own.split(',').next().unwrap()]).is_err() {
+                assert!(Instant::now() < deadline, "c0 can't be removed");
+                thread::sleep(Duration::from_millis(200));
+            }
+        }
+        machine.sh("kill -KILL $(cat /srv/c0.pid) || true").unwrap();
+        if !etcdctl {
+            machine.sh("rm -f /opt/bin/etcdctl /usr/local/bin/etcdctl /usr/bin/etcdctl").unwrap();
+        }
+        let output = machine.leave(&[]).unwrap();
+        assert_eq!(output.code, 0, "etcdctl {etcdctl}: {output:?}");
+        assert!(!machine.has("/var/lib/etcd/member"), "others hold it: {output:?}");
+        assert_eq!(members.names().unwrap(), ["c1", "c2"]);
+    }
+}
+
+#[test]
+fn a_member_counts_wherever_its_data_lies_and_whatever_its_pod_says() {
+    let members = Members::new(1).unwrap();
+    let machine = &members.machine;
+    let manifest = "/etc/kubernetes/manifests/etcd.yaml";
+    for (change, wanted) in
+        [("s#/var/lib/etcd#/data/etcd#", ("ETCD_QUORUM", 78)), ("s/--name=c0//", ("ETCD_UNAVAILABLE", 75))]
+    {
+        machine.sh(&format!("sed -i '{change}' {manifest}")).unwrap();
+        let before = machine.picture().unwrap();
+        let output = machine.leave(&[]).unwrap();
+        assert_eq!((code(&output), output.code), wanted, "{change}: {output:?}");
+        assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0], "nothing is changed");
+    }
+    let output = machine.leave(&["--force"]).unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("ETCD_UNAVAILABLE") && machine.has("/var/lib/etcd/member"), "{output:?}");
 }
 
 #[test]

@@ -30,8 +30,17 @@ impl Members {
     /// # Errors
     /// Without etcd: says how it is built.
     pub(crate) fn new(count: u32) -> Result<Self> {
+        Self::after("true", count)
+    }
+
+    /// The same, after a script that prepares the machine.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn after(script: &str, count: u32) -> Result<Self> {
         let etcd = programs::built_before("etcd", "v3")?.context("etcd is not built: run tests/tools/build etcd")?;
         let machine = Machine::joined()?;
+        machine.sh(script)?;
         let numbers: Vec<String> = (0..count).map(|number| number.to_string()).collect();
         let setup = Command::new("sh").args(["-ec", SETUP, "etcd"]).arg(&etcd).arg(numbers.join(" "));
         let servers = machine.run(setup).start(&machine.log("etcd"))?;

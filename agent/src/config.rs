@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::preflight::Check;
+use bootstrap::render::kubeadm::CgroupDriver;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -60,17 +61,6 @@ pub struct Cluster {
     pub allow_cgroup_v1: bool,
     /// Preflight checks of kubeadm's that may fail: `SystemVerification`.
     pub kubeadm_ignores: Vec<String>,
-}
-
-/// Who makes control groups.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CgroupDriver {
-    /// systemd, as on every machine that it has started.
-    #[default]
-    Systemd,
-    /// The kubelet and the container runtime themselves.
-    Cgroupfs,
 }
 
 /// Section `etcd`.

@@ -74,7 +74,9 @@ pub fn explain(user_data: &[u8], metadata: &Metadata, source: String) -> Documen
         Err(failure) => Document { failure: Some(report::state_of(&failure)), ..empty },
         Ok(reading) => {
             let failure = reading.wish().err().map(|failure| report::state_of(&failure));
-            let steps = reading.wish().map(outline).unwrap_or_default();
+            // Where the server's scripts stay they make the node, and the agent does nothing.
+            let wish = reading.wish().ok().filter(|_| reading.adoption.refused.is_empty());
+            let steps = wish.map(outline).unwrap_or_default();
             Document { failure, reading: Some(reading), steps, ..empty }
         }
     }

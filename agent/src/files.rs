@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use bootstrap::digest::{Digest, Hasher};
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 use nix::fcntl::OFlag;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::host::io_failure;
@@ -103,6 +104,31 @@ pub fn write_for(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> Res
         let _ = fs::remove_file(&beside);
         failed(e)
     })
+}
+
+/// Writes `document` as JSON for programs and for people.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_json(path: &Path, document: &impl Serialize, mode: u32) -> Result<(), Failure> {
+    let mut text = serde_json::to_vec_pretty(document).map_err(|e| io_failure("Writing", path, e.into()))?;
+    text.push(b'\n');
+    write(path, &text, mode)
+}
+
+/// The document of the JSON file at `path`; none where there is none.
+///
+/// # Errors
+/// `STATE_INVALID` and `IO` name the file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io_failure("Reading", path, e)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| Failure::new(Code::StateInvalid, format!("{}: {e}", path.display())))
 }
 
 /// A new file at `path`, for this process alone. What is there goes away first, so that a link that
@@ -221,6 +247,20 @@ mod tests {
         write(&path, b"one", 0o644).unwrap();
         assert_eq!(small(&path, 3).unwrap().unwrap(), b"one");
         assert!(small(&path, 2).is_err() && small(directory.path(), 2).is_err());
+    }
+
+    #[test]
+    fn a_document_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.json");
+        let read = || read_json::<BTreeSet<u32>>(&path);
+        assert_eq!(read().unwrap(), None);
+        write_json(&path, &BTreeSet::from([7, 1]), 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  1,\n  7\n]\n");
+        assert_eq!(read().unwrap(), Some(BTreeSet::from([1, 7])));
+        fs::write(&path, "[1,").unwrap();
+        let failure = read().unwrap_err();
+        assert!(failure.code == Code::StateInvalid && failure.what.contains("x.json"), "{failure}");
     }
 
     #[test]

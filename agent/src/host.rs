@@ -139,6 +139,12 @@ impl Host {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// The processes that can be seen.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.names("/proc").iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// Changes with every boot (`/proc/sys/kernel/random/boot_id`): what was in the page cache is gone.
     #[must_use]
     pub fn boot_id(&self) -> String {

@@ -15,15 +15,17 @@ use bootstrap::bundle::{Manifest, Member};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::VERSIONS_DIR;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Fingerprint};
 use crate::host::{Host, STATE_DIR, io_failure};
+use crate::lock::Lock;
 
 /// Lines after which the journal is written anew with one line per fact.
 const COMPACT_AFTER: usize = 4096;
+
+/// The outcome of a run that went well.
+pub const INSTALLED: &str = "installed";
 
 /// A line of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ enum Record {
 struct Known {
     files: BTreeMap<String, (Digest, Fingerprint)>,
     learned: BTreeMap<(Digest, String), (Digest, Vec<Member>)>,
+    /// The last run that went well; the metrics tell it.
+    success: Option<Record>,
     lines: usize,
     /// The last line has no end: the next one must not be glued to it.
     torn: bool,
@@ -62,7 +66,7 @@ pub struct Journal {
     path: PathBuf,
     known: Mutex<Known>,
     /// Released by the kernel when the process ends, however it ends; none where nothing is written.
-    lock: Option<Flock<File>>,
+    lock: Option<Lock>,
 }
 
 impl Journal {
@@ -74,13 +78,11 @@ impl Journal {
         let lock_path = host.prepare(&format!("{STATE_DIR}/lock"))?;
         let lock = files::no_links().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let lock = lock.map_err(|e| io_failure("Opening", &lock_path, e))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => {
-                let what = format!("another cks-agent bootstrap works on {}", host.root().display());
-                Failure::new(Code::AlreadyRunning, what)
-            }
-            errno => io_failure("Locking", &lock_path, errno.into()),
-        })?;
+        let lock = Lock::take(lock).map_err(|e| io_failure("Locking", &lock_path, e))?;
+        let Some(lock) = lock else {
+            let what = format!("another cks-agent bootstrap works on {}", host.root().display());
+            return Err(Failure::new(Code::AlreadyRunning, what));
+        };
         let path = host.path(&format!("{STATE_DIR}/journal.jsonl"));
         let known = read(&path)?;
         let journal = Self { host: host.clone(), path, known: Mutex::new(known), lock: Some(lock) };
@@ -105,11 +107,11 @@ impl Journal {
         self.known().files.keys().filter(|path| path.starts_with(&prefix)).cloned().collect()
     }
 
-    /// Whether a process holds the lock below `host` now.
+    /// Whether a process holds the lock below `host` now. Asking keeps nobody from taking it.
     #[must_use]
     pub fn is_held(host: &Host) -> bool {
         let lock = File::open(host.path(&format!("{STATE_DIR}/lock")));
-        lock.is_ok_and(|lock| matches!(Flock::lock(lock, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK))))
+        lock.is_ok_and(|lock| Lock::is_taken(&lock))
     }
 
     /// The digest of the file that the node knows as `path` and that lies at `at`, with its permission
@@ -219,7 +221,7 @@ impl Journal {
             members: members.clone(),
         });
         let mut text = Vec::new();
-        for record in files.chain(learned) {
+        for record in files.chain(learned).chain(known.success.clone()) {
             serde_json::to_writer(&mut text, &record)
                 .map_err(|e| io_failure("Writing journal", &self.path, e.into()))?;
             text.push(b'\n');
@@ -238,6 +240,7 @@ impl Known {
             Record::Learned { bundle, entry, sha256, members } => {
                 self.learned.insert((bundle, entry), (sha256, members));
             }
+            Record::Run { ref outcome, .. } if outcome == INSTALLED => self.success = Some(record),
             Record::Run { .. } => {}
         }
     }
@@ -319,6 +322,9 @@ mod tests {
             }
             journal.learned(bundle, "k8s/kubelet", bundle, Vec::new()).unwrap();
         }
+        for (day, outcome) in [(2, INSTALLED), (3, INSTALLED), (4, "failed")] {
+            journal.ended(format!("2026-01-0{day}T00:00:00Z"), new, outcome, true).unwrap();
+        }
         assert_eq!(journal.files_below("/opt/cks/").len(), 2);
         fs::remove_file(host.path(&at(old))).unwrap();
         fs::remove_dir(host.path(&at(old)).parent().unwrap()).unwrap();
@@ -328,7 +334,8 @@ mod tests {
         drop(Journal::open(&host).unwrap());
         let known = read(&path).unwrap();
         assert_eq!(known.files.keys().collect::<Vec<_>>(), [&at(new)]);
-        assert_eq!((known.learned.len(), known.lines), (1, 2));
+        assert_eq!((known.learned.len(), known.lines), (1, 3));
+        assert!(matches!(&known.success, Some(Record::Run { at, .. }) if at.starts_with("2026-01-03")), "{known:?}");
     }
 
     #[test]
@@ -339,5 +346,25 @@ mod tests {
         assert!(Journal::is_held(&host));
         drop(first);
         assert!(!Journal::is_held(&host));
+    }
+
+    #[test]
+    fn who_asks_keeps_nobody_from_working() {
+        let (_root, host) = host();
+        drop(Journal::open(&host).unwrap());
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !is_over() {
+                        let _ = Journal::is_held(&host);
+                    }
+                });
+            }
+            let opened: Vec<bool> = (0..2000).map(|_| Journal::open(&host).is_ok()).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(opened.iter().filter(|opened| !**opened).count(), 0);
+        });
     }
 }

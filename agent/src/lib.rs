@@ -25,6 +25,7 @@
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`etcd`] | a member of a dedicated etcd cluster, and what is done with one |
 //! | [`journal`] | what was done, kept over a crash |
+//! | `lock` | one process at a time |
 //! | [`record`] | what the last run made of this node |
 //! | [`verify`] | is it still as it was installed? |
 //! | [`trust`] | keys, policy, and what is live |
@@ -57,6 +58,7 @@ pub mod install;
 pub mod journal;
 pub mod layer;
 pub mod leave;
+mod lock;
 pub mod media;
 pub mod member;
 pub mod metadata;

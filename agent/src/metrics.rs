@@ -4,8 +4,8 @@
 mod exposition;
 mod families;
 
-use std::fs;
-use std::io::Write as _;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use bootstrap::failure::{Code, Failure};
@@ -15,10 +15,13 @@ use serde_json::Value;
 pub use self::exposition::Syntax;
 use self::families::Known;
 use crate::host::{Host, STATE_DIR, io_failure};
+use crate::journal::INSTALLED;
 use crate::{cli, files, status};
 
 /// The metrics of the last run, beside the status document, for as long as the machine is up.
 pub const METRICS_PATH: &str = "/run/cks-agent/metrics.prom";
+/// What is read of the journal: thousands of lines, among them that of each run.
+const TAIL: u64 = 1 << 20;
 /// What the last check of the installed content found.
 pub const VERIFY_PATH: &str = "/run/cks-agent/verify.json";
 
@@ -56,7 +59,7 @@ pub fn text(host: &Host, state: Option<&NodeState>, syntax: Syntax) -> Result<St
         })?),
         None => None,
     };
-    let journal = read(&host.path(&format!("{STATE_DIR}/journal.jsonl")))?.unwrap_or_default();
+    let journal = tail(&host.path(&format!("{STATE_DIR}/journal.jsonl")))?;
     let known = Known { state, verify: verify.as_ref(), last_success: last_success(&journal) };
     Ok(exposition::write(&families::of(&known), syntax))
 }
@@ -69,13 +72,28 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     }
 }
 
+/// The end of the journal: what is asked of it is there, and it has no bound of its own.
+fn tail(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |e| io_failure("Reading", path, e);
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let from = file.metadata().map_err(failed)?.len().saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(from)).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
 /// When a run last went well, as the journal tells it (RFC 3339, UTC).
 fn last_success(journal: &[u8]) -> Option<String> {
     // Most lines are about files: only the few about runs are parsed.
     let about_runs = |line: &&[u8]| line.starts_with(b"{\"record\":\"run\"");
     journal.rsplit(|byte| *byte == b'\n').filter(about_runs).find_map(|line| {
         let run: Value = serde_json::from_slice(line).ok()?;
-        (run["outcome"] == "installed").then(|| run["at"].as_str().map(str::to_owned)).flatten()
+        (run["outcome"] == INSTALLED).then(|| run["at"].as_str().map(str::to_owned)).flatten()
     })
 }
 
@@ -89,6 +107,17 @@ mod tests {
             {\"record\":\"run\",\"at\":\"2026-01-03T03:04:05Z\",\"outcome\":\"failed\"}\n{\"record\":\"file\"}\n{\"record\":\"run\",\"at";
         assert_eq!(last_success(journal).as_deref(), Some("2026-01-02T03:04:05Z"));
         assert_eq!(last_success(b""), None);
+    }
+
+    #[test]
+    fn of_a_journal_without_end_its_end_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("journal.jsonl");
+        assert_eq!(tail(&path).unwrap(), b"");
+        fs::write(&path, b"ab\n").unwrap();
+        assert_eq!(tail(&path).unwrap(), b"ab\n");
+        File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(tail(&path).unwrap().len() as u64, TAIL);
     }
 
     #[test]

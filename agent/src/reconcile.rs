@@ -174,7 +174,7 @@ async fn plan(
     board: &Board,
 ) -> Result<Plan, Failure> {
     let arch = with.host.arch()?;
-    let wanted = Wanted::of(with.spec, bundle)?;
+    let wanted = Wanted::of(with.spec, bundle, with.settings.cluster.cgroup_driver)?;
     let containerd = run::reach(arguments, with.settings, board, with.host, with.spec, bundle).await?;
     let facts = facts::gather(with.host, &with.journal, arch, bundle, &wanted, containerd.as_ref()).await?;
     plan::plan(&wanted, bundle, &facts)

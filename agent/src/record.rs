@@ -1,18 +1,17 @@
 //! What the last successful run made of this node, so that later commands need no arguments.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use bootstrap::bundle::{Manifest, Role};
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure};
+use bootstrap::failure::Failure;
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::Bundle;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
-use crate::host::{Host, STATE_DIR, io_failure};
+use crate::host::{Host, STATE_DIR};
 
 /// The document `/var/lib/cks-agent/node.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,15 +67,7 @@ impl NodeRecord {
     /// # Errors
     /// `STATE_INVALID` and `IO` name the file.
     pub fn read(host: &Host) -> Result<Option<Self>, Failure> {
-        let path = host.path(&path());
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(io_failure("Reading", &path, e)),
-        };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| Failure::new(Code::StateInvalid, format!("{}: {e}", path.display())))
+        files::read_json(&host.path(&path()))
     }
 
     /// Keeps it; the file stays as it is when it says the same already.
@@ -87,10 +78,7 @@ impl NodeRecord {
         if Self::read(host).ok().flatten().as_ref() == Some(self) {
             return Ok(());
         }
-        let path = host.prepare(&path())?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(|e| io_failure("Writing", &path, e.into()))?;
-        text.push(b'\n');
-        files::write(&path, &text, 0o600)
+        files::write_json(&host.prepare(&path())?, self, 0o600)
     }
 
     /// The wish that the run was given.
@@ -133,8 +121,8 @@ mod tests {
         record.write(&host).unwrap();
         assert_eq!(NodeRecord::read(&host).unwrap().as_ref(), Some(&record));
         assert_eq!(record.spec().unwrap().node_name, "etcd-1");
-        fs::write(host.path(&path()), "{").unwrap();
-        assert_eq!(NodeRecord::read(&host).unwrap_err().code, Code::StateInvalid);
+        std::fs::write(host.path(&path()), "{").unwrap();
+        assert_eq!(NodeRecord::read(&host).unwrap_err().code, bootstrap::failure::Code::StateInvalid);
         record.write(&host).unwrap();
         assert_eq!(NodeRecord::read(&host).unwrap(), Some(record));
     }

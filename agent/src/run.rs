@@ -23,7 +23,7 @@ use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
-use crate::journal::Journal;
+use crate::journal::{INSTALLED, Journal};
 use crate::leave;
 use crate::media::locate::Search;
 use crate::media::prober::Probing;
@@ -177,7 +177,7 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
     };
     board.role(spec.role);
     let by_user_data = found.is_some() && !arguments.dry_run;
-    let _kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
+    let mut kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
     // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
     let whole = match spec.membership {
@@ -189,7 +189,12 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
             board.bundle(&bundle);
             Installed { planned: Planned::nothing(&bundle), bundle }
         }
-        None => install(arguments, board, with).await?,
+        // What is installed by then is of use to the server's scripts, too; a cluster has to be joined by one of us.
+        None => tokio::select! {
+            biased;
+            failure = adopt::lost(kept.as_mut()) => return Err(failure),
+            installed = install(arguments, board, with) => installed?,
+        },
     };
     if spec.membership.is_some() && !arguments.dry_run {
         member::join(&host, &settings, &spec, &installed.bundle, board).await?;
@@ -239,13 +244,13 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     }
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
-        let mut plan = look(&site, spec, containerd.as_ref()).await?;
+        let mut plan = look(&site, settings, spec, containerd.as_ref()).await?;
         if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
             && !arguments.dry_run
         {
             containerd = Some(reached.with_lease(&lease_name(&site.bundle)).await?);
             // What was there and was collected before the lease could hold it is missing now.
-            plan = look(&site, spec, containerd.as_ref()).await?;
+            plan = look(&site, settings, spec, containerd.as_ref()).await?;
         }
         board.plan(&plan);
         let done = plan.is_empty() || arguments.dry_run;
@@ -271,7 +276,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
         board.phase(Phase::Verify);
         site = learn(site)?;
     }
-    let left = look(&site, spec, containerd.as_ref()).await?;
+    let left = look(&site, settings, spec, containerd.as_ref()).await?;
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
@@ -295,8 +300,13 @@ fn patient(settings: &Config) -> Http {
     Http { inactivity, ..settings.http.clone() }
 }
 
-async fn look(site: &Site, spec: &NodeSpec, containerd: Option<&Containerd>) -> Result<Plan, Failure> {
-    let wanted = Wanted::of(spec, &site.bundle)?;
+async fn look(
+    site: &Site,
+    settings: &Config,
+    spec: &NodeSpec,
+    containerd: Option<&Containerd>,
+) -> Result<Plan, Failure> {
+    let wanted = Wanted::of(spec, &site.bundle, settings.cluster.cgroup_driver)?;
     let facts = facts::gather(&site.host, &site.journal, site.arch, &site.bundle, &wanted, containerd).await?;
     plan::plan(&wanted, &site.bundle, &facts)
 }
@@ -353,7 +363,7 @@ async fn finish(
     if let Err(failure) = tidied {
         site.board.warn(format!("{}: {}", failure.code, report::state_of(&failure).message));
     }
-    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, "installed", changed)
+    site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, INSTALLED, changed)
 }
 
 /// Waits for a signal that ends the program.

@@ -11,7 +11,7 @@
 mod answer;
 
 use std::convert::Infallible;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,14 +22,13 @@ use bootstrap::state::NodeState;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use self::answer::Answers;
 use crate::cli;
 use crate::host::{Host, io_failure};
+use crate::lock::Lock;
 use crate::notify::Notify;
 use crate::status::{self, Changes};
 use crate::{files, run};
@@ -45,6 +44,8 @@ const CONNECTIONS: usize = 32;
 const HEAD: Duration = Duration::from_secs(10);
 /// How often somebody asks whether the server before has ended; no event tells.
 const TURN: Duration = Duration::from_secs(1);
+/// How often the state is looked at between two runs, though nobody told of a change.
+const IDLE: Duration = Duration::from_secs(30);
 /// Buffered bytes of a connection; a status is some ten thousand.
 const BUFFER: usize = 16 << 10;
 
@@ -75,16 +76,20 @@ pub async fn daemon(arguments: &cli::Serve, notify: &Notify) -> Result<u8, Failu
 /// `IO` names the directory.
 pub fn follow(host: &Host) -> Result<States, Failure> {
     host.prepare(SOCKET_PATH)?;
-    let changes = Arc::new(Changes::of(host));
+    let mut changes = Changes::of(host);
     let (sender, receiver) = watch::channel(status::read(host).unwrap_or_default());
     let host = host.clone();
     tokio::spawn(async move {
-        while !sender.is_closed() {
-            let changes = Arc::clone(&changes);
-            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
-                break;
+        loop {
+            // Of a run that is killed nobody tells; where none is at work, there is nothing to look for.
+            let at_work = sender.borrow().as_ref().is_some_and(|state| !state.phase.is_final());
+            tokio::select! {
+                () = changes.wait(if at_work { status::LOOK_EVERY } else { IDLE }) => {}
+                () = sender.closed() => break,
             }
-            match status::read(&host) {
+            let host = host.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || status::read(&host)).await else { break };
+            match read {
                 Ok(state) => drop(sender.send_if_modified(|known| {
                     let changed = *known != state;
                     *known = state;
@@ -161,7 +166,7 @@ async fn accept(
 async fn connection(stream: UnixStream, answers: Arc<Answers>) {
     let service = service_fn(move |request| {
         let answers = Arc::clone(&answers);
-        async move { Ok::<_, Infallible>(answers.to(&request)) }
+        async move { Ok::<_, Infallible>(answers.to(&request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
@@ -172,15 +177,13 @@ async fn connection(stream: UnixStream, answers: Arc<Answers>) {
 }
 
 /// Waits until no other process serves; none where `shutdown` came first. The kernel frees the lock with its process.
-async fn turn(host: &Host, mut shutdown: impl Future<Output = ()> + Unpin) -> Result<Option<Flock<File>>, Failure> {
+async fn turn(host: &Host, mut shutdown: impl Future<Output = ()> + Unpin) -> Result<Option<Lock>, Failure> {
     let path = host.prepare(LOCK_PATH)?;
     loop {
         let file = files::no_links().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|e| io_failure("Opening", &path, e))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => {}
-            Err((_, errno)) => return Err(io_failure("Locking", &path, errno.into())),
+        if let Some(lock) = Lock::take(file).map_err(|e| io_failure("Locking", &path, e))? {
+            return Ok(Some(lock));
         }
         tokio::select! {
             () = tokio::time::sleep(TURN) => {}

@@ -1,26 +1,23 @@
 //! `cks-agent status`: the state document, for people, for programs, and as it changes.
 
+mod changes;
+
 use std::io::Write as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::state::{NodeState, Phase};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::cli;
-use crate::host::{Host, STATUS_PATH, io_failure};
+pub(crate) use self::changes::{Changes, LOOK_EVERY};
+use crate::host::{Host, STATUS_PATH};
 use crate::journal::Journal;
 use crate::progress::PLAIN_EVERY;
 use crate::report;
 use crate::terminal::Terminal;
 use crate::view::news::{self, News};
 use crate::view::{self, Look};
+use crate::{cli, files};
 
-/// A change that inotify did not tell (another filesystem, an overlay) is seen after this time; countdowns
-/// go on as often.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The exit code of what SIGINT ended (128 and the signal's number, as shells tell it).
 const INTERRUPTED: u8 = 130;
 const NO_STATE: &str = "this node was not bootstrapped since it started";
@@ -53,7 +50,7 @@ pub async fn status(arguments: &cli::Status) -> Result<u8, Failure> {
 
 /// Follows the state until its run is over.
 async fn watch(host: &Host, as_json: bool, terminal: Terminal) -> Result<Option<NodeState>, Failure> {
-    let changes = std::sync::Arc::new(Changes::of(host));
+    let mut changes = Changes::of(host);
     let mut shown = Shown::default();
     loop {
         let state = read(host)?;
@@ -66,10 +63,8 @@ async fn watch(host: &Host, as_json: bool, terminal: Terminal) -> Result<Option<
         if over {
             return Ok(state);
         }
-        let changes = std::sync::Arc::clone(&changes);
-        // Not a timer's business alone: the kernel tells of a change at once.
-        let waited = tokio::task::spawn_blocking(move || changes.wait()).await;
-        waited.map_err(|e| Failure::new(Code::Io, "Waiting for a change of the state").with_source(e))?;
+        // Countdowns go on as often.
+        changes.wait(LOOK_EVERY).await;
     }
 }
 
@@ -152,7 +147,7 @@ fn print(text: &str) {
 pub(crate) fn read(host: &Host) -> Result<Option<NodeState>, Failure> {
     // Asked first: a run that ends between the two questions has then written its last word.
     let at_work = Journal::is_held(host);
-    let mut state = parse(&host.path(STATUS_PATH))?;
+    let mut state = files::read_json::<NodeState>(&host.path(STATUS_PATH))?;
     if let Some(state) = state.as_mut().filter(|state| !state.phase.is_final() && !at_work) {
         let what = format!("the bootstrap ended in phase {} without a last word (killed?)", state.phase.as_str());
         state.failure = Some(report::state_of(&Failure::new(Code::Interrupted, what)));
@@ -163,52 +158,4 @@ pub(crate) fn read(host: &Host) -> Result<Option<NodeState>, Failure> {
         state.active.clear();
     }
     Ok(state)
-}
-
-fn parse(path: &Path) -> Result<Option<NodeState>, Failure> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io_failure("Reading", path, e)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| Failure::new(Code::StateInvalid, format!("{}: {e}", path.display())))
-}
-
-/// Tells when the status document may have changed.
-#[derive(Debug)]
-pub(crate) struct Changes {
-    inotify: Option<Inotify>,
-}
-
-impl Changes {
-    pub(crate) fn of(host: &Host) -> Self {
-        Self::below(host.path(STATUS_PATH).parent())
-    }
-
-    /// Changes of the files in `directories`; of one that is not there, none is told at once.
-    pub(crate) fn below<'a>(directories: impl IntoIterator<Item = &'a Path>) -> Self {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
-        let added = inotify.as_ref().map(|inotify| {
-            // The directory, not the file: the document is replaced by rename.
-            let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CLOSE_WRITE;
-            directories.into_iter().filter(|directory| inotify.add_watch(*directory, flags).is_ok()).count()
-        });
-        Self { inotify: inotify.filter(|_| added.is_some_and(|added| added > 0)) }
-    }
-
-    pub(crate) fn wait(&self) {
-        match &self.inotify {
-            Some(inotify) => {
-                use std::os::fd::AsFd as _;
-                let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-                let timeout = PollTimeout::try_from(LOOK_EVERY).unwrap_or(PollTimeout::MAX);
-                // A signal or an overflow only means: look.
-                let _ = poll(&mut fds, timeout);
-                let _ = inotify.read_events();
-            }
-            None => std::thread::sleep(LOOK_EVERY),
-        }
-    }
 }

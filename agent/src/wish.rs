@@ -85,19 +85,28 @@ impl Wish {
         board.phase(Phase::Discover);
         settings.metadata.user_data = file.or(settings.metadata.user_data);
         settings.metadata.directory = directory.or(settings.metadata.directory);
+        let stays = |code: Code, why: &str| {
+            board.warn(format!("{code}: {why}: the node stays the member that it is"));
+            Ok(Told::Nothing(Phase::Ready))
+        };
         let found = match metadata::find(host, &settings, board).await {
-            Ok(found) => found,
-            Err(failure) if is_ready(host) => {
-                board.warn(format!("{}: {}: the node stays the member that it is", failure.code, failure.what));
-                return Ok(Told::Nothing(Phase::Ready));
+            Ok(found) if found.user_data.is_empty() && is_ready(host) => {
+                return stays(Code::UserDataUnknown, &format!("{}: has no user data", found.source));
             }
+            Ok(found) => found,
+            Err(failure) if is_ready(host) => return stays(failure.code, &failure.what),
             Err(failure) => return Err(failure),
         };
         tracing::info!("user data from {}", found.source);
         let reading = user_data::read(&found.user_data, &found.metadata)?;
         tell(&reading, board);
         let Some(spec) = reading.spec.clone() else { return nobody_asks(&reading, board) };
-        if let Some(phase) = is_over(host, &found, board)? {
+        let standing = adopt::standing(host, &found)?;
+        if standing == Standing::OtherMember && !dry_run {
+            // cloud-init has written the scripts of another node: they would make this member that one.
+            adopt::stay(host, &spec, &settings, board).await?;
+        }
+        if let Some(phase) = is_over(host, standing, board)? {
             return Ok(Told::Nothing(phase));
         }
         overlay(&mut settings, &spec.delivery)?;
@@ -144,10 +153,10 @@ fn nobody_asks(reading: &Reading, board: &Board) -> Result<Told, Failure> {
 }
 
 /// Where the node stands, if its user data was carried out before.
-fn is_over(host: &Host, found: &Found, board: &Board) -> Result<Option<Phase>, Failure> {
+fn is_over(host: &Host, standing: Standing, board: &Board) -> Result<Option<Phase>, Failure> {
     // What an earlier run installed is looked at all the same.
     let is_installed = NodeRecord::read(host)?.is_some();
-    Ok(match adopt::standing(host, found)? {
+    Ok(match standing {
         Standing::Due => None,
         Standing::Done if is_installed => None,
         Standing::Done => Some(Phase::Ready),
@@ -165,7 +174,8 @@ fn is_over(host: &Host, found: &Found, board: &Board) -> Result<Option<Phase>, F
 /// Whether it is the agent that makes this machine a node. Where adoption is off, scripts that are there run; where there
 /// are none, nobody else would.
 fn is_ours(outcome: &Outcome, reading: &Reading) -> bool {
-    outcome.is_ours() || (*outcome == Outcome::Off && reading.adoption.take_over.is_empty())
+    outcome.is_ours()
+        || (*outcome == Outcome::Off && reading.adoption.take_over.is_empty() && reading.adoption.refused.is_empty())
 }
 
 /// What the user data says of the delivery counts more than the settings.
@@ -194,7 +204,74 @@ fn overlay(settings: &mut Config, delivery: &Delivery) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use bootstrap::adoption::File;
+    use bootstrap::render::etcd;
+    use bootstrap::user_data::Metadata;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_member_that_nobody_asks_anything_stays_one() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let file = host.prepare("/user-data").unwrap();
+        std::fs::write(&file, "").unwrap();
+        let board = Board::new(None);
+        let told = async || {
+            let wish = Wish::UserData { file: Some(file.clone()), metadata: None, dry_run: false };
+            match wish.resolve(&host, Config::default(), &board).await.unwrap() {
+                Told::Nothing(phase) => phase,
+                Told::Become(task) => panic!("{task:?}"),
+            }
+        };
+        assert_eq!(told().await, Phase::Idle);
+        let spec = NodeSpec::new(bootstrap::bundle::Role::Worker, "node-1", None, None).unwrap();
+        record::reach(&host, &spec, bootstrap::cluster::Stage::Ready).unwrap();
+        assert_eq!(told().await, Phase::Ready);
+        let warnings = board.snapshot().warnings;
+        assert!(
+            warnings.last().unwrap().ends_with("/user-data: has no user data: the node stays the member that it is")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_member_is_kept_from_the_scripts_of_another_node() {
+        const UNIT: &str = "[Service]\nExecStart=/opt/bin/etcd --name other\n";
+        const SCRIPT: &str = "#!/bin/bash -e\nsystemctl restart containerd\n";
+        let scenarios = concat!(env!("CARGO_MANIFEST_DIR"), "/../bootstrap/tests/user_data");
+        for (scenario, script, membership) in [
+            ("01-worker-4.22", File::Setup, "/etc/kubernetes/kubelet.conf"),
+            ("04-etcd-4.22", File::SetupEtcd, "/var/lib/etcd/member/x"),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let host = Host::new(root.path()).unwrap();
+            let put = |path: &str, text: &str| std::fs::write(host.prepare(path).unwrap(), text).unwrap();
+            let read = |path: &str| std::fs::read_to_string(host.path(path)).unwrap();
+            put(membership, "");
+            let carried_out =
+                Found { metadata: Metadata::default(), user_data: b"another".to_vec(), source: "x".to_owned() };
+            UserDataRecord::end(&host, &carried_out).unwrap();
+            put(etcd::UNIT_PATH, UNIT);
+            put(script.path(), SCRIPT);
+            let resolve = async |board: &Board, dry_run| {
+                let file = Some(std::path::PathBuf::from(format!("{scenarios}/{scenario}/user-data")));
+                let metadata = Some(host.path("/metadata"));
+                put("/metadata/local-hostname", "c1-node-1");
+                put("/metadata/local-ipv4", "10.1.1.21");
+                Wish::UserData { file, metadata, dry_run }.resolve(&host, Config::default(), board).await.unwrap()
+            };
+            let board = Board::new(None);
+            assert!(matches!(resolve(&board, true).await, Told::Nothing(Phase::Ready)), "{scenario}");
+            assert_eq!((read(script.path()).as_str(), read(etcd::UNIT_PATH).as_str()), (SCRIPT, UNIT), "{scenario}");
+            assert!(matches!(resolve(&board, false).await, Told::Nothing(Phase::Ready)), "{scenario}");
+            assert!(bootstrap::adoption::is_ours(&read(script.path())), "{scenario}");
+            assert_eq!(read(etcd::UNIT_PATH), UNIT, "{scenario}: of no member of ours");
+            put(etcd::ENVIRONMENT_PATH, "");
+            assert!(matches!(resolve(&board, false).await, Told::Nothing(Phase::Ready)), "{scenario}");
+            assert_eq!(read(etcd::UNIT_PATH), etcd::UNIT, "{scenario}");
+            assert!(board.snapshot().warnings.iter().any(|warning| warning.starts_with("ALREADY_MEMBER")));
+        }
+    }
 
     #[test]
     fn what_the_user_data_says_counts() {

@@ -151,6 +151,12 @@ pub fn decide(files: &[(File, &str)], asked: &Asked, caller: &Caller) -> Decisio
     decision
 }
 
+/// Why nothing is taken over of the files that will be there, each with its text; one line for each reason.
+#[must_use]
+pub fn refusals(files: &[(File, &str)], asked: &Asked) -> Vec<String> {
+    decide(files, asked, &Caller { program: String::new(), root: None }).refused
+}
+
 /// Whether a file's text is one that stands in for the server's.
 #[must_use]
 pub fn is_ours(text: &str) -> bool {

@@ -82,6 +82,17 @@ pub fn instance_data(text: &str) -> Option<Metadata> {
     Some(metadata)
 }
 
+/// Whether cloud-init's `instance-data.json` is of a ConfigDrive. As long as the BIOS's UUID stays, cloud-init does not
+/// read that one again, whatever it says since.
+#[must_use]
+pub fn is_config_drive(instance_data: &str) -> bool {
+    let document: Option<Value> = serde_json::from_str(instance_data).ok();
+    ["/v1/platform", "/v1/cloud_name"].iter().any(|key| {
+        let value = document.as_ref().and_then(|document| document.pointer(key)).and_then(Value::as_str);
+        value.is_some_and(|value| value.eq_ignore_ascii_case("configdrive"))
+    })
+}
+
 /// Metadata of NoCloud's `meta-data`: lines of `key: value`, or JSON. What is nested is left out.
 #[must_use]
 pub fn nocloud(text: &str) -> Metadata {
@@ -171,6 +182,20 @@ mod tests {
                 (None, Metadata::default()),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_config_drive_said_is_known_as_that() {
+        for (text, is_one) in [
+            (r#"{"v1": {"platform": "configdrive", "subplatform": "config-disk (/dev/sr1)"}}"#, true),
+            (r#"{"v1": {"cloud_name": "ConfigDrive"}}"#, true),
+            (r#"{"v1": {"platform": "cloudstack", "cloud_name": "cloudstack"}}"#, false),
+            (r#"{"v1": {"platform": "nocloud", "subplatform": "config-disk (/dev/vdb)"}}"#, false),
+            (r#"{"v1": {}}"#, false),
+            ("", false),
+        ] {
+            assert_eq!(is_config_drive(text), is_one, "{text}");
         }
     }
 

@@ -57,6 +57,15 @@ impl DataServer {
         self.put(&format!("metadata/{guest}/meta-data"), listing.as_bytes())
     }
 
+    /// Keeps everybody from the user data of the guest at the address `guest`, as a router does whose guards are not written
+    /// yet: 403.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn guard(&self, guest: &str) -> Result<()> {
+        self.put(&format!("userdata/{guest}/.htaccess"), b"Order Deny,Allow\nDeny from all\n")
+    }
+
     /// Forgets the guest at the address `guest`, as a router does that has just started.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ fn scenario(name: &str) -> (PathBuf, tempfile::TempDir) {
 fn a_node_and_what_keeps_one_from_being_made_are_told() {
     for (name, code, told, failure) in [
         ("01-worker-4.22", 0, "joins        10.1.1.5:6443", None),
+        ("62-control-first-edited-arguments", 0, "leaves alone /opt/bin/deploy-kube-system: line 13: ", None),
         ("17-cni-mixed-indentation", 78, "wrong in the CNI configuration", Some("CNI_INVALID")),
         ("53-worker-join-address-unfilled", 78, "user data", Some("USER_DATA_INVALID")),
         ("79-foreign-ubuntu", 78, "nobody that is known", Some("USER_DATA_UNKNOWN")),

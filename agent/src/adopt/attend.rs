@@ -2,7 +2,6 @@
 //! done with what the script did, and says so all the while.
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
@@ -28,7 +27,7 @@ pub async fn attend(arguments: &cli::Attend) -> Result<u8, Failure> {
         return Ok(0);
     }
     let host = Host::new(&arguments.root)?;
-    let changes = Arc::new(Changes::of(&host));
+    let mut changes = Changes::of(&host);
     let began = Instant::now();
     let mut told = Told { news: News::default(), said_at: None, failed: None };
     loop {
@@ -54,9 +53,7 @@ pub async fn attend(arguments: &cli::Attend) -> Result<u8, Failure> {
         if began.elapsed() >= arguments.patience {
             return Err(late(arguments, state.as_ref()));
         }
-        let changes = Arc::clone(&changes);
-        let waited = tokio::task::spawn_blocking(move || changes.wait()).await;
-        waited.map_err(|e| Failure::new(Code::Io, "Waiting for a change of the state").with_source(e))?;
+        changes.wait(status::LOOK_EVERY).await;
     }
 }
 

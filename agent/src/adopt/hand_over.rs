@@ -1,7 +1,8 @@
 //! What the management server, and the scripts that it sends later, look for on a node that is ready.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 
 use bootstrap::bundle::Role;
 use bootstrap::failure::Failure;
@@ -71,13 +72,17 @@ pub fn hand_over(host: &Host, spec: &NodeSpec, directory: &str) -> Result<Vec<St
 pub fn stage_manifests(host: &Host, directory: &str) -> Result<(), Failure> {
     let manifests = format!("{directory}/manifests");
     let staged = host.path(STAGED);
-    // Everybody may write in /tmp: what others made there is not written into.
-    match fs::symlink_metadata(&staged) {
-        Ok(meta) if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() => {
-            let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "is not a directory of root");
-            return Err(io_failure("Using", &staged, error));
-        }
+    // Everybody may write in /tmp: what others made there, maybe in this moment, is not written into. A directory of root's
+    // nobody else takes away.
+    match DirBuilder::new().mode(0o700).create(host.prepare(STAGED)?) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(io_failure("Making", &staged, e)),
         _ => {}
+    }
+    let meta = fs::symlink_metadata(&staged).map_err(|e| io_failure("Looking at", &staged, e))?;
+    let is_guarded = meta.mode() & 0o022 == 0 && meta.uid() == nix::unistd::geteuid().as_raw();
+    if !meta.is_dir() || !is_guarded {
+        let error = io::Error::new(ErrorKind::AlreadyExists, "is not a directory that only root writes in");
+        return Err(io_failure("Using", &staged, error));
     }
     for name in host.names(&manifests).iter().filter(|name| name.ends_with(".yaml")) {
         let from = host.path(&format!("{manifests}/{name}"));
@@ -99,7 +104,7 @@ fn unstage(host: &Host) -> Result<(), Failure> {
     }
     match fs::remove_dir(&staged) {
         // Somebody keeps something of their own there.
-        Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
         removed => removed.map_err(|e| io_failure("Removing", &staged, e)),
     }
 }
@@ -116,7 +121,11 @@ fn kubeconfig(host: &Host, written: &mut Vec<String>) -> Result<(), Failure> {
         if authority(&own).is_some() && authority(&own) == authority(&admin) {
             return Ok(());
         }
-        files::write(&host.prepare(&format!("{KUBECONFIG}.before-cks"))?, &own, 0o600)?;
+        // The first is the operator's; a later one is a copy that an earlier cluster left.
+        let before = host.prepare(&format!("{KUBECONFIG}.before-cks"))?;
+        if fs::symlink_metadata(&before).is_err() {
+            files::write(&before, &own, 0o600)?;
+        }
     }
     put(host, KUBECONFIG, &admin, 0o600, written)
 }

@@ -9,10 +9,14 @@ mod record;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use bootstrap::adoption::{self, Asked, Caller, File};
+use bootstrap::adoption::{self, Asked, Caller, Decision, File};
 use bootstrap::failure::{Code, Failure};
+use bootstrap::leaving::traces::MARKER;
 use bootstrap::node_spec::NodeSpec;
+use bootstrap::render::etcd;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::board::Board;
@@ -26,10 +30,12 @@ pub use self::attend::attend;
 pub use self::hand_over::{hand_over, stage_manifests};
 pub use self::record::{UserDataRecord, standing};
 
-/// What the server's scripts leave on a node that they made, and look for before they begin.
-pub(crate) const MARKER: &str = "/home/cloud/success";
+/// When the scripts are looked at by [`keep`] though nobody told of a change.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The largest of the server's scripts has some ten thousand bytes.
 const MAX_BYTES: u64 = 1 << 20;
+/// After so long a script that is being written is written.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What became of the server's scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +58,21 @@ impl Outcome {
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Ours(_) | Self::Nothing)
     }
+
+    /// Why a run must not go on that had taken the scripts over: they would do the same beside it.
+    fn lost(&self) -> Option<Failure> {
+        match self {
+            Self::Refused(why) => {
+                let what = format!("{}: the management server's scripts stay and run", why.join("; "));
+                Some(Failure::new(Code::UserDataUnknown, what))
+            }
+            Self::AtWork(script) => {
+                let what = format!("the management server's {script} is running beside this run");
+                Some(Failure::new(Code::AlreadyRunning, what))
+            }
+            Self::Ours(_) | Self::Nothing | Self::Off => None,
+        }
+    }
 }
 
 /// Takes the server's scripts over, for a node that shall become what `spec` says. What keeps it from that is told on
@@ -65,17 +86,17 @@ pub async fn adopt(host: &Host, spec: &NodeSpec, settings: &Config, board: &Boar
         revert(host).await?;
         return Ok(Outcome::Off);
     }
-    let found = found(host)?;
-    let files: Vec<(File, &str)> = found.iter().map(|(file, text)| (*file, text.as_str())).collect();
-    if files.is_empty() {
+    let (found, decision) = decided(host, spec)?;
+    if found.is_empty() {
         return Ok(Outcome::Nothing);
     }
-    let decision = adoption::decide(&files, &Asked::of(spec), &caller(host)?);
     if !decision.refused.is_empty() {
         for why in &decision.refused {
             let rest = "the management server's scripts stay and run";
             board.warn(format!("{}: {why}: {rest}", Code::UserDataUnknown));
         }
+        // Those that were taken over before, too: half of them would wait for an agent that does nothing.
+        revert(host).await?;
         return Ok(Outcome::Refused(decision.refused));
     }
     if !decision.take.is_empty()
@@ -98,35 +119,72 @@ pub async fn adopt(host: &Host, spec: &NodeSpec, settings: &Config, board: &Boar
     Ok(Outcome::Ours(decision.take.iter().map(|(file, _)| file.path()).collect()))
 }
 
+/// Keeps the member that this machine is from what cloud-init wrote for a node that it is not: those scripts are taken over,
+/// and find nothing to do; etcd's unit, which starts the member, is ours again.
+///
+/// # Errors
+/// As [`adopt`].
+pub async fn stay(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> Result<Outcome, Failure> {
+    let outcome = adopt(host, spec, settings, board).await?;
+    let unit = host.path(etcd::UNIT_PATH);
+    let is_member = host.path(etcd::ENVIRONMENT_PATH).is_file();
+    if outcome.is_ours() && is_member && read(&unit)?.is_some_and(|text| text != etcd::UNIT) {
+        files::write(&unit, etcd::UNIT.as_bytes(), 0o644)?;
+        tracing::info!(object = etcd::UNIT_PATH, "put back");
+        reload(host).await;
+    }
+    Ok(outcome)
+}
+
 /// A task that goes on for as long as this lives.
 #[derive(Debug)]
 #[must_use]
-pub struct Keeping(JoinHandle<()>);
+pub struct Keeping {
+    task: JoinHandle<()>,
+    outcome: watch::Receiver<Outcome>,
+}
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 /// Takes the scripts over again whenever somebody has written them anew: where cloud-init is started later than the agent,
-/// or made to run again, it would run them beside it.
+/// or made to run again, it would run them beside it. [`lost`] tells when that can't be done.
 pub fn keep(host: &Host, spec: &NodeSpec, settings: &Config, board: &Board) -> Keeping {
     let (host, spec, settings, board) = (host.clone(), spec.clone(), settings.clone(), board.clone());
-    Keeping(tokio::spawn(async move {
+    let (tell, outcome) = watch::channel(Outcome::Nothing);
+    let task = tokio::spawn(async move {
         let directory = |file: &File| Some(host.path(file.path()).parent()?.to_owned());
         let directories: Vec<_> = File::ALL.iter().filter_map(directory).collect();
+        let mut changes = Changes::below(directories);
         loop {
-            // Anew each time: the directories are made by whoever writes the first script.
-            let changes = Changes::below(directories.iter().map(AsRef::as_ref));
-            if let Err(failure) = adopt(&host, &spec, &settings, &board).await {
-                tracing::warn!("{failure}");
+            // Whoever writes them may be in the middle of one.
+            let refuses = |(_, decision): (_, Decision)| !decision.refused.is_empty();
+            if settings.adopt && decided(&host, &spec).is_ok_and(refuses) {
+                tokio::time::sleep(SETTLED).await;
             }
-            if tokio::task::spawn_blocking(move || changes.wait()).await.is_err() {
-                break;
+            match adopt(&host, &spec, &settings, &board).await {
+                Ok(outcome) => drop(tell.send_replace(outcome)),
+                Err(failure) => tracing::warn!("{failure}"),
             }
+            changes.wait(LOOK_AGAIN).await;
         }
-    }))
+    });
+    Keeping { task, outcome }
+}
+
+/// Waits until the scripts that are kept are the management server's again, and tells why; for ever as long as they are ours.
+pub async fn lost(kept: Option<&mut Keeping>) -> Failure {
+    if let Some(Keeping { outcome, .. }) = kept {
+        let lost = outcome.wait_for(|outcome| outcome.lost().is_some()).await;
+        let lost = lost.ok().and_then(|outcome| outcome.lost());
+        if let Some(failure) = lost {
+            return failure;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Puts the server's scripts back where ours stand for them. Returns the paths.
@@ -151,6 +209,14 @@ pub async fn revert(host: &Host) -> Result<Vec<&'static str>, Failure> {
         reload(host).await;
     }
     Ok(back)
+}
+
+/// The server's files that are there, and what becomes of them.
+fn decided(host: &Host, spec: &NodeSpec) -> Result<(Vec<(File, String)>, Decision), Failure> {
+    let found = found(host)?;
+    let files: Vec<(File, &str)> = found.iter().map(|(file, text)| (*file, text.as_str())).collect();
+    let decision = adoption::decide(&files, &Asked::of(spec), &caller(host)?);
+    Ok((found, decision))
 }
 
 /// The server's files that are there.
@@ -190,8 +256,7 @@ fn caller(host: &Host) -> Result<Caller, Failure> {
 /// The script of the server that is running now. One of ours is so only for the moment until it has become the agent.
 fn at_work(host: &Host) -> Option<String> {
     let scripts = [File::Setup, File::SetupEtcd, File::Deploy, File::SetupContainerd];
-    let processes = host.names("/proc").into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
-    for process in processes {
+    for process in host.processes() {
         let line = fs::read(host.path(&format!("/proc/{process}/cmdline"))).unwrap_or_default();
         // `/bin/bash -e /opt/bin/setup-kube-system`
         let mut words = line.split(|byte| *byte == 0);

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use bootstrap::adoption::standing::{Departure, Past, Recorded, Standing};
 use bootstrap::digest::Digest;
-use bootstrap::failure::{Code, Failure};
+use bootstrap::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::MARKER;
 use crate::board::timestamp;
 use crate::files;
-use crate::host::{Host, STATE_DIR, io_failure};
+use crate::host::{Host, STATE_DIR};
 use crate::leave;
 use crate::metadata::Found;
 
@@ -47,14 +47,7 @@ impl UserDataRecord {
     /// # Errors
     /// `STATE_INVALID` and `IO` name the file.
     pub fn read(host: &Host) -> Result<Option<Self>, Failure> {
-        let path = host.path(&path());
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(io_failure("Reading", &path, e)),
-        };
-        let invalid = |e| Failure::new(Code::StateInvalid, format!("{}: {e}", path.display()));
-        serde_json::from_slice(&bytes).map(Some).map_err(invalid)
+        files::read_json(&host.path(&path()))
     }
 
     /// Writes down that `found` is about to be carried out; before anything is done for it.
@@ -110,10 +103,7 @@ fn write(host: &Host, found: &Found, ended: bool) -> Result<(), Failure> {
     if UserDataRecord::read(host).ok().flatten().is_some_and(|known| same(&known)) {
         return Ok(());
     }
-    let path = host.prepare(&path())?;
-    let mut text = serde_json::to_vec_pretty(&record).map_err(|e| io_failure("Writing", &path, e.into()))?;
-    text.push(b'\n');
-    files::write(&path, &text, 0o600)
+    files::write_json(&host.prepare(&path())?, &record, 0o600)
 }
 
 /// Whether cloud-init carried something out for this instance since the machine started.

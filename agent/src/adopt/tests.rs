@@ -1,4 +1,4 @@
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
 use bootstrap::adoption::standing::Standing;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::metadata::Found;
 
-const SETUP: &str = "#!/bin/bash -e\nset +e\numount /mnt/k8sdisk\nsystemctl start kubelet\n";
+const SETUP: &str = "#!/bin/bash -e\nset +e\numount \"${ISO_MOUNT_DIR}\"\nsystemctl start kubelet\n";
 const JOIN: &str = "#!/bin/bash -e\nkubeadm join 10.1.1.5:6443 --token abcdef.0123456789abcdef \
     --discovery-token-unsafe-skip-ca-verification\n";
 const UNIT: &str = "[Service]\nType=simple\nExecStart=/opt/bin/deploy-kube-system\n";
@@ -69,6 +69,17 @@ impl Machine {
 
     async fn adopt(&self) -> Outcome {
         adopt(&self.host, &self.spec, &Config::default(), &self.board).await.unwrap()
+    }
+
+    async fn until_ours(&self) {
+        let ours = || [File::Setup, File::Deploy].iter().all(|file| adoption::is_ours(&self.read(file.path())));
+        for _ in 0..1000 {
+            if ours() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("still not taken over");
     }
 }
 
@@ -177,15 +188,45 @@ async fn scripts_that_come_later_are_taken_over_too() {
     let keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
     machine.put(File::Deploy.path(), JOIN);
     machine.put(File::Setup.path(), SETUP);
-    let ours = || [File::Setup, File::Deploy].iter().all(|file| adoption::is_ours(&machine.read(file.path())));
-    for _ in 0..1000 {
-        if ours() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert!(ours());
+    machine.until_ours().await;
     drop(keeping);
+}
+
+#[tokio::test]
+async fn a_script_that_is_half_written_is_no_refusal() {
+    let machine = Machine::new(Membership::Worker(join()));
+    machine.put(File::Deploy.path(), &JOIN[..JOIN.len() / 2]);
+    machine.put(File::Setup.path(), "");
+    let mut keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
+    tokio::task::yield_now().await;
+    assert!(futures::FutureExt::now_or_never(lost(Some(&mut keeping))).is_none());
+    machine.cloud_init_writes();
+    machine.until_ours().await;
+    assert_eq!(machine.board.snapshot().warnings, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_refused_later_is_given_back_whole_and_ends_the_run() {
+    let machine = Machine::worker();
+    assert!(machine.adopt().await.is_ours());
+    let edited = format!("{JOIN}reboot\n");
+    machine.put(File::Deploy.path(), &edited);
+    assert!(matches!(machine.adopt().await, Outcome::Refused(_)));
+    for (file, text) in
+        [(File::Setup, SETUP), (File::Deploy, &edited), (File::DeployUnit, UNIT), (File::Runcmd, RUNCMD)]
+    {
+        assert_eq!(machine.read(file.path()), text, "no half of it stays ours");
+    }
+    assert_eq!(machine.host.names(&format!("{STATE_DIR}/adopted")), [""; 0]);
+
+    machine.cloud_init_writes();
+    let mut keeping = keep(&machine.host, &machine.spec, &Config::default(), &machine.board);
+    machine.until_ours().await;
+    machine.put(File::Deploy.path(), &edited);
+    let failure = tokio::time::timeout(std::time::Duration::from_secs(10), lost(Some(&mut keeping))).await.unwrap();
+    assert_eq!(failure.code, Code::UserDataUnknown);
+    assert!(failure.what.contains("\"reboot\""), "{}", failure.what);
+    assert_eq!(machine.read(File::Setup.path()), SETUP);
 }
 
 #[tokio::test]
@@ -245,6 +286,13 @@ fn what_the_server_looks_for_is_left() {
     assert_eq!(own(admin, more), more);
     assert_eq!(own(admin, "certificate-authority-data: BB\n"), admin);
     assert_eq!(machine.read("/root/.kube/config.before-cks"), "certificate-authority-data: BB\n");
+    let third = "certificate-authority-data: CC\n";
+    assert_eq!(own(third, admin), third);
+    assert_eq!(
+        machine.read("/root/.kube/config.before-cks"),
+        "certificate-authority-data: BB\n",
+        "the operator's stays"
+    );
 }
 
 #[test]
@@ -267,6 +315,15 @@ fn nothing_is_laid_out_in_somebody_else_s_directory() {
     assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io);
     hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
     assert!(machine.host.path("/tmp/k8sconfigscripts").is_symlink());
+    fs::remove_file(machine.host.path("/tmp/k8sconfigscripts")).unwrap();
+    let open = machine.host.path("/tmp/k8sconfigscripts");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io, "anybody's");
+    assert_eq!(machine.host.names("/tmp/k8sconfigscripts"), [""; 0]);
+    fs::remove_dir(&open).unwrap();
+    stage_manifests(&machine.host, "/opt/cks/v").unwrap();
+    assert_eq!(machine.mode("/tmp/k8sconfigscripts"), 0o700);
 }
 
 #[test]

@@ -44,7 +44,5 @@ pub async fn write_status(board: Board, host: Host, path: std::path::PathBuf) {
 /// # Errors
 /// `IO` or `NO_SPACE` names the file.
 pub fn write(path: &Path, state: &NodeState) -> Result<(), Failure> {
-    let mut text = serde_json::to_vec_pretty(state).map_err(|e| crate::host::io_failure("Writing", path, e.into()))?;
-    text.push(b'\n');
-    files::write(path, &text, 0o644)
+    files::write_json(path, state, 0o644)
 }

@@ -2,15 +2,13 @@
 
 use bootstrap::cluster::{Facts, Record};
 use bootstrap::failure::Failure;
+use bootstrap::leaving::traces::MARKER;
 use bootstrap::node_spec::Membership;
 
 use super::identity::{self, KUBELET_CONF};
 use super::objects::{self, ADMIN_CONF};
 use super::{Ground, record};
 use crate::host::Host;
-
-/// The stock scripts' marker (CloudStack 4.14 … 4.23).
-pub const MARKER: &str = "/home/cloud/success";
 
 /// What kubeadm and the kubelet leave when a try breaks off, besides the two identities.
 const TRACES: [&str; 6] = [

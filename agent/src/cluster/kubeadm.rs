@@ -104,14 +104,14 @@ fn open_log(host: &Host) -> Result<File, Failure> {
 /// The process of another kubeadm that changes this machine: of a run that was killed, or an operator's.
 #[must_use]
 pub fn at_work(host: &Host) -> Option<String> {
-    let processes = host.names("/proc").into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
-    processes.into_iter().find(|process| {
+    let process = host.processes().into_iter().find(|process| {
         let line = fs::read(host.path(&format!("/proc/{process}/cmdline"))).unwrap_or_default();
         let mut words = line.split(|byte| *byte == 0);
         let is_kubeadm =
             words.next().is_some_and(|program| program.rsplit(|byte| *byte == b'/').next() == Some(b"kubeadm"));
         is_kubeadm && words.next().is_some_and(|verb| [&b"init"[..], b"join", b"reset", b"upgrade"].contains(&verb))
-    })
+    });
+    process.map(|process| process.to_string())
 }
 
 /// Takes back what a try left: `kubeadm reset`, which also takes the node's etcd member out of its cluster.

@@ -26,13 +26,13 @@ use bootstrap::node_spec::{Membership, NodeSpec};
 use bootstrap::plan::Bundle;
 use bootstrap::preflight::{Check, Subject, ignored_by_kubeadm, node_ip};
 use bootstrap::render;
-use bootstrap::render::kubeadm::{Arguments, CgroupDriver, Context};
+use bootstrap::render::kubeadm::{Arguments, Context};
 use bootstrap::state::Phase;
 use bootstrap::version::Version;
 
 use crate::adopt;
 use crate::board::Board;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::etcd;
 use crate::host::Host;
 use crate::host_settings;
@@ -188,18 +188,10 @@ impl Ground<'_> {
             patches: self.patches.as_deref(),
             ignored_errors: &self.ignored,
             cri_socket: &self.cri_socket,
-            cgroup_driver: self.cgroup_driver(),
+            cgroup_driver: self.settings.cluster.cgroup_driver,
             allow_cgroup_v1: self.settings.cluster.allow_cgroup_v1,
             ..Context::new(&self.version, address)
         })
-    }
-
-    /// Who makes control groups.
-    fn cgroup_driver(&self) -> CgroupDriver {
-        match self.settings.cluster.cgroup_driver {
-            config::CgroupDriver::Systemd => CgroupDriver::Systemd,
-            config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
-        }
     }
 
     /// What a run has proved itself need not be proved again in the same run.
@@ -214,7 +206,7 @@ impl Ground<'_> {
         let wish = runtime::Wish {
             runtime: &self.spec.runtime,
             sandbox_image: self.bundle.manifest.sandbox_image.as_deref(),
-            cgroup_driver: self.cgroup_driver(),
+            cgroup_driver: self.settings.cluster.cgroup_driver,
             socket: &self.socket,
             patience: self.settings.wait,
         };

@@ -1,13 +1,11 @@
 //! What is kept of a membership: `/var/lib/cks-agent/cluster.json`.
 
-use std::fs;
-
 use bootstrap::cluster::{Record, Stage, kind_of};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 
 use crate::files;
-use crate::host::{Host, STATE_DIR, io_failure};
+use crate::host::{Host, STATE_DIR};
 
 /// The file's path.
 #[must_use]
@@ -20,15 +18,12 @@ pub fn path() -> String {
 /// # Errors
 /// `STATE_INVALID` and `IO` name the file.
 pub fn read(host: &Host) -> Result<Option<Record>, Failure> {
-    let path = host.path(&path());
-    match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            Failure::new(Code::StateInvalid, format!("{}: {e}", path.display()))
-                .with_remedy("move the file aside if this machine is in no cluster; cks-agent leave otherwise")
-        }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(io_failure("Reading", &path, e)),
-    }
+    files::read_json(&host.path(&path())).map_err(|failure| match failure.code {
+        Code::StateInvalid => {
+            failure.with_remedy("move the file aside if this machine is in no cluster; cks-agent leave otherwise")
+        }
+        _ => failure,
+    })
 }
 
 /// Keeps it, whole and on the disk.
@@ -36,10 +31,7 @@ pub fn read(host: &Host) -> Result<Option<Record>, Failure> {
 /// # Errors
 /// `NO_SPACE` and `IO` name the file.
 pub fn write(host: &Host, record: &Record) -> Result<(), Failure> {
-    let path = host.prepare(&path())?;
-    let mut text = serde_json::to_vec_pretty(record).map_err(|e| io_failure("Writing", &path, e.into()))?;
-    text.push(b'\n');
-    files::write(&path, &text, 0o600)
+    files::write_json(&host.prepare(&path())?, record, 0o600)
 }
 
 /// Writes down that something irreversible is begun now, with a cluster of this `authority` where that is known.
@@ -103,7 +95,7 @@ mod tests {
         let record = read(&host).unwrap().unwrap();
         assert_eq!((record.stage, record.membership.as_str()), (Stage::Ready, "an etcd member"));
         assert_eq!(record.authority, ["sha256:a"]);
-        fs::write(host.path(&path()), "{").unwrap();
+        std::fs::write(host.path(&path()), "{").unwrap();
         assert_eq!(read(&host).unwrap_err().code, Code::StateInvalid);
     }
 }

@@ -116,7 +116,7 @@ fn join(join: &Join, lines: &mut Vec<String>) {
     lines.push(field("joins", &format!("{}, token {}.(secret){key}", join.endpoint, join.token.id)));
     let trust = match &join.trust {
         CaTrust::Pinned(pins) => format!("pinned: {}", pins.join(", ")),
-        CaTrust::TokenOnly => "not pinned: known by the token alone".to_owned(),
+        CaTrust::TokenOnly => "not pinned: who knows the token can pretend to be it (cks.ca-hashes pins it)".to_owned(),
     };
     lines.push(field("authority", &trust));
 }
@@ -175,6 +175,9 @@ fn adoption(reading: &Reading, lines: &mut Vec<String>) {
     let adoption = &reading.adoption;
     if !adoption.take_over.is_empty() {
         lines.push(field("takes over", &adoption.take_over.join(", ")));
+    }
+    for why in &adoption.refused {
+        lines.push(field("leaves alone", &format!("{why}: the management server's scripts stay and run")));
     }
     if !adoption.keep.is_empty() {
         lines.push(field("keeps", &adoption.keep.join(", ")));

@@ -96,8 +96,7 @@ fn holders(host: &Host, path: &Path) -> String {
 
 /// The processes that can be seen, with their names.
 pub(super) fn processes(host: &Host) -> Vec<(u32, String)> {
-    let numbers = host.names("/proc").into_iter().filter_map(|name| name.parse::<u32>().ok());
-    let named = numbers.filter_map(|process| {
+    let named = host.processes().into_iter().filter_map(|process| {
         let name = fs::read_to_string(host.path(&format!("/proc/{process}/comm"))).ok()?;
         Some((process, name.trim_end().to_owned()))
     });

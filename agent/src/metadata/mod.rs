@@ -33,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(700);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A router that knows the machine and has no user data for it may not be done yet; after so long it has none.
 const PATIENCE_WITH_NONE: Duration = Duration::from_secs(30);
+/// So long the virtual router and a ConfigDrive are asked before what somebody laid on this machine's disk counts.
+const AHEAD: Duration = Duration::from_secs(2);
+/// What the hypervisor calls this machine; on KVM the instance's UUID.
+const PRODUCT_UUID: &str = "/sys/class/dmi/id/product_uuid";
 /// What is waited for, as the state tells it.
 const WAITS_FOR: &str = "a source of user data";
 
@@ -54,6 +58,8 @@ enum Look {
     Found(Box<Found>),
     /// A place knows the machine and has no user data for it.
     WithoutUserData(Box<Found>),
+    /// A place knows it, maybe from an earlier boot only; who asks again must not be told that.
+    Earlier(Box<Found>),
     /// None does: the places, each with the reason.
     Nothing(Vec<(String, String)>),
 }
@@ -73,19 +79,28 @@ pub async fn find(host: &Host, settings: &Config, board: &Board) -> Result<Found
         asked.push(next(kind, host, settings, Progress::begun()));
     }
     let mut tried: BTreeMap<Kind, Vec<(String, String)>> = BTreeMap::new();
-    let mut without = None;
+    let (mut without, mut earlier) = (None, None);
     let outcome = loop {
         let left = settings.wait.saturating_sub(since.elapsed());
         let Ok(Some((kind, mut progress, look))) = tokio::time::timeout(left, asked.next()).await else {
-            break without.ok_or_else(|| unreachable(settings.wait, &tried));
+            break without.or(earlier).ok_or_else(|| unreachable(settings.wait, &tried));
         };
         match look {
+            // A disc is read within moments, and says itself what somebody keeps of it.
+            Look::Found(found) if matches!(kind, Kind::Seed | Kind::Cache) && !tried.contains_key(&Kind::Drive) => {
+                earlier = Some(*found);
+            }
             Look::Found(found) => break Ok(*found),
             Look::WithoutUserData(found) if progress.is_patient_no_more() => break Ok(*found),
             Look::WithoutUserData(found) => {
                 let why = "knows this machine, and has no user data for it (yet)".to_owned();
                 tried.insert(kind, vec![(found.source.clone(), why)]);
                 without = Some(*found);
+            }
+            Look::Earlier(found) => {
+                let why = "may be of an earlier boot, and counts only when nobody else answers".to_owned();
+                tried.insert(kind, vec![(found.source.clone(), why)]);
+                earlier = Some(*found);
             }
             Look::Nothing(reasons) => drop(tried.insert(kind, reasons)),
         }
@@ -146,7 +161,7 @@ fn next<'a>(
     Box::pin(async move {
         tokio::time::sleep(progress.pause).await;
         let look = match kind {
-            Kind::Seed => local::seed(host),
+            Kind::Seed => local::seed(host, progress.looks).await,
             Kind::Server => server::look(host, &settings.http).await,
             Kind::Drive => drive::look(host).await,
             Kind::Cache => cache::look(host, progress.looks).await,
@@ -159,6 +174,11 @@ fn unreachable(patience: Duration, tried: &BTreeMap<Kind, Vec<(String, String)>>
     let reasons: Vec<String> = tried.values().flatten().map(|(place, why)| format!("{place}: {why}")).collect();
     let what = format!("no source told this machine its user data in {} s: {}", patience.as_secs(), reasons.join("; "));
     Failure::new(Code::MetadataUnreachable, what)
+}
+
+/// Whether the hypervisor calls this machine so, too.
+fn is_this_machine(host: &Host, id: &str) -> bool {
+    text(&host.path(PRODUCT_UUID)).trim().eq_ignore_ascii_case(id)
 }
 
 /// A small text file; empty where there is none that can be read.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bootstrap::datasource;
 use bootstrap::failure::Failure;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use hyper::StatusCode;
 
 use super::{Found, Look, USER_DATA_MAX_BYTES, VALUE_MAX_BYTES};
 use crate::config::Http;
@@ -61,7 +62,12 @@ async fn found(name: &str, http: &Http) -> Result<Result<Found, String>, Failure
         Err(status) => return Ok(Err(format!("tells no instance id (HTTP {status})"))),
     };
     let Some(instance) = instance else { return Ok(Err("what it tells is no instance id".to_owned())) };
-    let user_data = get("user-data", USER_DATA_MAX_BYTES).await?.unwrap_or_default();
+    let user_data = match get("user-data", USER_DATA_MAX_BYTES).await? {
+        Ok(bytes) => bytes,
+        Err(StatusCode::NOT_FOUND) => Vec::new(),
+        // What guards it is written in moments, and what it guards is there.
+        Err(status) => return Ok(Err(format!("does not tell the user data (HTTP {status})"))),
+    };
     let listing = get("meta-data/", VALUE_MAX_BYTES).await?.unwrap_or_default();
     let mut values = BTreeMap::from([("instance-id".to_owned(), instance)]);
     for key in datasource::keys(&String::from_utf8_lossy(&listing)) {

@@ -95,31 +95,75 @@ fn a_directory_may_hold_one_document() {
 }
 
 #[tokio::test]
+async fn a_seed_that_a_template_kept_lets_the_cloud_speak_first() {
+    let machine = Machine::new();
+    let seed = |name: &str, text: &str| machine.put(&format!("/var/lib/cloud/seed/nocloud/{name}"), text);
+    seed("meta-data", &format!("instance-id: {ID}\n"));
+    seed("user-data", "#cloud-config\n");
+    let took = async |looks| {
+        let since = Instant::now();
+        let look = local::seed(&machine.host, looks).await;
+        (look, since.elapsed() >= AHEAD)
+    };
+    assert!(matches!(took(0).await, (Look::Found(_), true)), "after the others");
+    assert!(matches!(took(1).await, (Look::Found(_), false)));
+    machine.put("/sys/class/dmi/id/product_uuid", ID.to_uppercase());
+    assert!(matches!(took(0).await, (Look::Found(_), false)), "it names this machine");
+    seed("user-data", "");
+    assert!(matches!(took(0).await, (Look::WithoutUserData(_), _)), "somebody else may ask something");
+}
+
+#[tokio::test]
 async fn the_cache_counts_for_this_boot_or_this_machine() {
     let machine = Machine::new();
-    let looked = |look| match look {
-        Look::Found(found) => Ok(found),
-        Look::WithoutUserData(found) => Ok(found),
+    let looked = async || match cache::look(&machine.host, 1).await {
+        Look::Found(found) => Ok((found, true)),
+        Look::Earlier(found) => Ok((found, false)),
+        Look::WithoutUserData(found) => panic!("{found:?}"),
         Look::Nothing(reasons) => Err(reasons[0].1.clone()),
     };
-    let (first, late) = (1, 100);
-    assert_eq!(looked(cache::look(&machine.host, first).await).unwrap_err(), "is empty");
+    assert_eq!(looked().await.unwrap_err(), "is empty");
     machine.put("/var/lib/cloud/data/instance-id", ID);
     machine.put("/var/lib/cloud/instance/user-data.txt", "#cloud-config\n");
-    assert_eq!(looked(cache::look(&machine.host, first).await).unwrap_err(), "is not of this boot");
-    let why = looked(cache::look(&machine.host, late).await).unwrap_err();
+    let why = looked().await.unwrap_err();
     assert!(why.contains("which this machine may not be"), "{why}");
     machine.put("/sys/class/dmi/id/product_uuid", format!("{}\n", ID.to_uppercase()));
-    assert_eq!(looked(cache::look(&machine.host, first).await).unwrap_err(), "is not of this boot");
-    assert_eq!(looked(cache::look(&machine.host, late).await).unwrap().user_data, b"#cloud-config\n");
+    let (found, of_this_boot) = looked().await.unwrap();
+    assert_eq!((found.user_data.as_slice(), of_this_boot), (&b"#cloud-config\n"[..], false));
 
     // Of another instance: the template's.
     machine.put("/run/cloud-init/instance-data.json", r#"{"v1": {"instance_id": "other"}}"#);
-    assert_eq!(looked(cache::look(&machine.host, first).await).unwrap_err(), "is not of this boot");
+    assert!(!looked().await.unwrap().1);
     let data = format!(r#"{{"ds": {{"meta_data": {{"instance-id": "{ID}", "local-ipv4": "10.1.1.4"}}}}}}"#);
     machine.put("/run/cloud-init/instance-data-sensitive.json", data);
-    let found = looked(cache::look(&machine.host, first).await).unwrap();
-    assert_eq!(found.metadata.local_ipv4, "10.1.1.4".parse().ok());
+    let (found, of_this_boot) = looked().await.unwrap();
+    assert_eq!((found.metadata.local_ipv4, of_this_boot), ("10.1.1.4".parse().ok(), true));
+
+    // cloud-init ran, and did not look at the disc again.
+    let data = format!(r#"{{"v1": {{"instance_id": "{ID}", "platform": "configdrive"}}}}"#);
+    machine.put("/run/cloud-init/instance-data-sensitive.json", data);
+    assert!(!looked().await.unwrap().1);
+}
+
+#[tokio::test]
+async fn what_an_earlier_boot_left_counts_when_nobody_answers_in_time() {
+    let machine = Machine::new();
+    machine.put("/var/lib/cloud/data/instance-id", ID);
+    machine.put("/var/lib/cloud/instance/user-data.txt", "of the last boot");
+    machine.put("/sys/class/dmi/id/product_uuid", ID);
+    let waited = Duration::from_secs(4);
+    let settings = Config { wait: waited, ..Config::default() };
+    let board = Board::new(Role::Worker);
+    let since = Instant::now();
+    let found = find(&machine.host, &settings, &board).await.unwrap();
+    assert!(since.elapsed() >= waited, "a router that comes late has new user data");
+    assert_eq!(found.user_data, b"of the last boot");
+    // One that comes meanwhile is asked first.
+    let seed = "/var/lib/cloud/seed/nocloud";
+    machine.put(&format!("{seed}/meta-data"), format!("instance-id: {ID}\n"));
+    machine.put(&format!("{seed}/user-data"), "of this boot");
+    let found = find(&machine.host, &settings, &board).await.unwrap();
+    assert_eq!(found.user_data, b"of this boot");
 }
 
 #[tokio::test]
@@ -127,7 +171,7 @@ async fn cloud_init_that_found_nobody_is_nobody() {
     let machine = Machine::new();
     machine.put("/var/lib/cloud/data/instance-id", "iid-datasource-none");
     machine.put("/run/cloud-init/instance-data.json", r#"{"v1": {"instance_id": "iid-datasource-none"}}"#);
-    assert!(matches!(cache::look(&machine.host, 100).await, Look::Nothing(_)));
+    assert!(matches!(cache::look(&machine.host, 1).await, Look::Nothing(_)));
 }
 
 #[tokio::test]
@@ -141,5 +185,5 @@ async fn what_was_recorded_vouches_for_an_old_cache() {
     crate::adopt::UserDataRecord::begin(&machine.host, &found).unwrap();
     machine.put("/var/lib/cloud/data/instance-id", ID);
     machine.put("/var/lib/cloud/instance/user-data.txt", "#cloud-config\n");
-    assert!(matches!(cache::look(&machine.host, 100).await, Look::Found(_)));
+    assert!(matches!(cache::look(&machine.host, 1).await, Look::Earlier(_)));
 }

@@ -24,7 +24,7 @@ pub(super) fn listeners(host: &Host) -> Vec<Listener> {
 /// The programs that have these sockets open, by inode.
 fn holders(host: &Host, sockets: &[read::Socket]) -> BTreeMap<u64, (String, u32)> {
     let mut holders = BTreeMap::new();
-    for pid in host.names("/proc").iter().filter_map(|name| name.parse::<u32>().ok()) {
+    for pid in host.processes() {
         // A process may end meanwhile, or belong to somebody else.
         let open = fs::read_dir(host.path(&format!("/proc/{pid}/fd"))).into_iter().flatten().flatten();
         for link in open.filter_map(|entry| fs::read_link(entry.path()).ok()) {

@@ -13,6 +13,7 @@ mod prove;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::Runtime;
 use bootstrap::render::containerd::{CONFIG, Effective, Expected, Format, files};
@@ -58,7 +59,7 @@ pub struct Applied {
 /// differs still; `SERVICE_FAILED` when it does not start; `TOOL_MISSING`, `IO`.
 pub async fn apply(host: &Host, board: &Board, wish: &Wish<'_>) -> Result<Applied, Failure> {
     let format = Format::of_version(&version(host).await?);
-    let files = files(format, wish.sandbox_image, wish.runtime)?;
+    let files = files(format, wish.sandbox_image, wish.cgroup_driver, wish.runtime)?;
     let changed = places::bring_about(host, &files)?;
     let expected =
         Expected { sandbox_image: wish.sandbox_image, systemd_cgroup: wish.cgroup_driver == CgroupDriver::Systemd };
@@ -67,20 +68,24 @@ pub async fn apply(host: &Host, board: &Board, wish: &Wish<'_>) -> Result<Applie
     agrees(&effective, &expected, "its files")?;
     let inputs = places::digest_of_inputs(host, &dump);
     let mut restarted = false;
-    if !Process::of_socket(wish.socket).is_some_and(|process| process.has_read(host, &inputs)) {
-        restart(host, board, wish).await?;
+    let process = Process::of_socket(wish.socket).await;
+    if !process.is_some_and(|process| process.has_read(host, &inputs, wish.socket)) {
+        restart(host, board, wish, &inputs).await?;
         restarted = true;
     }
     let mut running = prove::running(host, board, wish).await?;
-    if !restarted && running.as_ref().is_some_and(|running| !running.differences(&expected).is_empty()) {
-        restart(host, board, wish).await?;
+    // One that is known to be started with these very files would come up the same.
+    let process = Process::of_socket(wish.socket).await;
+    let would_change = !restarted && !process.is_some_and(|process| process.was_started_with(host, &inputs));
+    if would_change && running.as_ref().is_some_and(|running| !running.differences(&expected).is_empty()) {
+        restart(host, board, wish, &inputs).await?;
         restarted = true;
         running = prove::running(host, board, wish).await?;
     }
     if let Some(running) = running {
         agrees(&running, &expected, "the running one")?;
     }
-    if let Some(process) = Process::of_socket(wish.socket) {
+    if let Some(process) = Process::of_socket(wish.socket).await {
         process.remember(host, &inputs)?;
     }
     tracing::info!(changed, restarted, "containerd is configured");
@@ -117,7 +122,9 @@ async fn dump(host: &Host) -> Result<String, Failure> {
     }
 }
 
-async fn restart(host: &Host, board: &Board, wish: &Wish<'_>) -> Result<(), Failure> {
+/// Restarts it, and writes down what it was started with: before anybody looks whether that is right, or each run would
+/// restart one that can't be so.
+async fn restart(host: &Host, board: &Board, wish: &Wish<'_>, inputs: &Digest) -> Result<(), Failure> {
     let waits_for = "containerd to restart";
     let since = Instant::now();
     board.wait(waits_for, "its configuration changed", since, RESTART_PATIENCE, RESTART_PATIENCE);
@@ -131,5 +138,9 @@ async fn restart(host: &Host, board: &Board, wish: &Wish<'_>) -> Result<(), Fail
     restarted.map_err(|failure| {
         failure.with_remedy("journalctl -u containerd tells why; it was given the configuration of cks.toml")
     })?;
-    prove::answers(board, wish).await
+    prove::answers(board, wish).await?;
+    match Process::of_socket(wish.socket).await {
+        Some(process) => process.remember(host, inputs),
+        None => Ok(()),
+    }
 }

@@ -93,6 +93,7 @@ fn mode(path: &Path) -> Option<u32> {
 mod tests {
     use bootstrap::node_spec::{Registry, Runtime};
     use bootstrap::render::containerd::{Format, files};
+    use bootstrap::render::kubeadm::CgroupDriver;
     use bootstrap::secret::Secret;
 
     use super::*;
@@ -112,7 +113,9 @@ mod tests {
     fn what_is_wanted_is_there_and_what_is_not_goes() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::new(root.path()).unwrap();
-        let bring = |runtime: &Runtime| bring_about(&host, &files(Format::V2, None, runtime).unwrap()).unwrap();
+        let bring = |runtime: &Runtime| {
+            bring_about(&host, &files(Format::V2, None, CgroupDriver::Systemd, runtime).unwrap()).unwrap()
+        };
         let foreign = host.prepare(&format!("{CERTIFICATES}/c.example/hosts.toml")).unwrap();
         fs::write(&foreign, "server = \"https://c.example\"\n").unwrap();
         assert_eq!(bring(&runtime(&["a.example", "b.example"], true)), 5);

@@ -1,11 +1,11 @@
 //! What the running containerd says of itself.
 
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::render::containerd::Effective;
 use rand::Rng as _;
+use tokio::net::UnixStream;
 
 use super::Wish;
 use crate::board::Board;
@@ -22,7 +22,7 @@ pub(super) async fn answers(board: &Board, wish: &Wish<'_>) -> Result<(), Failur
         Failure::new(Code::ContainerdUnavailable, format!("containerd at {socket} does not answer: {why}"))
     };
     patiently(board, wish, &format!("containerd at {socket}"), async || {
-        UnixStream::connect(wish.socket).map(drop).map_err(|e| unavailable(e.to_string()))
+        UnixStream::connect(wish.socket).await.map(drop).map_err(|e| unavailable(e.to_string()))
     })
     .await
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bootstrap::failure::Failure;
+use bootstrap::failure::{Code, Failure};
 use bootstrap::state::NodeState;
 use futures::stream::{self, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -44,7 +44,7 @@ impl Answers {
     }
 
     /// The answer; nothing that is asked for changes anything.
-    pub(super) fn to(&self, request: &Request<Incoming>) -> Response<Body> {
+    pub(super) async fn to(&self, request: &Request<Incoming>) -> Response<Body> {
         let asks = [Method::GET, Method::HEAD].contains(request.method());
         let follows = request.uri().query() == Some("watch");
         match request.uri().path() {
@@ -55,7 +55,7 @@ impl Answers {
             }
             "/v1/status" if follows && request.method() == Method::GET => self.follow(),
             "/v1/status" => of(StatusCode::OK, JSON, line(self.states.borrow().as_ref())),
-            "/metrics" => match self.metrics() {
+            "/metrics" => match self.metrics().await {
                 Ok(text) => of(StatusCode::OK, METRICS, text),
                 Err(failure) => of(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{failure}\n")),
             },
@@ -64,9 +64,10 @@ impl Answers {
         }
     }
 
-    fn metrics(&self) -> Result<String, Failure> {
-        let state = self.states.borrow().clone();
-        metrics::text(&self.host, state.as_ref(), Syntax::OpenMetrics)
+    async fn metrics(&self) -> Result<String, Failure> {
+        let (host, state) = (self.host.clone(), self.states.borrow().clone());
+        let text = tokio::task::spawn_blocking(move || metrics::text(&host, state.as_ref(), Syntax::OpenMetrics));
+        text.await.map_err(|e| Failure::new(Code::Io, "Gathering the metrics").with_source(e))?
     }
 
     /// The state now and whenever it changes, until the client goes.

@@ -97,7 +97,7 @@ pub async fn verify(arguments: &cli::Verify) -> Result<u8, Failure> {
     let record = NodeRecord::read(&host)?.ok_or_else(|| nothing_recorded(&host))?;
     let mut spec = record.spec()?;
     spec.role = arguments.role.map_or(spec.role, Into::into);
-    let mut audit = begin(&host, &record, &spec, arguments)?;
+    let mut audit = begin(&host, &settings, &record, &spec, arguments)?;
     audit.signature(&settings)?;
     let containerd = if audit.wanted.images.is_empty() || audit.bundle.text.is_empty() {
         None
@@ -120,6 +120,7 @@ fn nothing_recorded(host: &Host) -> Failure {
 /// Reads the reference: the manifest in the version directory, or what was learned of a stock ISO.
 fn begin<'a>(
     host: &'a Host,
+    settings: &Config,
     record: &NodeRecord,
     spec: &NodeSpec,
     arguments: &cli::Verify,
@@ -145,7 +146,8 @@ fn begin<'a>(
         }
         _ => damaged = Some((path, is, bundle.id.to_string())),
     }
-    let wanted = if damaged.is_none() { Wanted::of(spec, &bundle)? } else { Wanted::default() };
+    let driver = settings.cluster.cgroup_driver;
+    let wanted = if damaged.is_none() { Wanted::of(spec, &bundle, driver)? } else { Wanted::default() };
     let meter = Meter::new(arguments.json, total_bytes(&bundle, &wanted, arguments.quick));
     let mut audit = Audit {
         host,

@@ -1,7 +1,6 @@
 //! What the last `verify` said, where metrics and the next bootstrap find it.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use bootstrap::digest::Digest;
 use bootstrap::failure::Failure;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Report;
 use crate::files;
-use crate::host::{Host, io_failure};
+use crate::host::Host;
 
 /// Where it is, for as long as the machine is up.
 const PATH: &str = "/run/cks-agent/verify.json";
@@ -47,7 +46,7 @@ impl Outcome {
     /// What the last `verify` below `host` said.
     #[must_use]
     pub fn read(host: &Host) -> Option<Self> {
-        serde_json::from_slice(&fs::read(host.path(PATH)).ok()?).ok()
+        files::read_json(&host.path(PATH)).ok()?
     }
 
     /// Blobs that are worth to be read again before they are believed in.
@@ -68,9 +67,6 @@ impl Outcome {
     }
 
     pub(super) fn write(&self, host: &Host) -> Result<(), Failure> {
-        let path = host.prepare(PATH)?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(|e| io_failure("Writing", &path, e.into()))?;
-        text.push(b'\n');
-        files::write(&path, &text, 0o644)
+        files::write_json(&host.prepare(PATH)?, self, 0o644)
     }
 }

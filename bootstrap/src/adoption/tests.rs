@@ -79,6 +79,40 @@ fn one_foreign_statement_leaves_all_in_place() {
         ("systemctl enable --now my-agent", "\"systemctl\""),
         ("export HTTP_PROXY=http://proxy:3128", "\"export\""),
         ("echo 'without an end", "without an end"),
+        // What only resembles the server's own statements.
+        (
+            "curl -L https://github.com/derailed/k9s/releases/download/v0.50.0/k9s.tar.gz | tar -C /opt/bin -xz",
+            "\"curl\"",
+        ),
+        ("curl -sSL https://dl.k8s.io/release/stable.txt", "\"curl\""),
+        ("cp ${BINARIES_DIR}/extra/* /usr/local/bin", "\"cp\""),
+        ("mkdir -p /opt/corp", "\"mkdir\""),
+        ("sysctl net.ipv4.conf.all.arp_ignore=0 vm.max_map_count=262144", "\"sysctl\""),
+        ("systemctl enable kubelet corp-agent", "\"systemctl\""),
+        ("ctr image pull registry.example.org/x:1", "\"ctr\""),
+        ("/opt/bin/kubectl apply -f https://example.org/kubernetes/dashboard/x.yaml", "\"/opt/bin/kubectl\""),
+        ("/opt/bin/kubectl create namespace headlamp", "\"/opt/bin/kubectl\""),
+        (
+            "sed -i -e 's/SystemdCgroup = false/SystemdCgroup = true/g' -e 's/a/b/' /etc/containerd/config.toml",
+            "\"sed\"",
+        ),
+        ("modprobe overlay\nmodprobe nfs", "\"modprobe\""),
+        ("rm -rf $AUX_DOWNLOAD_DIR /srv", "\"rm\""),
+        ("umount /data", "\"umount\""),
+        ("echo 10.0.0.1 registry>>/etc/hosts", "\"echo\""),
+        ("if true; then echo x; fi > /etc/x", "\">\""),
+        ("[[ -f /x ]] > /etc/x", "\"[[\""),
+        ("BINARIES_DIR=/opt/corp", "\"BINARIES_DIR\""),
+        ("PAUSE_IMAGE=registry.example.org/pause:3.10", "\"PAUSE_IMAGE\""),
+        ("HTTPS_PROXY=http://proxy:3128", "\"HTTPS_PROXY\""),
+        ("kubeadm config migrate", "\"kubeadm\""),
+        // What would hide all that is behind it.
+        ("cat <<EOF", "here-document without an end"),
+        ("n=$((1 << retval))\nreboot", "\"n\""),
+        ("# <<EOF\nreboot", "\"reboot\""),
+        ("echo \"a << b\"\nreboot", "\"reboot\""),
+        ("(( 1 )) && reboot", "\"reboot\""),
+        ("while true; do break; done < <(reboot)", "process substitution"),
     ] {
         let setup = with(SETUP, line);
         let decision = taken(&[(File::Setup, &setup), (File::Deploy, JOIN)], &WORKER);
@@ -86,8 +120,10 @@ fn one_foreign_statement_leaves_all_in_place() {
         let [why] = &decision.refused[..] else { panic!("{line}: {decision:?}") };
         assert!(why.starts_with("/opt/bin/setup-kube-system: ") && why.contains(named), "{why}");
     }
-    let flags = JOIN.replace("--token ", "--node-name x --token ");
-    assert_eq!(taken(&[(File::Deploy, &flags)], &WORKER).refused.len(), 1);
+    for flag in ["--node-name x", "--config /etc/x.yaml", "--config=/etc/x.yaml"] {
+        let flags = JOIN.replace("--token ", &format!("{flag} --token "));
+        assert_eq!(taken(&[(File::Deploy, &flags)], &WORKER).refused.len(), 1, "{flag}");
+    }
     for text in ["", "#!/bin/sh\n", "\u{7f}ELF", "reboot\n"] {
         assert_eq!(taken(&[(File::Setup, text)], &WORKER).refused.len(), 1, "{text:?}");
     }
@@ -112,7 +148,7 @@ fn no_damage_to_a_script_makes_it_another_one_that_is_taken_over() {
 fn no_secret_is_repeated() {
     let script = format!("{JOIN}my-join --token abcdef.0123456789abcdef\nMY=secret my-join2\n");
     let refused = taken(&[(File::Deploy, &script)], &WORKER).refused.concat();
-    assert!(refused.contains("line 12") && !refused.contains("0123456789abcdef"), "{refused}");
+    assert!(refused.contains("line 12: \"my-join\"") && !refused.contains("0123456789abcdef"), "{refused}");
 }
 
 #[test]

@@ -7,95 +7,13 @@ use super::shown;
 const MAX_BYTES: usize = 128 << 10;
 
 /// Commands that do nothing by themselves, or nothing that lasts.
-const HARMLESS: [&str; 24] = [
-    "[", "[[", "((", ":", "base64", "blkid", "break", "cd", "continue", "eject", "exit", "false", "for", "id", "ls",
-    "read", "rmdir", "set", "sleep", "sort", "tail", "tr", "true", "umount",
-];
+const HARMLESS: [&str; 14] =
+    ["[", "[[", "((", ":", "break", "continue", "echo", "exit", "false", "for", "read", "set", "sleep", "true"];
 
-/// Commands that the server's scripts use, each with what its line has to contain: one of these.
-const KNOWN: [(&str, &[&str]); 24] = [
-    ("sysctl", &["arp_announce=0", "arp_ignore=0", "net.bridge.bridge-nf-call-iptables=1"]),
-    (
-        "sed",
-        &[
-            "net.ipv4.conf.",
-            "s:/usr/bin:/opt/bin:g",
-            "sandbox_image = ",
-            "SystemdCgroup = ",
-            "io.containerd.grpc.v1.cri\".registry",
-            "registry.mirrors",
-            "registry.configs",
-        ],
-    ),
-    (
-        "export",
-        &["PATH=$PATH:/opt/bin", "KUBECONFIG=/etc/kubernetes/admin.conf", "registryConfig=", "registryCredentials="],
-    ),
-    (
-        "mkdir",
-        &[
-            "ISO_MOUNT_DIR",
-            "K8S_CONFIG_SCRIPTS_COPY_DIR",
-            "/opt/",
-            "/etc/systemd/system/kubelet.service.d",
-            "/root/.kube",
-            "aux-dwnld",
-            "AUX",
-        ],
-    ),
-    ("mount", &["-o ro"]),
-    ("tar", &["cni-plugins-", "crictl-linux-", "etcd-linux-", "-C /opt/cni/bin -xz", "-C /opt/bin -xz"]),
-    ("cp", &["BINARIES_DIR", "/etc/kubernetes/admin.conf /root/.kube/config"]),
-    ("chmod", &["+x {kubeadm,kubelet,kubectl}"]),
-    ("chown", &["root:root /opt/cni/bin", "/root/.kube/config"]),
-    ("ctr", &["image"]),
-    ("docker", &["load"]),
-    ("grep", &["pause"]),
-    (
-        "systemctl",
-        &["daemon-reload", "restart containerd", "enable kubelet", "start kubelet", "is-active setup-kube-system"],
-    ),
-    ("modprobe", &["overlay", "br_netfilter", "ip_vs", "nf_conntrack"]),
-    (
-        "curl",
-        &[
-            "https://github.com/",
-            "https://storage.googleapis.com/kubernetes-release/",
-            "https://dl.k8s.io/",
-            "https://raw.githubusercontent.com/kubernetes/",
-        ],
-    ),
-    ("wget", &["/cks-iso"]),
-    ("mv", &["/cks-iso/", "aux-dwnld", "AUX", "/opt/bin/etcd*/etcd*"]),
-    ("rm", &["K8S_CONFIG_SCRIPTS_COPY_DIR", "aux-dwnld", "AUX", "/opt/bin/etcd-*"]),
-    ("kubeadm", &["init", "join", "config images pull"]),
-    (
-        "kubectl",
-        &[
-            "network.yaml",
-            "dashboard.yaml",
-            "headlamp.yaml",
-            "https://cloud.weave.works/",
-            "kubernetes/dashboard/",
-            "--user=admin",
-            "kubernetes-dashboard-ui",
-            "headlamp",
-            "version",
-        ],
-    ),
-    ("touch", &["/home/cloud/success", "/home/core/success"]),
-    ("containerd", &["config default > /etc/containerd/config.toml"]),
-    ("echo", &[""]),
-    ("cat", &["/home/cloud/success"]),
-];
-
-/// What the server's scripts write by `echo`.
-const WRITTEN: [&str; 4] = [
-    "echo KUBELET_EXTRA_ARGS=--cgroup-driver=systemd > /etc/default/kubelet",
-    "echo export PATH=$PATH:/opt/bin >> /root/.bashrc",
-    "echo true > /home/cloud/success",
-    "echo true > /home/core/success",
-];
+/// Whole statements, with slots.
+const KNOWN: &str = include_str!("data/vocabulary");
+/// What stands for any letters but blanks in one of them, twice for anything.
+const SLOT: char = '%';
 
 /// What kubeadm is told by the server, or by templates that say more of what the agent does, too.
 const FLAGS: [&str; 15] = [
@@ -142,11 +60,13 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     if !text.starts_with("#!") || first.line == 1 {
         return Err("is no script of the management server".to_owned());
     }
-    match statements.iter().find(|statement| !is_known(statement)) {
+    let known = self::statements(KNOWN)?;
+    match statements.iter().find(|statement| !is_known(statement, &known)) {
         None => Ok(()),
         // The rest of the line may be secret.
         Some(Statement { line, words }) => {
             let word = words.first().map_or("", String::as_str);
+            let word = word.split_once('=').map_or(word, |(name, _)| name);
             Err(format!("line {line}: {:?} is not what the management server's script says there", shown(word)))
         }
     }
@@ -162,25 +82,68 @@ pub(super) fn is_unit(text: &str) -> bool {
     text.lines().all(known) && text.contains("ExecStart=/opt/bin/deploy-kube-system")
 }
 
-fn is_known(statement: &Statement) -> bool {
-    let words = &statement.words;
-    let word = words.first().map_or("", String::as_str);
+fn is_known(statement: &Statement, known: &[Statement]) -> bool {
+    let words: Vec<String> = statement.words.iter().map(|word| plain_names(word)).collect();
+    let (word, behind) = words.split_first().map_or(("", &[][..]), |(word, behind)| (word.as_str(), behind));
     let word = word.strip_prefix("/opt/bin/").unwrap_or(word);
-    let text = statement.text();
-    let writes = words.iter().any(|word| word.starts_with('>') || word.starts_with("1>"));
-    if HARMLESS.contains(&word) {
-        // In a test this compares.
-        return !writes || word == "((" || word == "[[";
+    let end = match word {
+        "[[" => behind.iter().position(|word| word == "]]"),
+        "((" => behind.iter().position(|word| word == "))"),
+        _ => None,
+    };
+    // In a test `>` compares, behind it and in all else something is written.
+    let writes = behind.get(end.unwrap_or(0)..).unwrap_or_default().iter().any(|word| word.contains('>'));
+    if HARMLESS.contains(&word) && !writes {
+        return true;
     }
-    let Some((_, needles)) = KNOWN.iter().find(|(known, _)| *known == word) else { return false };
-    match word {
-        "echo" if writes => WRITTEN.contains(&text.as_str()),
-        "kubeadm" => needles.iter().any(|needle| text.contains(needle)) && words.iter().all(|word| is_flag(word)),
-        _ => needles.iter().any(|needle| text.contains(needle)),
+    let asks = match (word, behind.first().map(String::as_str)) {
+        ("kubeadm", Some("init")) => behind.get(1..),
+        // A configuration of its own is read for an init only.
+        ("kubeadm", Some("join")) => {
+            behind.get(2..).filter(|flags| !flags.iter().any(|flag| flag.starts_with("--config")))
+        }
+        _ => None,
+    };
+    if let Some(flags) = asks {
+        return flags.first().is_none_or(|word| word.starts_with('-')) && flags.iter().all(|word| is_flag(word));
     }
+    known.iter().any(|Statement { words: known, .. }| {
+        let pairs = || known.iter().skip(1).zip(behind);
+        known.len() == words.len()
+            && known.first().is_some_and(|known| fits(&plain_names(known), word))
+            && pairs().all(|(known, word)| fits(&plain_names(known), word))
+    })
+}
+
+/// Whether `word` is what `known` says, with something in each of its slots.
+fn fits(known: &str, word: &str) -> bool {
+    let Some((before, behind)) = known.split_once(SLOT) else { return known == word };
+    let Some(rest) = word.strip_prefix(before) else { return false };
+    let (anything, behind) = behind.strip_prefix(SLOT).map_or((false, behind), |behind| (true, behind));
+    let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+    let mut ends =
+        ends.take_while(|end| anything || !rest.get(..*end).unwrap_or_default().contains(char::is_whitespace));
+    ends.any(|end| fits(behind, rest.get(end..).unwrap_or_default()))
+}
+
+/// The word with `$NAME` for each `${NAME}`.
+fn plain_names(word: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(word.len()), word);
+    while let Some((before, behind)) = rest.split_once("${") {
+        let name = behind
+            .split_once('}')
+            .filter(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+        plain = plain + before + if name.is_some() { "$" } else { "${" };
+        rest = name.map_or(behind, |(name, after)| {
+            plain += name;
+            after
+        });
+    }
+    plain + rest
 }
 
 /// Whether kubeadm is told nothing else by this word than the server tells it.
 fn is_flag(word: &str) -> bool {
-    !word.starts_with('-') || FLAGS.contains(&word.split('=').next().unwrap_or(word))
+    let flag = word.split('=').next().unwrap_or(word);
+    !word.contains(['<', '>']) && (!word.starts_with('-') || FLAGS.contains(&flag))
 }

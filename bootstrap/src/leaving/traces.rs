@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 /// CloudStack's scripts write it when a node has joined; the older ones for the user `core`.
-pub const MARKERS: [&str; 2] = ["/home/cloud/success", "/home/core/success"];
+pub const MARKERS: [&str; 2] = [MARKER, "/home/core/success"];
+
+/// The marker of the templates that the server's scripts are made for.
+pub const MARKER: &str = "/home/cloud/success";
 
 /// The identity that kubelet has in a cluster; the surest sign.
 pub const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";

@@ -2,6 +2,7 @@
 
 pub mod cni;
 mod membership;
+mod registration;
 mod wishes;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +12,7 @@ use serde::Serialize;
 pub use self::membership::{
     API_PORT, Authority, CaTrust, CertificateKey, Endpoint, ExternalEtcd, Init, Join, Membership, Network, Token,
 };
+pub use self::registration::{Taint, check_label};
 pub use self::wishes::{Delivery, Proxy, Registration, Registry, Runtime};
 use crate::bundle::Role;
 use crate::failure::{Code, Failure};

@@ -220,7 +220,7 @@ fn containerd_texts(wanted: &Wanted, facts: &Facts, plan: &mut Plan, texts: &mut
     let format = Format::of_version(version.unwrap_or_default());
     let unit = UNIT_PLACES.iter().find_map(|place| facts.texts.get(*place)).map(String::as_str);
     texts.insert(CONFIG.to_owned(), config(format));
-    texts.insert(DROP_IN.to_owned(), drop_in(format, wanted.sandbox_image.as_deref()));
+    texts.insert(DROP_IN.to_owned(), drop_in(format, wanted.sandbox_image.as_deref(), wanted.cgroup_driver));
     texts.insert(SERVICE_DROP_IN.to_owned(), service_drop_in(unit));
     let mut warn = |code: &str, text| plan.warnings.push(Warning { code: code.to_owned(), text });
     let Some(there) = facts.texts.get(MAIN) else {

@@ -4,6 +4,7 @@ use super::*;
 use crate::bundle::{Arch, Blob, Component, Entry, Kind, Manifest, Member, Node, Role, SCHEMA, layout};
 use crate::digest::Digest;
 use crate::node_spec::NodeSpec;
+use crate::render::kubeadm::CgroupDriver;
 
 fn entry(path: &str, members: &[(&str, u32)]) -> Entry {
     let kind = layout::kind_of(path);
@@ -90,13 +91,13 @@ fn spec(role: Role) -> NodeSpec {
 
 fn planned(role: Role, facts: &Facts) -> Plan {
     let bundle = bundle();
-    plan(&Wanted::of(&spec(role), &bundle).unwrap(), &bundle, facts).unwrap()
+    plan(&Wanted::of(&spec(role), &bundle, CgroupDriver::Systemd).unwrap(), &bundle, facts).unwrap()
 }
 
 /// The machine after `plan` was carried out.
 fn carried_out(role: Role) -> Facts {
     let bundle = bundle();
-    let wanted = Wanted::of(&spec(role), &bundle).unwrap();
+    let wanted = Wanted::of(&spec(role), &bundle, CgroupDriver::Systemd).unwrap();
     let mut facts = Facts::empty(Arch::Amd64);
     facts.texts.insert(bundle.record_path(), bundle.text.clone());
     for file in &wanted.files {
@@ -154,7 +155,9 @@ fn images_come_by_who_waits_for_them_then_the_largest_first() {
     bundle.manifest.images.push(image("quay.io/example/large:1", &["base", "api", "proxy"]));
     bundle.manifest.images.push(image("quay.io/example/small:1", &["api"]));
     let order = |facts: &Facts| -> Vec<(String, bool, usize)> {
-        let plan = plan(&Wanted::of(&spec(Role::ControlPlane), &bundle).unwrap(), &bundle, facts).unwrap();
+        let plan =
+            plan(&Wanted::of(&spec(Role::ControlPlane), &bundle, CgroupDriver::Systemd).unwrap(), &bundle, facts)
+                .unwrap();
         let steps = plan.steps.into_iter().filter_map(|step| match step {
             Step::ImportImage { reference, critical, missing, .. } => Some((reference, critical, missing.len())),
             _ => None,
@@ -184,7 +187,7 @@ fn nothing_goes_live_before_what_it_needs_and_the_rest_comes_later() {
     bundle.manifest.blobs.sort_by_key(|blob| blob.digest);
     let large = |blob: &&mut Blob| blob.digest == Digest::of(b"quay.io/example/large:v1");
     bundle.manifest.blobs.iter_mut().find(large).unwrap().size = 5000;
-    let wanted = Wanted::of(&spec(Role::ControlPlane), &bundle).unwrap();
+    let wanted = Wanted::of(&spec(Role::ControlPlane), &bundle, CgroupDriver::Systemd).unwrap();
     let steps = plan(&wanted, &bundle, &Facts::empty(Arch::Amd64)).unwrap().steps;
     assert!(steps.is_sorted_by_key(Step::wave), "{steps:?}");
     let of = |wave| steps.iter().filter(move |step| step.wave() == wave);
@@ -306,7 +309,7 @@ fn a_blob_that_two_images_share_is_fetched_once() {
 #[test]
 fn machines_that_can_not_are_refused_before_anything_is_written() {
     let bundle = bundle();
-    let wanted = Wanted::of(&spec(Role::Worker), &bundle).unwrap();
+    let wanted = Wanted::of(&spec(Role::Worker), &bundle, CgroupDriver::Systemd).unwrap();
     let refused = |facts: &Facts| plan(&wanted, &bundle, facts).unwrap_err();
     assert_eq!(refused(&Facts::empty(Arch::Arm64)).code, Code::ArchMismatch);
     let mut facts = Facts::empty(Arch::Amd64);
@@ -324,7 +327,7 @@ fn each_filesystem_is_counted_by_itself_and_shared_ones_together() {
     for blob in bundle.manifest.blobs.iter_mut().filter(|blob| blob.digest == Digest::of(b"pause")) {
         blob.unpacked = Some(64 << 10);
     }
-    let wanted = Wanted::of(&spec(Role::Worker), &bundle).unwrap();
+    let wanted = Wanted::of(&spec(Role::Worker), &bundle, CgroupDriver::Systemd).unwrap();
     let (files, content, layers) = (7 * 4096, 7 * 4096, 68 * 1024 + 6 * 4096);
     let on = |device, bytes: u64| {
         Some(Filesystem { path: format!("/{device}"), device, free_bytes: space::SPARE_BYTES + bytes })
@@ -360,7 +363,7 @@ fn bundles_that_lack_what_the_role_needs_are_refused() {
         bundle.manifest.entries.retain(|entry| entry.kind != kind);
         bundle
     };
-    let refused = |role, bundle: &Bundle| Wanted::of(&spec(role), bundle).unwrap_err().code;
+    let refused = |role, bundle: &Bundle| Wanted::of(&spec(role), bundle, CgroupDriver::Systemd).unwrap_err().code;
     assert_eq!(refused(Role::Etcd, &without(Kind::Etcd)), Code::MediaLacksEtcd);
     assert_eq!(refused(Role::Worker, &without(Kind::Kubernetes)), Code::MediaLacksComponent);
     let fits = |bundle: &Bundle, arch, role| check_fit(bundle, arch, role).map_err(|failure| failure.code);
@@ -370,10 +373,10 @@ fn bundles_that_lack_what_the_role_needs_are_refused() {
     assert_eq!(fits(&bundle(), Arch::Arm64, None), Err(Code::ArchMismatch));
     let mut none = without(Kind::Kubernetes);
     none.manifest.kubernetes = None;
-    let wanted = Wanted::of(&spec(Role::Worker), &none).unwrap();
+    let wanted = Wanted::of(&spec(Role::Worker), &none, CgroupDriver::Systemd).unwrap();
     assert_eq!(wanted.warnings, [], "a bundle that is meant to be without");
     none.derived = true;
-    let wanted = Wanted::of(&spec(Role::Worker), &none).unwrap();
+    let wanted = Wanted::of(&spec(Role::Worker), &none, CgroupDriver::Systemd).unwrap();
     assert_eq!(wanted.warnings[0].code, "NO_KUBERNETES");
 }
 
@@ -401,10 +404,25 @@ fn a_foreign_containerd_config_is_imported_and_only_one_that_breaks_it_is_set_as
 }
 
 #[test]
+fn containerd_is_told_the_cgroup_driver_of_the_machine() {
+    for (driver, line) in
+        [(CgroupDriver::Systemd, "SystemdCgroup = true\n"), (CgroupDriver::Cgroupfs, "SystemdCgroup = false\n")]
+    {
+        let (bundle, facts) = (bundle(), Facts::empty(Arch::Amd64));
+        let plan = plan(&Wanted::of(&spec(Role::Worker), &bundle, driver).unwrap(), &bundle, &facts).unwrap();
+        let written = plan.steps.iter().find_map(|step| match step {
+            Step::WriteFile { path, text } if path == render::containerd::DROP_IN => Some(text),
+            _ => None,
+        });
+        assert!(written.unwrap().contains(line), "{driver:?}");
+    }
+}
+
+#[test]
 fn the_bundles_kernel_settings_come_after_our_own() {
     let mut bundle = bundle();
     let text = |bundle: &Bundle| {
-        let wanted = Wanted::of(&spec(Role::Worker), bundle).unwrap();
+        let wanted = Wanted::of(&spec(Role::Worker), bundle, CgroupDriver::Systemd).unwrap();
         wanted.texts["/etc/sysctl.d/90-cks.conf"].clone()
     };
     let plain = text(&bundle);

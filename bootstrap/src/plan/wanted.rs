@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::failure::{Code, Failure};
 use crate::node_spec::NodeSpec;
 use crate::render;
+use crate::render::kubeadm::CgroupDriver;
 use crate::signature::SIGNATURE_PATH;
 
 use super::Warning;
@@ -99,6 +100,8 @@ pub struct Wanted {
     pub sandbox_image: Option<String>,
     /// Whether the node runs pods, and so a container runtime.
     pub has_runtime: bool,
+    /// Who makes control groups for its containers.
+    pub cgroup_driver: CgroupDriver,
     /// What the operator should know.
     pub warnings: Vec<Warning>,
 }
@@ -158,13 +161,13 @@ pub fn paths_of(bundle: &Bundle) -> Vec<String> {
 }
 
 impl Wanted {
-    /// What `spec` asks of `bundle`.
+    /// What `spec` asks of `bundle`, on a machine where `cgroup_driver` makes control groups.
     ///
     /// # Errors
     /// `MEDIA_LACKS_ETCD` and `MEDIA_LACKS_COMPONENT` when the bundle can't make such a node;
     /// `MANIFEST_INVALID` when two of its files want the same place.
-    pub fn of(spec: &NodeSpec, bundle: &Bundle) -> Result<Self, Failure> {
-        let mut wanted = Self::default();
+    pub fn of(spec: &NodeSpec, bundle: &Bundle, cgroup_driver: CgroupDriver) -> Result<Self, Failure> {
+        let mut wanted = Self { cgroup_driver, ..Self::default() };
         wanted.check_components(spec.role, bundle)?;
         let directory = bundle.directory();
         for entry in bundle.manifest.entries_for(spec.role) {

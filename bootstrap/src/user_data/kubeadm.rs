@@ -161,10 +161,8 @@ impl Call {
             return Err(missing("--certificate-key"));
         }
         let hashes = self.flags.iter().filter(|(name, _)| name == "discovery-token-ca-cert-hash");
-        let hashes: Vec<String> = hashes.flat_map(|(_, value)| names(value)).collect();
-        for hash in &hashes {
-            ca_hash(hash).map_err(|failure| refused_at(self.place, failure.what))?;
-        }
+        let hashes = hashes.flat_map(|(_, value)| names(value)).map(|hash| ca_hash(&hash));
+        let hashes = hashes.collect::<Result<Vec<_>, _>>().map_err(|failure| refused_at(self.place, failure.what))?;
         let trust = if hashes.is_empty() { CaTrust::TokenOnly } else { CaTrust::Pinned(hashes) };
         Ok(Join { endpoint, token, certificate_key, trust })
     }
@@ -203,14 +201,15 @@ pub(super) fn network(value: &str) -> Result<ipnet::IpNet, Failure> {
     }
 }
 
-/// Checks `sha256:` and 64 hexadecimal digits.
+/// `sha256:` and 64 hexadecimal digits, in lower case: kubeadm takes both, and what is found out later is written so.
 ///
 /// # Errors
 /// `CONFIG_INVALID` repeats it.
-pub(super) fn ca_hash(value: &str) -> Result<(), Failure> {
-    let digits = value.strip_prefix("sha256:").unwrap_or_default();
+pub(super) fn ca_hash(value: &str) -> Result<String, Failure> {
+    let hash = value.trim().to_ascii_lowercase();
+    let digits = hash.strip_prefix("sha256:").unwrap_or_default();
     match digits.len() == 64 && digits.bytes().all(|c| c.is_ascii_hexdigit()) {
-        true => Ok(()),
+        true => Ok(hash),
         false => Err(invalid(format!("{:?} is not sha256: and 64 hexadecimal digits", plain(value)))),
     }
 }

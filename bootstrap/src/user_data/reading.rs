@@ -1,6 +1,7 @@
 //! All parts of one user data, read together.
 
 mod looker;
+mod takeover;
 
 use serde::Serialize;
 
@@ -73,6 +74,9 @@ pub struct CniFault {
 pub struct Adoption {
     /// The server's scripts and units whose work is done otherwise; in these files one call into the agent stands.
     pub take_over: Vec<String>,
+    /// Why none is, one line for each reason: they stay, and run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
     /// The server's other files, which stay as they are.
     pub keep: Vec<String>,
     /// What cloud-init makes of the server's commands.

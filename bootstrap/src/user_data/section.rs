@@ -114,10 +114,9 @@ pub(super) fn section(entry: &Entry, part: Place, findings: &mut Findings) -> Re
     section.endpoint = keys.told("endpoint", Endpoint::parse)?;
     section.token = keys.told("token", Token::parse)?;
     section.certificate_key = keys.told("certificate-key", CertificateKey::parse)?;
-    section.ca_hashes = keys.list("ca-hashes")?;
-    for hash in &section.ca_hashes {
-        kubeadm::ca_hash(hash).map_err(|failure| keys.refuse("ca-hashes", failure.what))?;
-    }
+    let hashes = keys.list("ca-hashes")?;
+    let hashes = hashes.iter().map(|hash| kubeadm::ca_hash(hash)).collect::<Result<_, _>>();
+    section.ca_hashes = hashes.map_err(|failure| keys.refuse("ca-hashes", failure.what))?;
     section.init = init(&mut keys, findings)?;
     let networks = [("bundle", Asked::Bundle), ("user-data", Asked::UserData), ("elsewhere", Asked::Elsewhere)];
     section.network = keys.choice("network", &networks)?;

@@ -272,12 +272,7 @@ impl Said<'_> {
 
 /// What somebody should know of what the server prescribes.
 pub(super) fn remarks(server: &Server, spec: &NodeSpec, part: Place, findings: &mut Findings) {
-    if let Some(Membership::ControlPlane(join) | Membership::Worker(join)) = &spec.membership
-        && join.trust == CaTrust::TokenOnly
-    {
-        let text = "the cluster's authority is not pinned: who knows the token can pretend to be the API server; cks.ca-hashes pins it";
-        findings.warn(part.at(0), text);
-    }
+    // An authority that is not pinned is told of by whoever joins, with the digest to pin.
     let plain_etcd = match &spec.membership {
         Some(Membership::Etcd) => spec.etcd_authority.is_none(),
         Some(Membership::FirstControlPlane(init)) => init.etcd.as_ref().is_some_and(|etcd| etcd.authority.is_none()),

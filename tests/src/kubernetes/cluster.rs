@@ -256,17 +256,20 @@ ETCD_INITIAL_CLUSTER={name}=http://{address}:2380
     )
 }
 
-/// Version 2 of the format, which every containerd reads.
+/// Version 2 of the format, which every containerd reads. A containerd 2 tells kubelet which cgroup driver to use.
 fn containerd_config(release: &Release) -> String {
     let sandbox = release.images.iter().find(|image| image.contains("/pause:")).map_or("", String::as_str);
     format!(
         "version = 2
-imports = [\"/etc/containerd/conf.d/*.toml\"]
 [plugins.\"io.containerd.grpc.v1.cri\"]
   sandbox_image = \"{sandbox}\"
 [plugins.\"io.containerd.grpc.v1.cri\".cni]
   bin_dir = \"/opt/cni/bin\"
   conf_dir = \"/etc/cni/net.d\"
+[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]
+  runtime_type = \"io.containerd.runc.v2\"
+[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]
+  SystemdCgroup = false
 "
     )
 }

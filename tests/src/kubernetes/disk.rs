@@ -63,12 +63,6 @@ evictionHard: {memory.available: \"0%\", nodefs.available: \"0%\", nodefs.inodes
 imageGCHighThresholdPercent: 100
 ";
 
-/// What a containerd 2 is told after all else.
-const CONTAINERD: &str = "version = 3
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-  SystemdCgroup = false
-";
-
 /// What distinguishes one template from another.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
@@ -136,10 +130,6 @@ fn runtime(etc: &Path, template: &Template, cgroup: &str) -> Result<()> {
     match &template.containerd {
         // The package's own.
         None => write(&etc.join("containerd/config.toml"), &read("/etc/containerd/config.toml")?),
-        // Later ones tell kubelet which cgroup driver it has to use.
-        Some(programs) if !programs.to_string_lossy().contains("containerd-v1.") => {
-            write(&etc.join("containerd/conf.d/99-bed.toml"), CONTAINERD)
-        }
         Some(_) => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootstrap::adoption::{self, Asked, Caller, File};
@@ -73,9 +73,10 @@ fn every_release_s_scripts_are_known() {
         let decision = adoption::decide(&texts, &Asked::of(&spec), &caller);
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
             assert!(decision.take.is_empty() && decision.refused[0].starts_with(why), "{name}: {decision:?}");
+            assert_eq!((&reading.adoption.refused, reading.adoption.take_over.len()), (&decision.refused, 0), "{name}");
             continue;
         }
-        assert_eq!(decision.refused, [""; 0], "{name}");
+        assert_eq!((decision.refused.len(), reading.adoption.refused.len()), (0, 0), "{name}: {decision:?}");
         // What is told beforehand is what is done.
         let taken: Vec<&str> = decision.take.iter().map(|(file, _)| file.path()).collect();
         // etcd's unit is rendered anew, whatever is there.
@@ -87,35 +88,74 @@ fn every_release_s_scripts_are_known() {
     assert!(known >= 40, "only {known} scenarios");
 }
 
+/// A worker as cloud-init leaves it, and a bootstrap that finds no ISO.
+struct Worker {
+    work: tempfile::TempDir,
+    root: PathBuf,
+    stock: BTreeMap<String, String>,
+    bootstrap: Command,
+    socket: UnixDatagram,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let work = cks_tests::scratch("corpus").unwrap();
+        let root = work.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let user_data = programs::workspace().join("bootstrap/tests/user_data/01-worker-4.22/user-data");
+        let stock = written(&fs::read_to_string(&user_data).unwrap());
+        for (path, text) in &stock {
+            put(&root, path, text);
+        }
+        let socket = UnixDatagram::bind(work.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let agent = Command::new(programs::built("cks-agent").unwrap());
+        let bootstrap = agent
+            .args(["bootstrap", "--source", "/nonexistent.iso", "--wait", "1s", "--root"])
+            .arg(&root)
+            .arg("--user-data")
+            .arg(&user_data)
+            .env("NOTIFY_SOCKET", work.path().join("notify"));
+        Self { work, root, stock, bootstrap, socket }
+    }
+
+    fn is_ready(&self) {
+        let mut word = [0; 64];
+        let count = self.socket.recv(&mut word).unwrap();
+        assert_eq!(std::str::from_utf8(&word[..count]).unwrap(), "READY=1");
+    }
+
+    fn read(&self, file: File) -> String {
+        fs::read_to_string(self.root.join(file.path().trim_start_matches('/'))).unwrap()
+    }
+}
+
+#[test]
+fn what_is_edited_later_ends_the_run_and_all_are_the_server_s_again() {
+    let worker = Worker::new();
+    let mut running = worker.bootstrap.start(&worker.work.path().join("log")).unwrap();
+    worker.is_ready();
+    assert!(adoption::is_ours(&worker.read(File::Deploy)));
+    let edited = format!("{}apt-get install -y nfs-common\n", worker.stock[File::Setup.path()]);
+    put(&worker.root, File::Setup.path(), &edited);
+    assert_eq!(running.wait().unwrap(), 78);
+    assert_eq!(worker.read(File::Setup), edited);
+    for file in [File::Deploy, File::DeployUnit, File::SetupContainerd] {
+        assert_eq!(worker.read(file), worker.stock[file.path()], "{file}");
+    }
+    let told = fs::read_to_string(worker.work.path().join("log")).unwrap();
+    assert!(told.contains("error[USER_DATA_UNKNOWN]") && told.contains("apt-get"), "{told}");
+}
+
 #[test]
 fn a_bootstrap_takes_over_says_that_it_is_ready_and_then_looks_for_the_iso() {
-    let work = cks_tests::scratch("corpus").unwrap();
-    let root = work.path().join("root");
-    fs::create_dir(&root).unwrap();
-    let scenario = programs::workspace().join("bootstrap/tests/user_data/01-worker-4.22");
-    let user_data = scenario.join("user-data");
-    let stock = written(&fs::read_to_string(&user_data).unwrap());
-    for (path, text) in &stock {
-        put(&root, path, text);
-    }
-    let socket = UnixDatagram::bind(work.path().join("notify")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let agent = Command::new(programs::built("cks-agent").unwrap());
-    let bootstrap = agent
-        .args(["bootstrap", "--source", "/nonexistent.iso", "--wait", "1s", "--root"])
-        .arg(&root)
-        .arg("--user-data")
-        .arg(&user_data)
-        .env("NOTIFY_SOCKET", work.path().join("notify"));
-    let ready = || {
-        let mut word = [0; 64];
-        let count = socket.recv(&mut word).unwrap();
-        assert_eq!(std::str::from_utf8(&word[..count]).unwrap(), "READY=1");
-    };
+    let worker = Worker::new();
+    let Worker { work, root, stock, bootstrap, .. } = &worker;
+    let ready = || worker.is_ready();
     let mut running = bootstrap.start(&work.path().join("log")).unwrap();
     ready();
     for file in [File::Setup, File::Deploy, File::DeployUnit, File::SetupContainerd] {
-        let text = fs::read_to_string(root.join(file.path().trim_start_matches('/'))).unwrap();
+        let text = worker.read(file);
         assert!(adoption::is_ours(&text), "{file}: {text}");
         let kept = root.join("var/lib/cks-agent/adopted").join(file.name());
         assert_eq!(fs::read_to_string(kept).unwrap(), stock[file.path()], "{file}");
@@ -127,13 +167,13 @@ fn a_bootstrap_takes_over_says_that_it_is_ready_and_then_looks_for_the_iso() {
             .is_ok_and(|status| status.contains("nonexistent.iso"))
     });
     // cloud-init is made to run again beside it.
-    put(&root, File::Setup.path(), &stock[File::Setup.path()]);
+    put(root, File::Setup.path(), &stock[File::Setup.path()]);
     let setup = root.join("opt/bin/setup-kube-system");
     within("it is taken over again", || fs::read_to_string(&setup).is_ok_and(|text| adoption::is_ours(&text)));
     running.kill().unwrap();
 
     // Off again: the server's own come back and run.
-    put(&root, "/etc/cks-agent/config.toml", "adopt = false\n");
+    put(root, "/etc/cks-agent/config.toml", "adopt = false\n");
     let output = bootstrap.output().unwrap();
     ready();
     assert_eq!(output.code, 0, "{output:?}");

@@ -105,6 +105,21 @@ fn a_router_that_is_not_ready_yet_is_waited_for_and_the_wait_shows() {
 }
 
 #[test]
+fn user_data_that_is_guarded_is_there() {
+    let (vr, server, _content) = router();
+    server.tell(ADDRESS, &KEYS, Some(TEXT)).unwrap();
+    server.guard(ADDRESS).unwrap();
+    let root = machine();
+    let board = Board::new(Role::Worker);
+    let (path, seen, network) = (root.path().to_owned(), board.clone(), Some(vr.netns.path()));
+    let finding = std::thread::spawn(move || find(&path, network, 60, &seen));
+    let refused = "does not tell the user data (HTTP 403 Forbidden)";
+    within("that shows", || board.snapshot().wait.is_some_and(|wait| wait.last_error.contains(refused)));
+    server.tell(ADDRESS, &KEYS, Some(TEXT)).unwrap();
+    assert_eq!(finding.join().unwrap().unwrap().user_data, TEXT);
+}
+
+#[test]
 fn a_machine_that_nobody_asks_anything_has_empty_user_data() {
     let (vr, server, _content) = router();
     server.tell(ADDRESS, &KEYS, None).unwrap();
@@ -199,6 +214,28 @@ fn a_damaged_disc_keeps_nobody_from_the_others() {
     let found = find(root.path(), None, 10, &Board::new(Role::Worker)).unwrap();
     assert_eq!(found.user_data, TEXT);
     assert!(found.source.ends_with("/var/lib/cloud/seed/nocloud/user-data"), "{}", found.source);
+}
+
+#[test]
+fn the_router_is_asked_before_a_seed_that_the_template_kept() {
+    let (vr, server, _content) = router();
+    server.tell(ADDRESS, &KEYS, Some(b"new")).unwrap();
+    let root = machine();
+    put(root.path(), "/var/lib/cloud/seed/nocloud/meta-data", "instance-id: builder\n");
+    put(root.path(), "/var/lib/cloud/seed/nocloud/user-data", "of the builder");
+    let network = || Some(vr.netns.path());
+    assert_eq!(find(root.path(), network(), 20, &Board::new(Role::Worker)).unwrap().user_data, b"new");
+    // An empty one is no answer while somebody else may have one.
+    put(root.path(), "/var/lib/cloud/seed/nocloud/user-data", "");
+    server.forget(ADDRESS).unwrap();
+    let (path, board) = (root.path().to_owned(), Board::new(Role::Worker));
+    let (network, seen) = (network(), board.clone());
+    let finding = std::thread::spawn(move || find(&path, network, 20, &seen));
+    within("the router is waited for", || {
+        board.snapshot().wait.is_some_and(|wait| wait.last_error.contains("HTTP 404"))
+    });
+    server.tell(ADDRESS, &KEYS, Some(b"later")).unwrap();
+    assert_eq!(finding.join().unwrap().unwrap().user_data, b"later");
 }
 
 #[test]

@@ -67,6 +67,7 @@ pub(crate) struct Machine {
     pub(crate) host: Host,
     pub(crate) board: Board,
     pub(crate) format: Format,
+    pub(crate) cgroup_driver: CgroupDriver,
     root: PathBuf,
     programs: PathBuf,
     daemon: Daemon,
@@ -103,14 +104,15 @@ impl Machine {
         let host = Host::new(&root).unwrap();
         let said = Command::new(programs.join("containerd")).arg("--version").ok().unwrap();
         let format = Format::of_version(said.split_whitespace().nth(2).unwrap());
-        Self { host, board: Board::new(Role::Worker), format, root, programs, daemon, _directory: directory }
+        let (board, cgroup_driver) = (Board::new(Role::Worker), CgroupDriver::Systemd);
+        Self { host, board, format, cgroup_driver, root, programs, daemon, _directory: directory }
     }
 
     /// As the plan of a bootstrap leaves it.
     pub(crate) fn planned(&self) {
         for (path, text) in [
             (CONFIG, config(self.format)),
-            (DROP_IN, drop_in(self.format, Some(SANDBOX))),
+            (DROP_IN, drop_in(self.format, Some(SANDBOX), self.cgroup_driver)),
             (SERVICE_DROP_IN, service_drop_in(None)),
         ] {
             fs::write(self.host.prepare(path).unwrap(), text).unwrap();
@@ -122,7 +124,7 @@ impl Machine {
         let wish = Wish {
             runtime,
             sandbox_image: Some(SANDBOX),
-            cgroup_driver: CgroupDriver::Systemd,
+            cgroup_driver: self.cgroup_driver,
             socket: &socket,
             patience: Duration::from_secs(30),
         };

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bootstrap::bundle::Role;
 use bootstrap::node_spec::{
@@ -63,7 +62,6 @@ fn rendered(version: &Version) -> Vec<(&'static str, String)> {
         ca_hashes: &hash,
         ignored_errors: &ignored,
         allow_cgroup_v1: true,
-        patience: Some(Duration::from_secs(120)),
         ..plain.clone()
     };
     let registration = Registration {

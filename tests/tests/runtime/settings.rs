@@ -4,8 +4,10 @@ use std::fs;
 
 use agent::runtime::Applied;
 use bootstrap::failure::Code;
-use bootstrap::node_spec::Runtime;
-use bootstrap::render::containerd::{Effective, Expected, Format, loses_sections, lost_settings};
+use bootstrap::node_spec::{Registry, Runtime};
+use bootstrap::render::containerd::{Effective, Expected, Format, SERVICE_DROP_IN, loses_sections, lost_settings};
+use bootstrap::render::kubeadm::CgroupDriver;
+use bootstrap::secret::Secret;
 use cks_tests::netns::Netns;
 
 use crate::VERSIONS;
@@ -59,6 +61,44 @@ fn they_survive_what_the_server_writes_at_any_moment() {
 }
 
 #[test]
+fn they_name_the_cgroup_driver_that_the_machine_has() {
+    let netns = Netns::new().unwrap();
+    for version in VERSIONS {
+        let mut machine = Machine::new(version, &netns, None);
+        machine.cgroup_driver = CgroupDriver::Cgroupfs;
+        machine.planned();
+        let registry = Registry {
+            host: "r.example".to_owned(),
+            username: Some("u".to_owned()),
+            password: Some(Secret::new("p")),
+            ..Registry::default()
+        };
+        let runtime = Runtime { registries: vec![registry], proxy: None };
+        assert!(machine.apply(&runtime).unwrap().restarted, "{}", machine.log());
+        let info = machine.crictl(&["info"]);
+        let expected = Expected { systemd_cgroup: false, ..EXPECTED };
+        assert_eq!(Effective::of_info(&info.stdout).unwrap().differences(&expected), [""; 0], "{}", info.stderr);
+    }
+}
+
+#[test]
+fn one_that_cannot_be_right_is_not_restarted_again_and_again() {
+    let netns = Netns::new().unwrap();
+    let machine = Machine::new(Some("2.3"), &netns, None);
+    machine.planned();
+    // Started with something else than what the agent asks about.
+    fs::write(machine.at("etc/containerd/other.toml"), "version = 3\n").unwrap();
+    let drop_in = "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/other.toml\n";
+    fs::write(machine.host.prepare(SERVICE_DROP_IN).unwrap(), drop_in).unwrap();
+    for run in 0..3 {
+        let failure = machine.apply(&Runtime::default()).unwrap_err();
+        assert_eq!(failure.code, Code::ContainerdMisconfigured, "{}", failure.what);
+        assert!(failure.what.contains("the running one"), "{}", failure.what);
+        assert_eq!(machine.restarts(), 1, "run {run}");
+    }
+}
+
+#[test]
 fn they_are_taken_up_after_a_server_that_came_first() {
     let netns = Netns::new().unwrap();
     for version in VERSIONS {
@@ -108,11 +148,16 @@ fn a_file_that_breaks_them_is_named_and_containerd_keeps_running() {
         for (text, named) in [
             (off.to_owned(), "CRI plugin off"),
             (
-                bootstrap::render::containerd::drop_in(machine.format, Some("example.org/other:1")),
+                bootstrap::render::containerd::drop_in(
+                    machine.format,
+                    Some("example.org/other:1"),
+                    CgroupDriver::Systemd,
+                ),
                 "example.org/other:1",
             ),
             (
-                bootstrap::render::containerd::drop_in(machine.format, Some(SANDBOX)).replace("= true", "= false"),
+                bootstrap::render::containerd::drop_in(machine.format, Some(SANDBOX), CgroupDriver::Systemd)
+                    .replace("= true", "= false"),
                 "SystemdCgroup of runtime runc is false",
             ),
             ("no toml".to_owned(), "ended with"),

@@ -7,6 +7,7 @@ use bootstrap::bundle::{Blob, Image, Kind, MANIFEST_PATH, Manifest, Place, Role}
 use bootstrap::digest::Digest;
 use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{Bundle, Wanted};
+use bootstrap::render::kubeadm::CgroupDriver;
 use bootstrap::signature::SIGNATURE_PATH;
 use cks_tests::containerd::Containerd;
 use cks_tests::node::{self, Node};
@@ -57,7 +58,9 @@ impl Media {
 
     /// Where the files of `entry` would be.
     fn files_of(&self, role: Role, entry: &str) -> Vec<String> {
-        let wanted = Wanted::of(&NodeSpec::new(role, "node-1", None, None).unwrap(), &self.bundle).unwrap();
+        let wanted =
+            Wanted::of(&NodeSpec::new(role, "node-1", None, None).unwrap(), &self.bundle, CgroupDriver::default())
+                .unwrap();
         wanted.files.into_iter().filter(|file| file.entry == entry).map(|file| file.path).collect()
     }
 }

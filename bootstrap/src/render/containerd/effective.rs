@@ -115,13 +115,14 @@ fn systemd_cgroup(containerd: &Json, default: &str) -> Vec<(String, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::kubeadm::CgroupDriver;
 
     const EXPECTED: Expected<'_> = Expected { sandbox_image: Some("r/pause:3.10"), systemd_cgroup: true };
 
     #[test]
     fn what_differs_is_named() {
-        let good = super::super::drop_in(super::super::Format::V2, Some("r/pause:3.10"));
-        let newer = super::super::drop_in(super::super::Format::V3, Some("r/pause:3.10"));
+        let good = super::super::drop_in(super::super::Format::V2, Some("r/pause:3.10"), CgroupDriver::Systemd);
+        let newer = super::super::drop_in(super::super::Format::V3, Some("r/pause:3.10"), CgroupDriver::Systemd);
         for (from, to, named) in [
             ("", "", ""),
             ("r/pause:3.10", "r/pause:3.9", "r/pause:3.9"),

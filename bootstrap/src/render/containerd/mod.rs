@@ -14,6 +14,8 @@ pub use self::foreign::{loses_sections, lost_settings, refusal};
 pub use self::registries::{CERTIFICATES, CREDENTIALS, File, PROXY, files, is_ours};
 pub use self::service::{SERVICE_DROP_IN, UNIT_PLACES, service_drop_in};
 
+use super::kubeadm::CgroupDriver;
+
 /// What containerd is started with.
 pub const CONFIG: &str = "/etc/containerd/cks.toml";
 
@@ -68,17 +70,18 @@ impl Format {
 /// The drop-in. In format 2 an imported file replaces a plugin's whole section, so the section is complete: what it
 /// leaves out has its default.
 #[must_use]
-pub fn drop_in(format: Format, sandbox_image: Option<&str>) -> String {
+pub fn drop_in(format: Format, sandbox_image: Option<&str>, cgroup_driver: CgroupDriver) -> String {
     let head = format!(
         "{HEAD}. A file that sorts after it changes what it says; containerd 1.x takes a section as a whole from the
 # last file that has it.\nversion = {}\n\n",
         format.number()
     );
-    head + &section(format, sandbox_image)
+    head + &section(format, sandbox_image, cgroup_driver)
 }
 
-fn section(format: Format, sandbox_image: Option<&str>) -> String {
+fn section(format: Format, sandbox_image: Option<&str>, cgroup_driver: CgroupDriver) -> String {
     let images = format.images();
+    let systemd = cgroup_driver == CgroupDriver::Systemd;
     let sandbox = sandbox_image.map(quoted);
     match format {
         Format::V2 => {
@@ -90,7 +93,7 @@ fn section(format: Format, sandbox_image: Option<&str>) -> String {
     runtime_type = \"io.containerd.runc.v2\"
 
     [{images}.containerd.runtimes.runc.options]
-      SystemdCgroup = true
+      SystemdCgroup = {systemd}
 
   [{images}.registry]
     config_path = \"{CERTIFICATES}\"
@@ -109,7 +112,7 @@ fn section(format: Format, sandbox_image: Option<&str>) -> String {
   runtime_type = \"io.containerd.runc.v2\"
 
   [{runtime}.containerd.runtimes.runc.options]
-    SystemdCgroup = true
+    SystemdCgroup = {systemd}
 "
             )
         }
@@ -161,10 +164,12 @@ mod tests {
     fn every_text_is_what_a_node_needs_and_our_own() {
         for (format, number) in [(Format::V2, 2), (Format::V3, 3)] {
             for image in [None, Some("r/pause:3.10"), Some("r/\"x\"\nversion = 9")] {
-                let text = drop_in(format, image);
-                let expected = Expected { sandbox_image: image, systemd_cgroup: true };
-                assert_eq!(Effective::of_dump(&text).unwrap().differences(&expected), [""; 0], "{text}");
-                assert!(is_ours(&text) && text.contains(&format!("\nversion = {number}\n")), "{text}");
+                for (driver, systemd_cgroup) in [(CgroupDriver::Systemd, true), (CgroupDriver::Cgroupfs, false)] {
+                    let text = drop_in(format, image, driver);
+                    let expected = Expected { sandbox_image: image, systemd_cgroup };
+                    assert_eq!(Effective::of_dump(&text).unwrap().differences(&expected), [""; 0], "{text}");
+                    assert!(is_ours(&text) && text.contains(&format!("\nversion = {number}\n")), "{text}");
+                }
             }
             for text in [config(format), main(format)] {
                 let table: toml::Table = text.parse().unwrap();

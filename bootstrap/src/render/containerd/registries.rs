@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use super::{Format, HEAD, quoted, section};
 use crate::failure::{Code, Failure};
 use crate::node_spec::{Proxy, Registry, Runtime};
+use crate::render::kubeadm::CgroupDriver;
 use crate::secret::Secret;
 
 /// The directory of registries.
@@ -52,7 +53,12 @@ pub fn is_ours(text: &str) -> bool {
 ///
 /// # Errors
 /// `CONFIG_INVALID` names the registry and what is wrong with it.
-pub fn files(format: Format, sandbox_image: Option<&str>, runtime: &Runtime) -> Result<Vec<File>, Failure> {
+pub fn files(
+    format: Format,
+    sandbox_image: Option<&str>,
+    cgroup_driver: CgroupDriver,
+    runtime: &Runtime,
+) -> Result<Vec<File>, Failure> {
     let mut files = Vec::new();
     let mut hosts = Vec::new();
     for registry in &runtime.registries {
@@ -69,7 +75,10 @@ pub fn files(format: Format, sandbox_image: Option<&str>, runtime: &Runtime) -> 
     }
     let credentials = credentials(&runtime.registries)?;
     if !credentials.is_empty() {
-        files.push(File::closed(CREDENTIALS.to_owned(), with_credentials(format, sandbox_image, &credentials)));
+        files.push(File::closed(
+            CREDENTIALS.to_owned(),
+            with_credentials(format, sandbox_image, cgroup_driver, &credentials),
+        ));
     }
     if let Some(proxy) = runtime.proxy.as_ref().filter(|proxy| **proxy != Proxy::default()) {
         files.push(File::closed(PROXY.to_owned(), environment(proxy)?));
@@ -220,11 +229,16 @@ fn credentials(registries: &[Registry]) -> Result<Credentials<'_>, Failure> {
 }
 
 /// In format 2 the section replaces that of the drop-in, so it says all of that, too.
-fn with_credentials(format: Format, sandbox_image: Option<&str>, credentials: &Credentials<'_>) -> String {
+fn with_credentials(
+    format: Format,
+    sandbox_image: Option<&str>,
+    cgroup_driver: CgroupDriver,
+    credentials: &Credentials<'_>,
+) -> String {
     let mut text = format!("{HEAD}. It holds passwords: for root alone.\nversion = {}\n", format.number());
     if format == Format::V2 {
         text += "\n";
-        text += &section(format, sandbox_image);
+        text += &section(format, sandbox_image, cgroup_driver);
     }
     for (host, (user, password)) in credentials {
         let _ = write!(

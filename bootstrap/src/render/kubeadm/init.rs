@@ -2,7 +2,7 @@
 
 use super::super::yaml::{Map, documents};
 use super::registration::node_registration;
-use super::{Api, Arguments, Context, HEAD, duration};
+use super::{Api, Arguments, Context, HEAD};
 use crate::failure::{Code, Failure};
 use crate::node_spec::{API_PORT, Init, NodeSpec};
 use crate::version::Version;
@@ -52,7 +52,6 @@ fn init_configuration(
         vec![Map::new().with("token", token.reveal()).with("description", "made by cks-agent").with("ttl", "0s")]
     });
     let endpoint = Map::new().with("advertiseAddress", context.address.to_string()).with("bindPort", API_PORT);
-    let timeouts = ["controlPlaneComponentHealthCheck", "kubeletHealthCheck"];
     Ok(api
         .document("InitConfiguration")
         .with_some("bootstrapTokens", token)
@@ -60,8 +59,7 @@ fn init_configuration(
         .with("localAPIEndpoint", endpoint)
         .with("nodeRegistration", node_registration(spec, context, api, true, &ignored)?)
         .with_some("patches", context.patches.map(|directory| Map::new().with("directory", directory)))
-        .with_some("skipPhases", Some(merged(&init.skip_phases, &arguments.skip_phases)))
-        .with_some("timeouts", api.timeouts(context.patience, &timeouts)))
+        .with_some("skipPhases", Some(merged(&init.skip_phases, &arguments.skip_phases))))
 }
 
 fn cluster_configuration(init: &Init, context: &Context<'_>, arguments: &Arguments, api: Api) -> Result<Map, Failure> {
@@ -71,10 +69,8 @@ fn cluster_configuration(init: &Init, context: &Context<'_>, arguments: &Argumen
         .with_some("dnsDomain", arguments.dns_domain.clone())
         .with_some("podSubnet", pod_cidr)
         .with_some("serviceSubnet", service_cidr);
-    let patience = context.patience.filter(|_| api == Api::V1Beta3).map(duration);
-    let api_server = Map::new()
-        .with_some("certSANs", Some(merged(&init.certificate_sans, &arguments.certificate_sans)))
-        .with_some("timeoutForControlPlane", patience);
+    let names = Some(merged(&init.certificate_sans, &arguments.certificate_sans));
+    let api_server = Map::new().with_some("certSANs", names);
     let feature_gates = arguments.feature_gates.iter().fold(Map::new(), |map, (name, on)| map.with(name, *on));
     Ok(api
         .document("ClusterConfiguration")

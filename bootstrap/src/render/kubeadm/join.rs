@@ -2,7 +2,7 @@
 
 use super::super::yaml::{Map, documents};
 use super::registration::node_registration;
-use super::{Api, Arguments, Context, HEAD, duration};
+use super::{Arguments, Context, HEAD};
 use crate::bundle::Role;
 use crate::failure::{Code, Failure};
 use crate::node_spec::{API_PORT, CaTrust, Join, NodeSpec};
@@ -17,14 +17,12 @@ pub fn join_config(spec: &NodeSpec, join: &Join, context: &Context<'_>) -> Resul
     let control_plane = spec.role == Role::ControlPlane;
     let mut ignored = context.ignored_errors.to_vec();
     ignored.extend(arguments.ignored_errors.into_iter().filter(|error| !context.ignored_errors.contains(error)));
-    let timeouts = ["controlPlaneComponentHealthCheck", "discovery", "kubeletHealthCheck", "tlsBootstrap"];
     let document = api
         .document("JoinConfiguration")
-        .with("discovery", discovery(join, context, api)?)
+        .with("discovery", discovery(join, context)?)
         .with_some("controlPlane", control_plane.then(|| local_control_plane(join, context)))
         .with("nodeRegistration", node_registration(spec, context, api, control_plane, &ignored)?)
-        .with_some("patches", context.patches.map(|directory| Map::new().with("directory", directory)))
-        .with_some("timeouts", api.timeouts(context.patience, &timeouts));
+        .with_some("patches", context.patches.map(|directory| Map::new().with("directory", directory)));
     Ok(documents(HEAD, [document]))
 }
 
@@ -41,7 +39,7 @@ fn local_control_plane(join: &Join, context: &Context<'_>) -> Map {
         .with("localAPIEndpoint", endpoint)
 }
 
-fn discovery(join: &Join, context: &Context<'_>, api: Api) -> Result<Map, Failure> {
+fn discovery(join: &Join, context: &Context<'_>) -> Result<Map, Failure> {
     let hashes = match &join.trust {
         CaTrust::Pinned(hashes) if hashes.is_empty() => {
             return Err(Failure::new(
@@ -59,8 +57,7 @@ fn discovery(join: &Join, context: &Context<'_>, api: Api) -> Result<Map, Failur
         .with("token", join.token.reveal())
         .with_some("caCertHashes", Some(hashes.to_vec()))
         .with_some("unsafeSkipCAVerification", unpinned.then_some(true));
-    let patience = context.patience.filter(|_| api == Api::V1Beta3).map(duration);
-    Ok(Map::new().with("bootstrapToken", token).with_some("timeout", patience))
+    Ok(Map::new().with("bootstrapToken", token))
 }
 
 /// kubeadm takes a digest that it does not understand for one that does not fit, after minutes.

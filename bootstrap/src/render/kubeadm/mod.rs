@@ -9,7 +9,8 @@ mod join;
 mod registration;
 
 use std::net::IpAddr;
-use std::time::Duration;
+
+use serde::Deserialize;
 
 pub use self::arguments::Arguments;
 pub use self::init::{ETCD_CA, ETCD_CLIENT_CERTIFICATE, ETCD_CLIENT_KEY, init_arguments, init_config};
@@ -42,8 +43,6 @@ pub struct Context<'a> {
     pub cgroup_driver: CgroupDriver,
     /// Whether the kubelet runs on cgroup v1, which it refuses since 1.35.
     pub allow_cgroup_v1: bool,
-    /// How long kubeadm waits for a component, a kubelet or an answer; none: kubeadm's own defaults.
-    pub patience: Option<Duration>,
 }
 
 impl<'a> Context<'a> {
@@ -60,7 +59,6 @@ impl<'a> Context<'a> {
             ignored_errors: &[],
             cgroup_driver: CgroupDriver::Systemd,
             allow_cgroup_v1: false,
-            patience: None,
         }
     }
 
@@ -70,7 +68,8 @@ impl<'a> Context<'a> {
 }
 
 /// Who makes control groups for the kubelet and for containers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CgroupDriver {
     /// systemd, as on every machine that it has started.
     #[default]
@@ -116,17 +115,6 @@ impl Api {
             Self::V1Beta4 => arguments.iter().map(pair).collect::<Vec<_>>().into(),
         }
     }
-
-    /// What kubeadm waits for, under the names that the command `names` of them has use for.
-    fn timeouts(self, patience: Option<Duration>, names: &[&str]) -> Option<Map> {
-        let patience = patience.filter(|_| self == Self::V1Beta4)?;
-        Some(names.iter().fold(Map::new(), |map, name| map.with(name, duration(patience))))
-    }
-}
-
-/// As Go reads it.
-fn duration(time: Duration) -> String {
-    format!("{}s", time.as_secs())
 }
 
 /// The first line of each text.

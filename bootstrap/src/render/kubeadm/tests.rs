@@ -130,14 +130,12 @@ fn each_kubeadm_gets_the_version_that_it_reads() {
     {
         let version = version(text);
         let plain = Context::new(&version, address());
-        let context = Context { allow_cgroup_v1: true, patience: Some(Duration::from_secs(90)), ..plain };
+        let context = Context { allow_cgroup_v1: true, ..plain };
         let init = init_config(&spec(Role::ControlPlane), &init(), &context).unwrap();
         let join = join_config(&spec(Role::Worker), &join(), &context).unwrap();
         assert!(init.contains(&format!("apiVersion: kubeadm.k8s.io/{api}\nkind: InitConfiguration")), "{init}");
         assert!(join.contains(&format!("apiVersion: kubeadm.k8s.io/{api}\nkind: JoinConfiguration")), "{join}");
         assert_eq!(init.contains("failCgroupV1"), api == "v1beta4");
-        assert_eq!(init.contains("timeoutForControlPlane: \"90s\""), api == "v1beta3");
-        assert_eq!(init.contains("\ntimeouts:\n"), api == "v1beta4");
     }
 }
 

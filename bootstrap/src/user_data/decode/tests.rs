@@ -88,12 +88,18 @@ fn bombs_and_damage_are_refused() {
     let bomb = gzip(&vec![b'#'; MAX_DECODED + 1]);
     assert!(bomb.len() < 20_000);
     let deep = (0..=MAX_LAYERS).fold(CONFIG.as_bytes().to_vec(), |bytes, _| gzip(&bytes));
+    // Each below the bound of a part, and nothing is left of any.
+    let zipped = wrapped(&gzip(&vec![b' '; MAX_DECODED - 1]), 76);
+    let part = format!("--b\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n{zipped}\n");
+    let blank = gzip(format!("Content-Type: multipart/mixed; boundary=b\n\n{}", part.repeat(MAX_PARTS)).as_bytes());
+    assert!(blank.len() < 20_000, "{}", blank.len());
     let mut damaged = gzip(CONFIG.as_bytes());
     damaged.truncate(damaged.len() - 4);
     let many = format!("Content-Type: multipart/mixed; boundary=b\n\n{}", "--b\n\nx\n".repeat(MAX_PARTS + 2));
     for (bytes, part) in [
         (bomb, "more than 8 MiB"),
         (deep, "inside each other"),
+        (blank, "more than 32 MiB"),
         (damaged, "damaged"),
         (vec![b'a'; MAX_ENCODED + 1], "more than 4 MiB"),
         (many.into_bytes(), "parts"),

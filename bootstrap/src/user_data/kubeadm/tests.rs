@@ -38,12 +38,13 @@ fn join_is_read_and_pins_where_it_can() {
     for (text, pinned, control_plane) in [
         (format!("10.1.1.5:6443 {token} --discovery-token-unsafe-skip-ca-verification"), 0, false),
         (format!("10.1.1.5:6443 {token} --discovery-token-ca-cert-hash {hash}"), 1, false),
+        (format!("10.1.1.5:6443 {token} --discovery-token-ca-cert-hash {}", hash.to_uppercase()), 1, false),
         (format!("{token} 10.1.1.5:6443 --control-plane --certificate-key {key}"), 0, true),
     ] {
         let call = call(&text);
         let join = call.join(&mut Findings::default()).unwrap();
         assert_eq!(join.endpoint.to_string(), "10.1.1.5:6443");
-        assert_eq!(matches!(&join.trust, CaTrust::Pinned(pins) if pins.len() == pinned), pinned > 0);
+        assert_eq!(matches!(&join.trust, CaTrust::Pinned(pins) if *pins == vec![hash.clone(); pinned]), pinned > 0);
         assert_eq!((call.is_control_plane(), join.certificate_key.is_some()), (control_plane, control_plane));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use minijinja::Value as Variables;
 
 use self::text::{guard, headless, is_comment, without_registry_condition};
-use super::{Adoption, CniFault, PartShown, Reading, Recognised};
+use super::{CniFault, PartShown, Reading, Recognised, takeover};
 use crate::failure::Failure;
 use crate::text::plain;
 use crate::user_data::cloud_config::CloudConfig;
@@ -270,8 +270,7 @@ impl Looker {
             certificates: server.as_ref().is_some_and(server::has_certificates),
         };
         let faults = self.cni.map(|cni| cni.faults).unwrap_or_default();
-        let (mut take_over, keep) = server.map_or_else(Default::default, |server| (server.scripts, server.kept));
-        take_over.sort();
+        let adoption = takeover::adoption(server, spec.as_ref(), outcome);
         self.findings.ignored.sort();
         self.findings.warnings.sort();
         Ok(Reading {
@@ -280,7 +279,7 @@ impl Looker {
             ignored: self.findings.ignored,
             warnings: self.findings.warnings,
             cni: faults.into_iter().map(|(at, what)| CniFault { at, what }).collect(),
-            adoption: Adoption { take_over, keep, cloud_init: outcome },
+            adoption,
         })
     }
 

@@ -58,6 +58,15 @@ impl<'a> Keys<'a> {
         refused_at(self.place(key), format!("{}.{key}: {what}", self.path))
     }
 
+    /// Refuses the value of `key` for what is wrong with it, with the same remedy.
+    pub(super) fn refuse_as(&self, key: &str, failure: Failure) -> Failure {
+        let refusal = self.refuse(key, failure.what);
+        match failure.remedy {
+            Some(remedy) => refusal.with_remedy(remedy),
+            None => refusal,
+        }
+    }
+
     /// Refuses the keys that nobody asked for.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let Some(entry) = self.entries.iter().find(|entry| !self.asked.contains(&entry.key.as_str())) else {

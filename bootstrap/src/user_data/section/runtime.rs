@@ -4,23 +4,10 @@ use std::collections::BTreeMap;
 
 use super::keys::Keys;
 use crate::failure::Failure;
-use crate::node_spec::{Delivery, Proxy, Registration, Registry};
+use crate::node_spec::{Delivery, Proxy, Registration, Registry, Taint, check_label};
 use crate::secret::{Secret, shown_url};
 use crate::signature::PublicKey;
 use crate::text::plain;
-
-/// Labels of Kubernetes' own namespaces that a kubelet may give itself (Kubernetes, `--node-labels`).
-const ALLOWED: [&str; 9] = [
-    "kubernetes.io/hostname",
-    "kubernetes.io/arch",
-    "kubernetes.io/os",
-    "node.kubernetes.io/instance-type",
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-    "beta.kubernetes.io/instance-type",
-    "failure-domain.beta.kubernetes.io/region",
-    "failure-domain.beta.kubernetes.io/zone",
-];
 
 /// How the bundle comes to the node; `eject` is read by itself.
 pub(super) fn delivery(keys: &mut Keys<'_>) -> Result<Delivery, Failure> {
@@ -124,52 +111,14 @@ pub(super) fn proxy(keys: &mut Keys<'_>) -> Result<Option<Proxy>, Failure> {
 pub(super) fn registration(keys: &mut Keys<'_>) -> Result<Registration, Failure> {
     let labels: BTreeMap<String, String> = keys.texts("labels")?;
     for (key, value) in &labels {
-        label(key, value).map_err(|why| keys.refuse("labels", why))?;
+        check_label(key, value).map_err(|failure| keys.refuse_as("labels", failure))?;
     }
     let taints = keys.list("taints")?;
     for taint in &taints {
-        self::taint(taint).map_err(|why| keys.refuse("taints", why))?;
+        Taint::parse(taint).map_err(|failure| keys.refuse_as("taints", failure))?;
     }
     let skip_checks = keys.list("skip-checks")?;
     Ok(Registration { labels, taints, node_ip: None, skip_checks })
-}
-
-/// A name as labels and taints have them: 63 of `a-zA-Z0-9._-`, the ends alphanumeric.
-fn is_name(name: &str) -> bool {
-    let inner = name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
-    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    inner && name.len() <= 63 && ends(name.as_bytes().first()) && ends(name.as_bytes().last())
-}
-
-fn is_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => prefix.len() <= 253 && prefix.split('.').all(is_name) && is_name(name),
-        None => is_name(key),
-    }
-}
-
-fn label(key: &str, value: &str) -> Result<(), String> {
-    if !is_key(key) || !(value.is_empty() || is_name(value)) {
-        return Err(format!("{:?} is no label", plain(&format!("{key}={value}"))));
-    }
-    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    let within = |domain: &str| prefix == domain || prefix.ends_with(&format!(".{domain}"));
-    let own = ["kubelet.kubernetes.io", "node.kubernetes.io"].into_iter().any(within);
-    if (within("kubernetes.io") || within("k8s.io")) && !own && !ALLOWED.contains(&key) {
-        return Err(format!("{key} is a label that no kubelet may give itself (NodeRestriction)"));
-    }
-    Ok(())
-}
-
-fn taint(text: &str) -> Result<(), String> {
-    let wrong = || format!("{:?} is not of the form KEY=VALUE:NoSchedule", plain(text));
-    let (what, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let (key, value) = what.split_once('=').unwrap_or((what, ""));
-    let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect);
-    match known && is_key(key) && (value.is_empty() || is_name(value)) {
-        true => Ok(()),
-        false => Err(wrong()),
-    }
 }
 
 #[cfg(test)]
@@ -177,25 +126,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_labels_and_taints_are_checked() {
+    fn times_are_checked() {
         for (text, expected) in
             [("90s", Some(90)), ("1h30m", Some(5400)), ("1200", Some(1200)), ("0", None), ("8d", None), ("200h", None)]
         {
             assert_eq!(seconds(text).ok(), expected, "{text}");
-        }
-        for (key, value, fine) in [
-            ("rack", "a1", true),
-            ("example.org/rack", "", true),
-            ("node.kubernetes.io/x", "y", true),
-            ("topology.kubernetes.io/zone", "z", true),
-            ("node-role.kubernetes.io/worker", "", false),
-            ("-a", "", false),
-            ("a", "b c", false),
-        ] {
-            assert_eq!(label(key, value).is_ok(), fine, "{key}");
-        }
-        for (text, fine) in [("a=b:NoSchedule", true), ("a:NoExecute", true), ("a=b", false), ("a=b:Never", false)] {
-            assert_eq!(taint(text).is_ok(), fine, "{text}");
         }
     }
 }

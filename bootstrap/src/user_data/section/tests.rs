@@ -36,7 +36,8 @@ fn nonsense_is_refused_with_key_and_line() {
         ("cks:\n  registries:\n    h: {username: u}", "username and password belong together"),
         ("cks:\n  registries:\n    h: {user: u}", "line 3: cks.registries.h.user is unknown"),
         ("cks:\n  proxy: {http: 'user:hunter2@p'}", "line 2: cks.proxy.http: is no URL"),
-        ("cks:\n  labels: {node-role.kubernetes.io/worker: ''}", "NodeRestriction"),
+        ("cks:\n  labels: {node-role.kubernetes.io/worker: ''}", "line 2: cks.labels: node label"),
+        ("cks:\n  labels: {A.example/x: b}", "is no label of Kubernetes"),
         ("cks:\n  taints: [x]", "line 2: cks.taints"),
         ("cks:\n  etcd: {ca: x, ca-key: y}", "line 2: cks.etcd.ca: is no PEM text"),
         ("cks:\n  etcd: {endpoints: ['10.1.1.2']}", "is not of the form http://ADDRESS:2379"),
@@ -68,4 +69,18 @@ fn init_arguments_and_single_keys_add_up() {
     assert_eq!(init.endpoint.unwrap().to_string(), "10.1.1.1:6443");
     assert_eq!(init.kubernetes_version.as_deref(), Some("v1.34.1"));
     assert_eq!(init.certificate_sans, ["10.1.1.1", "api.example.org"]);
+}
+
+#[test]
+fn labels_and_taints_that_a_kubelet_takes_are_taken() {
+    let read =
+        read("cks:\n  labels: {beta.kubernetes.io/os: linux, a: ''}\n  taints: [a=b:NoSchedule, c:NoExecute]").unwrap();
+    assert_eq!((read.registration.labels.len(), read.registration.taints.len()), (2, 2));
+}
+
+#[test]
+fn digests_of_authorities_are_read_in_either_case() {
+    let digits = "0A".repeat(32);
+    let section = read(&format!("cks:\n  ca-hashes: ['sha256:{digits}']")).unwrap();
+    assert_eq!(section.ca_hashes, [format!("sha256:{}", digits.to_lowercase())]);
 }

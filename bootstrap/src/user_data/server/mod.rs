@@ -16,6 +16,7 @@ use super::kubeadm::{self, Call};
 use super::place::{Findings, Place};
 use super::yaml::Node;
 use super::{placeholder, refused_at, shell, unfilled};
+use crate::adoption::File;
 use crate::failure::Failure;
 use crate::node_spec::{Init, Join, Registry};
 use crate::text::plain;
@@ -58,6 +59,8 @@ pub(super) struct Server {
     pub(super) node: Prescribed,
     /// Its scripts that are there, and etcd's unit.
     pub(super) scripts: Vec<String>,
+    /// What those scripts say.
+    pub(super) texts: Vec<(File, String)>,
     /// Its other files.
     pub(super) kept: Vec<String>,
 }
@@ -111,11 +114,16 @@ pub(super) fn recognise(config: &CloudConfig, part: Place, findings: &mut Findin
     };
     let Some(task) = task else { return Ok(None) };
     let known = |file: &&WriteFile| SCRIPTS.contains(&file.path.as_str());
-    let texts: String = files.iter().filter(known).map(|file| file.content.as_str()).collect();
+    let said: String = files.iter().filter(known).map(|file| file.content.as_str()).collect();
+    let texts = SCRIPTS.iter().filter_map(|path| {
+        let file = File::ALL.into_iter().find(|file| file.path() == *path)?;
+        Some((file, placeholder::written(&script(path)?.content)))
+    });
+    let texts = texts.collect();
     let taken = |file: &&WriteFile| known(file) || (etcd_node.is_some() && file.path == ETCD_UNIT);
     let scripts = files.iter().filter(taken).map(|file| file.path.clone()).collect();
     let node = reader.prescribed(findings)?;
-    Ok(Some(Server { release: Release::of(&texts), task, node, scripts, kept: reader.kept(findings) }))
+    Ok(Some(Server { release: Release::of(&said), task, node, scripts, texts, kept: reader.kept(findings) }))
 }
 
 /// Units of CoreOS's cloud-config, by the path that they get.

@@ -8,7 +8,7 @@ fn registry(host: &str) -> Registry {
 
 fn rendered(registries: &[Registry]) -> Result<BTreeMap<String, (String, u32)>, Failure> {
     let runtime = Runtime { registries: registries.to_vec(), proxy: None };
-    let files = files(Format::V2, Some("r/pause:3.10"), &runtime)?;
+    let files = files(Format::V2, Some("r/pause:3.10"), CgroupDriver::Systemd, &runtime)?;
     Ok(files.into_iter().map(|file| (file.path, (file.text.reveal().to_owned(), file.mode))).collect())
 }
 
@@ -65,7 +65,11 @@ fn keys_and_passwords_are_for_root_alone() {
     let auth = &cri["registry"]["configs"]["r.example:5000"]["auth"];
     assert_eq!((auth["username"].as_str(), auth["password"].as_str()), (Some("us\"er"), Some("pass\n[x]")));
     assert_eq!(cri["sandbox_image"].as_str(), Some("r/pause:3.10"), "the section is whole");
-    let shown = format!("{:?}", super::files(Format::V3, None, &Runtime { registries: vec![whole], proxy: None }));
+    let runtime = Runtime { registries: vec![whole], proxy: None };
+    let cgroupfs = super::files(Format::V2, None, CgroupDriver::Cgroupfs, &runtime).unwrap();
+    let text = cgroupfs.iter().find(|file| file.path == CREDENTIALS).unwrap().text.reveal();
+    assert!(text.contains("SystemdCgroup = false\n"), "{text}");
+    let shown = format!("{:?}", super::files(Format::V3, None, CgroupDriver::Systemd, &runtime));
     assert!(!shown.contains("pass") && !shown.contains("PRIVATE"), "{shown}");
 }
 
@@ -125,7 +129,7 @@ fn a_proxy_is_an_environment_that_nothing_breaks_out_of() {
     let with = |http: &str| {
         let no_proxy = vec![".example.org".to_owned(), "10.0.0.0/8".to_owned()];
         let proxy = Proxy { http: Some(Secret::new(http)), https: None, no_proxy };
-        files(Format::V3, None, &Runtime { registries: Vec::new(), proxy: Some(proxy) })
+        files(Format::V3, None, CgroupDriver::Systemd, &Runtime { registries: Vec::new(), proxy: Some(proxy) })
     };
     let files = with("http://u:p\"$x\\@p.example:3128").unwrap();
     assert_eq!((files[0].path.as_str(), files[0].mode), (PROXY, 0o600));
@@ -137,5 +141,5 @@ fn a_proxy_is_an_environment_that_nothing_breaks_out_of() {
     let failure = with("http://hunter2\nLD_PRELOAD=/x").unwrap_err();
     assert!(failure.what.contains("HTTP_PROXY") && !failure.what.contains("hunter2"), "{}", failure.what);
     let nothing = Runtime { registries: Vec::new(), proxy: Some(Proxy::default()) };
-    assert_eq!(super::files(Format::V3, None, &nothing).unwrap(), []);
+    assert_eq!(super::files(Format::V3, None, CgroupDriver::Systemd, &nothing).unwrap(), []);
 }

@@ -82,12 +82,7 @@ pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
         namespaces: host.names(paths::NAMESPACES),
         cni: cni(host),
         directories: directories(host, data.as_deref()),
-        files: paths::FILES
-            .iter()
-            .chain(&paths::RECORDS)
-            .filter(|path| is_there(host, path))
-            .map(|path| (*path).to_owned())
-            .collect(),
+        files: files(host),
         kubeconfigs: kubeconfigs(host),
         cni_state: cni_state(host),
         traces,
@@ -230,6 +225,11 @@ fn directories(host: &Host, data: Option<&str>) -> BTreeMap<String, Content> {
         Some((path.to_owned(), content))
     });
     there.collect()
+}
+
+fn files(host: &Host) -> BTreeSet<String> {
+    let all = paths::FILES.iter().chain(&paths::RECORDS);
+    all.filter(|path| is_there(host, path)).map(|path| (*path).to_owned()).collect()
 }
 
 fn kubeconfigs(host: &Host) -> BTreeMap<String, String> {

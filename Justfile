@@ -84,12 +84,18 @@ deny:
     cargo install cargo-deny --quiet --locked --version 0.20.2 --root '{{ cache }}/cargo-deny'
     '{{ cache }}/cargo-deny/bin/cargo-deny' check bans licenses sources
 
-# Real clusters of two minors on containerd 1.6 and 2.3; `./dev beds` builds what they run
+# Real clusters: made, joined, broken, left, and walked through by the servers; `./dev beds` builds what they run
 [group('check')]
 beds: build
     cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.35 --containerd 2.3
-    cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.34 --containerd 1.6
     cargo test --package cks-tests --test joining -- --nocapture --test-threads 1
+    cargo test --package cks-tests --test server -- --nocapture --test-threads 1 releases
+
+# A cluster of an older minor on containerd 1.6, and one that the server's script upgrades; `./dev upgrade` builds both
+[group('check')]
+bed-upgrade: build
+    cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.34 --containerd 1.6
+    cargo test --package cks-tests --test server -- --nocapture --test-threads 1 upgrade
 
 # Join, break off, leave, fail, on real clusters: bed-joining [NAME]; CKS_KILL_TIMES=20 kills more often
 [group('check')]

@@ -166,13 +166,13 @@ pub struct Bootstrap {
     #[arg(long, value_name = "TIME", value_parser = patience)]
     pub wait: Option<Duration>,
     /// The node's name; default: the machine's host name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "role")]
     pub node_name: Option<String>,
     /// The address that others reach this node at; without one, etcd listens on 127.0.0.1
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", requires = "role")]
     pub node_ip: Option<IpAddr>,
     /// Members of a new etcd cluster; default: this node alone
-    #[arg(long, value_name = "NAME=URL,…")]
+    #[arg(long, value_name = "NAME=URL,…", requires = "role")]
     pub etcd_initial_cluster: Option<String>,
     /// containerd's socket; default: run/containerd/containerd.sock below the root
     #[arg(long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS")]

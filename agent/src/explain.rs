@@ -15,7 +15,6 @@ pub use self::show::lines;
 use crate::board::Board;
 use crate::cli;
 use crate::config::Config;
-use crate::files::small;
 use crate::host::{Host, io_failure};
 use crate::metadata::{self, USER_DATA_MAX_BYTES};
 use crate::report;
@@ -86,15 +85,18 @@ pub fn explain(user_data: &[u8], metadata: &Metadata, source: String) -> Documen
 fn given(host: &Host, path: &Path, directory: Option<&Path>) -> Result<(Vec<u8>, Metadata, String), Failure> {
     let mut metadata = directory.map_or_else(|| Ok(Metadata::default()), metadata::directory)?;
     metadata.local_hostname.get_or_insert_with(|| host.name());
-    // What is too long for CloudStack is read and refused by name.
-    let limit = 4 * USER_DATA_MAX_BYTES;
     if path == Path::new("-") {
+        let source = "standard input".to_owned();
         let mut bytes = Vec::new();
-        let read = std::io::stdin().take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|e| io_failure("Reading", Path::new("standard input"), e))?;
-        return Ok((bytes, metadata, "standard input".to_owned()));
+        let read = std::io::stdin().take(USER_DATA_MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| io_failure("Reading", Path::new(&source), e))?;
+        return if bytes.len() as u64 > USER_DATA_MAX_BYTES {
+            Err(metadata::too_long(&source))
+        } else {
+            Ok((bytes, metadata, source))
+        };
     }
-    let bytes = small(path, limit).map_err(|e| io_failure("Reading user data", path, e))?;
+    let bytes = metadata::user_data(path)?;
     let missing = || Failure::new(Code::ConfigInvalid, format!("{}: there is no such file", path.display()));
     Ok((bytes.ok_or_else(missing)?, metadata, path.display().to_string()))
 }

@@ -71,7 +71,8 @@ pub fn small(path: &Path, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(std::io::Error::other(format!("has more than {limit} bytes")));
+        let what = format!("has more than {limit} bytes");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what));
     }
     Ok(Some(bytes))
 }

@@ -33,7 +33,18 @@ pub enum Wish {
         metadata: Option<PathBuf>,
         /// Whether nothing may be changed.
         dry_run: bool,
+        /// What else the command line says.
+        insisted: Insisted,
     },
+}
+
+/// What the command line says of the delivery: it counts more than the user data.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Insisted {
+    /// The sources.
+    pub sources: bool,
+    /// The policy.
+    pub policy: bool,
 }
 
 /// What was said.
@@ -64,7 +75,8 @@ impl Wish {
     pub fn of(arguments: &cli::Bootstrap, host: &Host) -> Result<Self, Failure> {
         let Some(role) = arguments.role else {
             let (file, metadata) = (arguments.user_data.clone(), arguments.metadata.clone());
-            return Ok(Self::UserData { file, metadata, dry_run: arguments.dry_run });
+            let insisted = Insisted { sources: !arguments.sources.is_empty(), policy: arguments.policy.is_some() };
+            return Ok(Self::UserData { file, metadata, dry_run: arguments.dry_run, insisted });
         };
         let name = arguments.node_name.clone().unwrap_or_else(|| host.name());
         let cluster = arguments.etcd_initial_cluster.as_deref();
@@ -78,9 +90,9 @@ impl Wish {
     /// # Errors
     /// `METADATA_UNREACHABLE`, `USER_DATA_INVALID`, `CNI_INVALID`, `CONFIG_INVALID`, `IO`.
     pub async fn resolve(self, host: &Host, mut settings: Config, board: &Board) -> Result<Told, Failure> {
-        let (file, directory, dry_run) = match self {
+        let (file, directory, dry_run, insisted) = match self {
             Self::Arguments(spec) => return Ok(become_what(*spec, settings, None)),
-            Self::UserData { file, metadata, dry_run } => (file, metadata, dry_run),
+            Self::UserData { file, metadata, dry_run, insisted } => (file, metadata, dry_run, insisted),
         };
         board.phase(Phase::Discover);
         settings.metadata.user_data = file.or(settings.metadata.user_data);
@@ -109,7 +121,7 @@ impl Wish {
         if let Some(phase) = is_over(host, standing, board)? {
             return Ok(Told::Nothing(phase));
         }
-        overlay(&mut settings, &spec.delivery)?;
+        overlay(&mut settings, &spec.delivery, insisted)?;
         if !dry_run {
             if !is_ours(&adopt::adopt(host, &spec, &settings, board).await?, &reading) {
                 return Ok(Told::Nothing(Phase::Idle));
@@ -178,19 +190,20 @@ fn is_ours(outcome: &Outcome, reading: &Reading) -> bool {
         || (*outcome == Outcome::Off && reading.adoption.take_over.is_empty() && reading.adoption.refused.is_empty())
 }
 
-/// What the user data says of the delivery counts more than the settings.
-fn overlay(settings: &mut Config, delivery: &Delivery) -> Result<(), Failure> {
-    if !delivery.sources.is_empty() {
+/// What the user data says of the delivery counts more than the settings, and less than the command line.
+fn overlay(settings: &mut Config, delivery: &Delivery, insisted: Insisted) -> Result<(), Failure> {
+    if !delivery.sources.is_empty() && !insisted.sources {
         settings.sources.clone_from(&delivery.sources);
     }
-    if let Some(address) = delivery.router {
+    let asks_router = !insisted.sources || settings.sources.iter().any(|source| source == ROUTER);
+    if let Some(address) = delivery.router.filter(|_| asks_router) {
         let url = router::url(address);
         let place = settings.sources.iter().position(|source| source == ROUTER).unwrap_or(settings.sources.len());
         if !settings.sources.contains(&url) {
             settings.sources.insert(place, url);
         }
     }
-    if let Some(policy) = &delivery.policy {
+    if let Some(policy) = delivery.policy.as_ref().filter(|_| !insisted.policy) {
         let unknown = |why| Failure::new(Code::UserDataInvalid, format!("cks.policy {policy:?}: {why}"));
         settings.trust.policy = Some(Policy::from_str(policy, false).map_err(unknown)?);
     }
@@ -218,7 +231,12 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let board = Board::new(None);
         let told = async || {
-            let wish = Wish::UserData { file: Some(file.clone()), metadata: None, dry_run: false };
+            let wish = Wish::UserData {
+                file: Some(file.clone()),
+                metadata: None,
+                dry_run: false,
+                insisted: Insisted::default(),
+            };
             match wish.resolve(&host, Config::default(), &board).await.unwrap() {
                 Told::Nothing(phase) => phase,
                 Told::Become(task) => panic!("{task:?}"),
@@ -258,7 +276,10 @@ mod tests {
                 let metadata = Some(host.path("/metadata"));
                 put("/metadata/local-hostname", "c1-node-1");
                 put("/metadata/local-ipv4", "10.1.1.21");
-                Wish::UserData { file, metadata, dry_run }.resolve(&host, Config::default(), board).await.unwrap()
+                Wish::UserData { file, metadata, dry_run, insisted: Insisted::default() }
+                    .resolve(&host, Config::default(), board)
+                    .await
+                    .unwrap()
             };
             let board = Board::new(None);
             assert!(matches!(resolve(&board, true).await, Told::Nothing(Phase::Ready)), "{scenario}");
@@ -283,11 +304,31 @@ mod tests {
             wait_seconds: Some(1500),
             ..Delivery::default()
         };
-        overlay(&mut settings, &delivery).unwrap();
+        overlay(&mut settings, &delivery, Insisted::default()).unwrap();
         assert_eq!(settings.sources, ["disc", "http://10.1.1.1/cks-iso/", "vr", "/opt/cks/media"]);
         assert_eq!((settings.trust.policy, settings.disc.eject), (Some(Policy::RequireManifest), true));
         assert_eq!(settings.wait.as_secs(), 1500);
         let wrong = Delivery { policy: Some("trust-all".to_owned()), ..Delivery::default() };
-        assert_eq!(overlay(&mut settings, &wrong).unwrap_err().code, Code::UserDataInvalid);
+        assert_eq!(overlay(&mut settings, &wrong, Insisted::default()).unwrap_err().code, Code::UserDataInvalid);
+    }
+
+    #[test]
+    fn what_the_command_line_says_counts_more() {
+        let delivery = Delivery {
+            sources: vec!["/told".to_owned()],
+            router: "10.1.1.1".parse().ok(),
+            policy: Some("accept-legacy".to_owned()),
+            ..Delivery::default()
+        };
+        let insisted = Insisted { sources: true, policy: true };
+        for (sources, asked) in [(vec!["/given"], vec!["/given"]), (vec!["vr"], vec!["http://10.1.1.1/cks-iso/", "vr"])]
+        {
+            let mut settings =
+                Config { sources: sources.into_iter().map(str::to_owned).collect(), ..Config::default() };
+            settings.trust.policy = Some(Policy::RequireManifest);
+            overlay(&mut settings, &delivery, insisted).unwrap();
+            assert_eq!(settings.sources, asked);
+            assert_eq!(settings.trust.policy, Some(Policy::RequireManifest));
+        }
     }
 }

@@ -248,18 +248,19 @@ impl Ground<'_> {
             sysctl: &sysctl,
             begun: facts.record.is_some() || facts.has_leftovers(),
         };
-        let looking = Looking { subject, reference: None, skipped: self.skipped(), patience: NAME_PATIENCE };
+        let looking =
+            Looking { subject, reference: None, skipped: skipped(self.settings, self.spec), patience: NAME_PATIENCE };
         let seen = preflight::check(self.host, self.board, &looking).await?;
         self.proved.address.set(node_ip(self.spec, &seen));
         self.proved.host.set(true);
         Ok(())
     }
+}
 
-    /// The checks of the machine that are left out, by name.
-    fn skipped(&self) -> Vec<String> {
-        let told = &self.spec.registration.skip_checks;
-        self.settings.preflight.skip.iter().chain(told).cloned().collect()
-    }
+/// The checks of the machine that are left out, by name.
+fn skipped(settings: &Config, spec: &NodeSpec) -> Vec<String> {
+    let cgroup = settings.cluster.allow_cgroup_v1.then(|| Check::Cgroup.name().to_owned());
+    settings.preflight.skip.iter().chain(&spec.registration.skip_checks).cloned().chain(cgroup).collect()
 }
 
 /// Checks of kubeadm's that may fail: those of the settings, and its own of what is left out.
@@ -267,8 +268,7 @@ impl Ground<'_> {
 /// # Errors
 /// `CONFIG_INVALID` names a check that there is not.
 pub fn ignored(settings: &Config, spec: &NodeSpec) -> Result<Vec<String>, Failure> {
-    let names: Vec<String> = settings.preflight.skip.iter().chain(&spec.registration.skip_checks).cloned().collect();
-    let theirs = ignored_by_kubeadm(&Check::named(&names)?);
+    let theirs = ignored_by_kubeadm(&Check::named(&skipped(settings, spec))?);
     Ok(settings.cluster.kubeadm_ignores.iter().cloned().chain(theirs).collect())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bootstrap::datasource;
@@ -20,6 +21,23 @@ const USER_DATA: [&str; 3] = ["user-data", "user_data.txt", "user_data"];
 /// Names of documents that hold all metadata.
 const DOCUMENTS: [&str; 2] = ["meta-data", "meta_data.json"];
 
+/// The user data in the file `path`; none where there is no such file.
+///
+/// # Errors
+/// `USER_DATA_INVALID` when it is longer than CloudStack's; `IO`.
+pub fn user_data(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    small(path, USER_DATA_MAX_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => too_long(&path.display().to_string()),
+        _ => io_failure("Reading user data", path, error),
+    })
+}
+
+/// The refusal of user data that is too long for CloudStack.
+pub fn too_long(source: &str) -> Failure {
+    let what = format!("{source}: user data has more than {} MiB", USER_DATA_MAX_BYTES >> 20);
+    Failure::new(Code::UserDataInvalid, what).with_remedy("shorten it, or compress it with gzip")
+}
+
 /// What the settings name; none where they name nothing.
 ///
 /// # Errors
@@ -36,7 +54,7 @@ pub(super) fn named(host: &Host, settings: &config::Metadata) -> Result<Option<F
         }
         (None, None) => return Ok(None),
     };
-    let user_data = small(&path, USER_DATA_MAX_BYTES).map_err(|e| io_failure("Reading user data", &path, e))?;
+    let user_data = self::user_data(&path)?;
     let missing = || {
         Failure::new(Code::ConfigInvalid, format!("{}: there is no such file", path.display()))
             .with_remedy("name the file with the user data, or the directory that it is in")

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::files;
 use crate::host::Host;
 
-pub use self::local::directory;
+pub use self::local::{directory, too_long, user_data};
 
 /// CloudStack takes user data up to 1 MiB (`vm.userdata.max.length`), in base64.
 pub const USER_DATA_MAX_BYTES: u64 = 1 << 20;

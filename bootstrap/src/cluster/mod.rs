@@ -91,11 +91,9 @@ pub fn actions(spec: &NodeSpec, facts: &Facts) -> Result<Vec<Action>, Failure> {
     }
     match membership {
         Membership::Etcd => {
+            // The server looks for nothing on it.
             if !facts.etcd_serves {
                 actions.push(Action::ServeEtcd);
-            }
-            if !facts.is_handed_over {
-                actions.push(Action::HandOver);
             }
             return Ok(actions);
         }

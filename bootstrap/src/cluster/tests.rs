@@ -60,7 +60,7 @@ fn a_machine_becomes_what_it_shall_be() {
         named(&first, &bare),
         ["prepare-host", "configure-runtime", "init", "apply", "hand-over", "await-ready"]
     );
-    assert_eq!(named(&spec(Membership::Etcd), &bare), ["prepare-host", "serve-etcd", "hand-over"]);
+    assert_eq!(named(&spec(Membership::Etcd), &bare), ["prepare-host", "serve-etcd"]);
     // Nobody waits for a node that has no pod network.
     assert!(!named(&spec(init(Network::Elsewhere)), &bare).contains(&"await-ready".to_owned()));
     let installed_only = NodeSpec::new(Role::Worker, "n1", None, None).unwrap();

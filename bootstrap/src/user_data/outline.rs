@@ -23,9 +23,11 @@ pub fn outline(spec: &NodeSpec) -> Vec<String> {
 
 fn find(spec: &NodeSpec) -> String {
     let delivery = &spec.delivery;
-    let mut sources: Vec<String> = delivery.sources.iter().map(|source| shown_url(source)).collect();
-    sources.extend(delivery.router.map(|router| format!("http://{router}/cks-iso/")));
-    let from = if sources.is_empty() { "the sources of the settings".to_owned() } else { sources.join(", ") };
+    let sources: Vec<String> = delivery.sources.iter().map(|source| shown_url(source)).collect();
+    let mut from = if sources.is_empty() { "the sources of the settings".to_owned() } else { sources.join(", ") };
+    if let Some(router) = delivery.router {
+        from += &format!(", and the virtual router's http://{router}/cks-iso/");
+    }
     let policy = delivery.policy.as_ref().map_or(String::new(), |policy| format!(", {policy}"));
     let wait = delivery.wait_seconds.map_or(String::new(), |seconds| format!(", for at most {seconds} s"));
     format!("find the bundle: {from}{policy}{wait}")

@@ -18,8 +18,6 @@ wait = \"8m\"
 cgroup-driver = \"cgroupfs\"
 allow-cgroup-v1 = true
 kubeadm-ignores = [\"SystemVerification\"]
-[preflight]
-skip = [\"cgroup\"]
 ";
 
 impl Bed {

@@ -45,7 +45,7 @@ fn what_keeps_a_machine_alone_is_told() {
     fails(machine, "MEDIA_NOT_FOUND", "true", "cks-agent");
     with("sources = [\"vr\"]", "sources = [\"/usr/share\"]");
     fails(machine, "MEDIA_NOT_A_BUNDLE", "true", "cks-agent");
-    with("skip = [\"cgroup\"]", "skip = []");
+    with("allow-cgroup-v1 = true", "allow-cgroup-v1 = false");
     fails(machine, "CGROUP_UNSUPPORTED", "true", "cks-agent");
     with("", "");
     let listens = "exec python3 -c 'import socket, time; s = socket.create_server((\"\", 10250)); time.sleep(600)'";

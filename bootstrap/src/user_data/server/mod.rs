@@ -41,12 +41,7 @@ const KUBEADM_CONFIG: &str = "/etc/kubernetes/kubeadm-config.yaml";
 const CLOUDSTACK_PKI: &str = "/etc/kubernetes/pki/cloudstack/";
 
 /// Files that the server writes besides, and that stay as they are.
-const KEPT: [&str; 4] = [
-    "/etc/conf.d/nfs",
-    "/etc/systemd/system/deploy-kube-system.service",
-    "/etc/systemd/system/setup-kube-system.service",
-    KUBEADM_CONFIG,
-];
+const KEPT: [&str; 3] = ["/etc/conf.d/nfs", "/etc/systemd/system/setup-kube-system.service", KUBEADM_CONFIG];
 
 /// A wait that no server prescribes, in seconds; a slip of the pen keeps no node for ever.
 const LONGEST_WAIT: u64 = 7 * 24 * 3600;
@@ -120,7 +115,9 @@ pub(super) fn recognise(config: &CloudConfig, part: Place, findings: &mut Findin
         Some((file, placeholder::written(&script(path)?.content)))
     });
     let texts = texts.collect();
-    let taken = |file: &&WriteFile| known(file) || (etcd_node.is_some() && file.path == ETCD_UNIT);
+    let taken = |file: &&WriteFile| {
+        known(file) || file.path == File::DeployUnit.path() || (etcd_node.is_some() && file.path == ETCD_UNIT)
+    };
     let scripts = files.iter().filter(taken).map(|file| file.path.clone()).collect();
     let node = reader.prescribed(findings)?;
     Ok(Some(Server { release: Release::of(&said), task, node, scripts, texts, kept: reader.kept(findings) }))
@@ -288,7 +285,8 @@ impl Reader<'_> {
     /// The server's files that stay as they are; others are named.
     fn kept(&self, findings: &mut Findings) -> Vec<String> {
         let mut kept = Vec::new();
-        for file in self.files.iter().filter(|file| !SCRIPTS.contains(&file.path.as_str()) && file.path != ETCD_UNIT) {
+        let taken = |path: &str| SCRIPTS.contains(&path) || path == ETCD_UNIT || path == File::DeployUnit.path();
+        for file in self.files.iter().filter(|file| !taken(&file.path)) {
             kept.push(file.path.clone());
             if !KEPT.contains(&file.path.as_str()) && !file.path.starts_with(CLOUDSTACK_PKI) {
                 findings.ignore(

@@ -34,6 +34,32 @@ const PATH_LINE: &str = "export PATH=$PATH:/opt/bin";
 /// # Errors
 /// `IO`, `NO_SPACE` name the file.
 pub fn hand_over(host: &Host, spec: &NodeSpec, directory: &str) -> Result<Vec<String>, Failure> {
+    let mut written = leave_files(host, spec, directory)?;
+    unstage(host)?;
+    mark(host, spec, &mut written)?;
+    Ok(written)
+}
+
+/// The same for commands of a user's CNI configuration, which run before the node is ready: they may wait for any of it, as
+/// beside the server's scripts, and find the bundle's manifests where these keep them. [`hand_over`] takes the latter away.
+///
+/// # Errors
+/// `IO`, `NO_SPACE` name the file; `IO` where somebody else has made that directory.
+pub fn hand_over_to_commands(host: &Host, spec: &NodeSpec, directory: &str) -> Result<(), Failure> {
+    stage_manifests(host, directory)?;
+    let mut written = leave_files(host, spec, directory)?;
+    mark(host, spec, &mut written)
+}
+
+/// For the server's scripts everything is done then.
+fn mark(host: &Host, spec: &NodeSpec, written: &mut Vec<String>) -> Result<(), Failure> {
+    if spec.role != Role::Etcd && spec.membership.is_some() && host.path("/home/cloud").is_dir() {
+        put(host, MARKER, b"true\n", 0o644, written)?;
+    }
+    Ok(())
+}
+
+fn leave_files(host: &Host, spec: &NodeSpec, directory: &str) -> Result<Vec<String>, Failure> {
     let mut written = Vec::new();
     if spec.role == Role::Etcd {
         return Ok(written);
@@ -56,20 +82,11 @@ pub fn hand_over(host: &Host, spec: &NodeSpec, directory: &str) -> Result<Vec<St
     if let Err(failure) = own_name(host, &mut written) {
         tracing::warn!("{failure}");
     }
-    unstage(host)?;
-    // Last: for the server's scripts everything is done then.
-    if spec.membership.is_some() && host.path("/home/cloud").is_dir() {
-        put(host, MARKER, b"true\n", 0o644, &mut written)?;
-    }
     Ok(written)
 }
 
-/// Lays the bundle's manifests out where the server's scripts keep them, for commands of a user's CNI configuration that
-/// read them there. [`hand_over`] takes them away, as those scripts do.
-///
-/// # Errors
-/// `IO`, `NO_SPACE` name the file; `IO` where somebody else has made that directory.
-pub fn stage_manifests(host: &Host, directory: &str) -> Result<(), Failure> {
+/// Lays the bundle's manifests out where the server's scripts keep them.
+fn stage_manifests(host: &Host, directory: &str) -> Result<(), Failure> {
     let manifests = format!("{directory}/manifests");
     let staged = host.path(STAGED);
     // Everybody may write in /tmp: what others made there, maybe in this moment, is not written into. A directory of root's

@@ -27,7 +27,7 @@ use crate::status::Changes;
 use crate::tool::Tool;
 
 pub use self::attend::attend;
-pub use self::hand_over::{hand_over, stage_manifests};
+pub use self::hand_over::{hand_over, hand_over_to_commands};
 pub use self::record::{UserDataRecord, standing};
 
 /// When the scripts are looked at by [`keep`] though nobody told of a change.

@@ -250,9 +250,6 @@ fn what_the_server_looks_for_is_left() {
     machine.put("/etc/kubernetes/admin.conf", "certificate-authority-data: AA\nclient-key-data: 1\n");
     machine.put("/etc/kubernetes/user.conf", "the operator's");
     machine.put("/tmp/k8sconfigscripts/left.yaml", "");
-    stage_manifests(&machine.host, directory).unwrap();
-    assert_eq!(machine.read("/tmp/k8sconfigscripts/network.yaml"), "network");
-
     let written = hand_over(&machine.host, &machine.spec, directory).unwrap();
     assert_eq!(written.last().map(String::as_str), Some(MARKER));
     for (path, text, mode) in [
@@ -307,22 +304,40 @@ fn a_worker_gets_less_and_an_etcd_member_nothing() {
 }
 
 #[test]
+fn a_user_s_commands_find_what_the_server_s_scripts_leave() {
+    let machine = Machine::new(init());
+    machine.put("/opt/cks/v/manifests/network.yaml", "network");
+    machine.put("/home/cloud/x", "");
+    machine.put("/etc/kubernetes/admin.conf", "certificate-authority-data: AA\n");
+    hand_over_to_commands(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
+    assert_eq!(machine.read("/tmp/k8sconfigscripts/network.yaml"), "network");
+    assert_eq!(machine.read("/root/.kube/config"), "certificate-authority-data: AA\n");
+    assert_eq!(machine.read(MARKER), "true\n");
+    hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
+    assert!(!machine.host.path("/tmp/k8sconfigscripts").exists());
+}
+
+#[test]
 fn nothing_is_laid_out_in_somebody_else_s_directory() {
     let machine = Machine::new(init());
     machine.put("/opt/cks/v/manifests/network.yaml", "x");
     machine.put("/tmp/x", "");
     symlink("/etc", machine.host.path("/tmp/k8sconfigscripts")).unwrap();
-    assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io);
+    assert_eq!(hand_over_to_commands(&machine.host, &machine.spec, "/opt/cks/v").unwrap_err().code, Code::Io);
     hand_over(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
     assert!(machine.host.path("/tmp/k8sconfigscripts").is_symlink());
     fs::remove_file(machine.host.path("/tmp/k8sconfigscripts")).unwrap();
     let open = machine.host.path("/tmp/k8sconfigscripts");
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    assert_eq!(stage_manifests(&machine.host, "/opt/cks/v").unwrap_err().code, Code::Io, "anybody's");
+    assert_eq!(
+        hand_over_to_commands(&machine.host, &machine.spec, "/opt/cks/v").unwrap_err().code,
+        Code::Io,
+        "anybody's"
+    );
     assert_eq!(machine.host.names("/tmp/k8sconfigscripts"), [""; 0]);
     fs::remove_dir(&open).unwrap();
-    stage_manifests(&machine.host, "/opt/cks/v").unwrap();
+    hand_over_to_commands(&machine.host, &machine.spec, "/opt/cks/v").unwrap();
     assert_eq!(machine.mode("/tmp/k8sconfigscripts"), 0o700);
 }
 

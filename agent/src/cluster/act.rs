@@ -120,8 +120,8 @@ fn pin_own_authority(ground: &Ground<'_>) -> Result<(), Failure> {
 
 async fn apply(ground: &Ground<'_>, init: &Init, facts: &Facts) -> Result<(), Failure> {
     if matches!(init.network, Network::UserData(_)) {
-        // The user's own commands look for the manifests where the stock scripts lay them out.
-        adopt::stage_manifests(ground.host, &ground.bundle.directory())?;
+        // The user's own commands look for what the stock scripts leave before they run.
+        adopt::hand_over_to_commands(ground.host, ground.spec, &ground.bundle.directory())?;
     }
     let parts = objects::wanted(ground.host, init)?;
     let applied = facts.record.as_ref().map(|record| record.applied.clone()).unwrap_or_default();

@@ -42,6 +42,8 @@ use crate::runtime;
 
 /// The first pause after what failed in passing, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+/// A runtime that is there answers within seconds; the settings' wait is for an ISO, which somebody may still have to attach.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(120);
 /// At boot it takes a while until names are known.
 const NAME_PATIENCE: Duration = Duration::from_secs(60);
 /// A node of this name may be this very machine before it left, or an own earlier try: it looks ready for as long as the
@@ -208,7 +210,7 @@ impl Ground<'_> {
             sandbox_image: self.bundle.manifest.sandbox_image.as_deref(),
             cgroup_driver: self.settings.cluster.cgroup_driver,
             socket: &self.socket,
-            patience: self.settings.wait,
+            patience: self.settings.wait.min(RUNTIME_PATIENCE),
         };
         runtime::apply(self.host, self.board, &wish).await?;
         self.proved.runtime.set(true);

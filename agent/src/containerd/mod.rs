@@ -88,7 +88,7 @@ impl Containerd {
                 Err(failure) if failure.code == Code::ContainerdUnavailable && since.elapsed() < patience => {
                     // The last try is at the deadline that was shown.
                     pause = pause.min(patience.saturating_sub(since.elapsed()));
-                    board.wait(&waits_for, &failure.what, since, pause, patience);
+                    board.wait_because(failure.code, &waits_for, &failure.what, since, pause, patience);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

@@ -113,7 +113,7 @@ impl Probing {
             }
             let unseen = SHOWN_AFTER.saturating_sub(since.elapsed());
             if answered || unseen.is_zero() {
-                board.wait(BUNDLE, &failure.what, since, self.set.next_due().min(left), patience);
+                board.wait_because(failure.code, BUNDLE, &failure.what, since, self.set.next_due().min(left), patience);
                 let _ = tokio::time::timeout(left, changes.changed()).await;
             } else {
                 let _ = tokio::time::timeout(left.min(unseen), changes.changed()).await;

@@ -109,7 +109,8 @@ pub async fn find(host: &Host, settings: &Config, board: &Board) -> Result<Found
         if let Some((place, why)) =
             [Kind::Server, Kind::Drive, Kind::Cache].iter().find_map(|kind| tried.get(kind)?.first())
         {
-            board.wait(WAITS_FOR, &format!("{place}: {why}"), since, progress.pause, settings.wait);
+            let why = format!("{place}: {why}");
+            board.wait_because(Code::MetadataUnreachable, WAITS_FOR, &why, since, progress.pause, settings.wait);
         }
         asked.push(next(kind, host, settings, progress));
     };

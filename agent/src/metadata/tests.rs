@@ -72,7 +72,7 @@ async fn what_they_name_and_is_not_there_is_refused() {
         (settings(Some(nothing.clone()), None), Code::ConfigInvalid, "nothing"),
         (settings(None, Some(nothing)), Code::ConfigInvalid, "nothing"),
         (settings(None, Some(empty)), Code::ConfigInvalid, "empty/user-data"),
-        (settings(Some(large), None), Code::Io, "large"),
+        (settings(Some(large), None), Code::UserDataInvalid, "large"),
     ] {
         let failure = machine.find(settings).await.unwrap_err();
         assert_eq!(failure.code, code);

@@ -66,7 +66,7 @@ async fn patiently<T>(
             Err(failure) if since.elapsed() < wish.patience && failure.code != Code::ToolMissing => {
                 let left = wish.patience.saturating_sub(since.elapsed());
                 let now = pause.mul_f64(rand::rng().random_range(0.5..1.5)).min(left);
-                board.wait(waits_for, &failure.what, since, now, wish.patience);
+                board.wait_because(failure.code, waits_for, &failure.what, since, now, wish.patience);
                 tokio::time::sleep(now).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

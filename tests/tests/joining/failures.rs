@@ -43,6 +43,10 @@ fn what_keeps_a_machine_alone_is_told() {
 
     with("sources = [\"vr\"]", "sources = [\"disc\", \"/nowhere\"]");
     fails(machine, "MEDIA_NOT_FOUND", "true", "cks-agent");
+    // It is told at once, however long the server's user data makes a node wait.
+    with("sources = [\"vr\"]\nwait = \"15s\"", "sources = [\"disc\", \"/nowhere\"]\nwait = \"25m\"");
+    machine.sh(": >/var/log/bed/console.log; : >/var/log/bed/journal.bin").unwrap();
+    fails(machine, "MEDIA_NOT_FOUND", "true", "cks-agent");
     with("sources = [\"vr\"]", "sources = [\"/usr/share\"]");
     fails(machine, "MEDIA_NOT_A_BUNDLE", "true", "cks-agent");
     with("allow-cgroup-v1 = true", "allow-cgroup-v1 = false");

@@ -87,6 +87,7 @@ deny:
 # Real clusters: made, joined, broken, left, and walked through by the servers; `./dev beds` builds what they run
 [group('check')]
 beds: build
+    cargo test --package cks-tests --test etcd --test walks -- --test-threads 6
     cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.35 --containerd 2.3
     cargo test --package cks-tests --test joining -- --nocapture --test-threads 1
     cargo test --package cks-tests --test server -- --nocapture --test-threads 1 releases

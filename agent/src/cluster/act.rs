@@ -49,7 +49,7 @@ async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<
     }
     let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context()? })?;
     leave::forget_unfinished(ground.host)?;
-    record::begin(ground.host, ground.spec, Vec::new())?;
+    record::begin(ground.host, ground.spec)?;
     run(ground, &config, |path| init_arguments(init, path)).await?;
     pin_own_authority(ground)?;
     record::reach(ground.host, ground.spec, Stage::Member)
@@ -87,7 +87,7 @@ async fn join(ground: &Ground<'_>, wish: &Join) -> Result<(), Failure> {
     let config = join_config(ground.spec, &wish, &context)?;
     // Whom this node met once it meets again: also where this try fails.
     leave::forget_unfinished(ground.host)?;
-    record::begin(ground.host, ground.spec, found.hashes.clone())?;
+    record::begin_join(ground.host, ground.spec, found.hashes.clone())?;
     run(ground, &config, join_arguments).await?;
     record::reach(ground.host, ground.spec, Stage::Member)
 }

@@ -216,7 +216,7 @@ impl Ground<'_> {
     }
 
     async fn serve_etcd(&self) -> Result<(), Failure> {
-        record::begin(self.host, self.spec, Vec::new())?;
+        record::begin(self.host, self.spec)?;
         etcd::ensure(self.host, self.spec, self.board).await?;
         record::reach(self.host, self.spec, Stage::Member)?;
         self.proved.etcd.set(true);

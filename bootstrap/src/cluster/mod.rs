@@ -14,7 +14,7 @@ mod tests;
 pub use self::facts::{Facts, Identity, Record, Stage};
 pub use self::refusal::classify;
 use crate::failure::{Code, Failure};
-use crate::node_spec::{Membership, Network, NodeSpec};
+use crate::node_spec::{Join, Membership, Network, NodeSpec};
 
 /// One thing to do. Each is safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -75,7 +75,7 @@ impl Action {
 /// What is missing, in the order in which it is done.
 ///
 /// # Errors
-/// `ALREADY_MEMBER` when the machine is a node of another kind, or its cluster disowns it; `API_UNREACHABLE` when only the API server
+/// `ALREADY_MEMBER` when the machine is a node of another kind, its cluster disowns it, or it lost its identity and serves still; `API_UNREACHABLE` when only the API server
 /// can tell how far an earlier try got.
 pub fn actions(spec: &NodeSpec, facts: &Facts) -> Result<Vec<Action>, Failure> {
     let Some(membership) = &spec.membership else { return Ok(Vec::new()) };
@@ -106,7 +106,7 @@ pub fn actions(spec: &NodeSpec, facts: &Facts) -> Result<Vec<Action>, Failure> {
             if facts.made_by_others() || facts.is_applied { None } else { Some(Action::Apply) }
         }
         _ => {
-            actions.extend(join_actions(membership, facts)?);
+            actions.extend(join_actions(spec, membership, facts)?);
             None
         }
     };
@@ -144,7 +144,12 @@ fn init_actions(facts: &Facts) -> Vec<Action> {
     vec![Action::Init { again: facts.has_leftovers() }]
 }
 
-fn join_actions(membership: &Membership, facts: &Facts) -> Result<Vec<Action>, Failure> {
+fn join_actions(spec: &NodeSpec, membership: &Membership, facts: &Facts) -> Result<Vec<Action>, Failure> {
+    if let Membership::ControlPlane(join) = membership
+        && facts.serves_without_identity()
+    {
+        return Err(identity_lost(spec, join));
+    }
     let is_member = facts.is_member() || facts.made_by_others();
     let take_back = |why: &str| match is_member {
         false => Ok(vec![Action::TakeBack { why: why.to_owned() }, Action::Join]),
@@ -169,4 +174,16 @@ fn join_actions(membership: &Membership, facts: &Facts) -> Result<Vec<Action>, F
         Identity::Refused { why } => take_back(&format!("the cluster refuses the node's identity: {why}")),
         Identity::None => take_back("the node's identity can't be read"),
     }
+}
+
+/// Its etcd may hold the last copy of the cluster's data: it is not taken back for a file that can be made again.
+fn identity_lost(spec: &NodeSpec, join: &Join) -> Failure {
+    let what =
+        "this machine was a control plane node of its cluster and looks like one still, but its kubelet.conf is gone";
+    let remedy = format!(
+        "kubeadm init phase kubeconfig kubelet --node-name {} --control-plane-endpoint {} makes kubelet.conf again, then systemctl restart kubelet; \
+         or take the node out: cks-agent leave",
+        spec.node_name, join.endpoint
+    );
+    Failure::new(Code::AlreadyMember, what).with_remedy(remedy)
 }

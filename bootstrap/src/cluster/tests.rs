@@ -150,6 +150,34 @@ fn a_member_that_its_cluster_disowns_is_left_to_its_operator() {
 }
 
 #[test]
+fn a_control_plane_that_lost_its_identity_alone_is_not_taken_back() {
+    let data = || "/var/lib/etcd/member".to_owned();
+    let pod = || "/etc/kubernetes/manifests/etcd.yaml".to_owned();
+    let further = Membership::ControlPlane(join());
+    let worker = Membership::Worker(join());
+    for (membership, stage, admin_conf, traces, stays) in [
+        (&further, Stage::Ready, true, vec![data(), pod()], true),
+        (&further, Stage::Member, true, vec![], true),
+        (&further, Stage::Ready, false, vec![data(), pod()], true),
+        // Of a try that broke off, and of a reset.
+        (&further, Stage::Begun, true, vec![data(), pod()], false),
+        (&further, Stage::Ready, false, vec![data()], false),
+        (&worker, Stage::Ready, false, vec![pod()], false),
+    ] {
+        let facts = Facts { record: record(membership, stage), admin_conf, traces, ..fresh() };
+        let outcome = actions(&spec(membership.clone()), &facts);
+        if stays {
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.code, Code::AlreadyMember, "{facts:?}");
+            let remedy = failure.remedy();
+            assert!(remedy.contains("--node-name n1 --control-plane-endpoint 10.1.1.5:6443 "), "{remedy}");
+        } else {
+            assert!(matches!(outcome.unwrap()[0], Action::TakeBack { .. }), "{facts:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_stock_scripts_made_is_left_as_it_is() {
     let facts = Facts {
         marker: true,

@@ -143,7 +143,7 @@ fn phase_of(action: &Action, spec: &NodeSpec) -> Phase {
         Action::PrepareHost | Action::ConfigureRuntime => Phase::Configure,
         Action::ServeEtcd => Phase::Etcd,
         Action::Init { .. } => Phase::Init,
-        Action::TakeBack { .. } | Action::Join => Phase::Join,
+        Action::TakeBack { .. } | Action::Join | Action::FinishJoin => Phase::Join,
         Action::Apply => Phase::Apply,
         Action::HandOver => Phase::HandOver,
         Action::AwaitReady => match spec.membership {

@@ -38,6 +38,8 @@ pub enum Action {
     },
     /// The node joins (`kubeadm join`).
     Join,
+    /// What `kubeadm join` had still to do when it was killed, on a worker that its cluster knows already.
+    FinishJoin,
     /// What belongs to every cluster is applied.
     Apply,
     /// What the management server looks for is left where it looks.
@@ -65,6 +67,7 @@ impl Action {
                 let at = spec.membership.as_ref().map(endpoint).unwrap_or_default();
                 format!("join the cluster at {at}: kubeadm join")
             }
+            Self::FinishJoin => "finish what kubeadm join began".to_owned(),
             Self::Apply => "apply the pod network, the dashboard and role bindings".to_owned(),
             Self::HandOver => "leave what the management server looks for".to_owned(),
             Self::AwaitReady => "wait until the node is ready".to_owned(),
@@ -162,7 +165,8 @@ fn join_actions(spec: &NodeSpec, membership: &Membership, facts: &Facts) -> Resu
     }
     let is_control_plane = matches!(membership, Membership::ControlPlane(_));
     match &facts.identity {
-        Identity::Known { .. } if is_member || !is_control_plane => Ok(Vec::new()),
+        Identity::Known { .. } if is_member => Ok(Vec::new()),
+        Identity::Known { .. } if !is_control_plane => Ok(vec![Action::FinishJoin]),
         Identity::Known { .. } => take_back("a control plane node is not whole before kubeadm says so"),
         Identity::Unreachable { .. } if is_member => Ok(Vec::new()),
         Identity::Unreachable { why } => {

@@ -108,7 +108,7 @@ fn a_join_that_broke_off_is_taken_back() {
     let further = Membership::ControlPlane(join());
     for (membership, kubelet_conf, identity, wanted) in [
         (&worker, false, Identity::None, vec!["take-back", "join"]),
-        (&worker, true, known.clone(), vec![]),
+        (&worker, true, known.clone(), vec!["finish-join"]),
         (&further, true, known, vec!["take-back", "join"]),
         (&worker, true, refused, vec!["take-back", "join"]),
         (&worker, true, Identity::Unknown, vec!["take-back", "join"]),

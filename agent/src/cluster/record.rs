@@ -5,7 +5,7 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 
 use crate::files;
-use crate::host::{Host, STATE_DIR};
+use crate::host::{Host, STATE_DIR, io_failure};
 
 /// The file's path.
 #[must_use]
@@ -32,6 +32,19 @@ pub fn read(host: &Host) -> Result<Option<Record>, Failure> {
 /// `NO_SPACE` and `IO` name the file.
 pub fn write(host: &Host, record: &Record) -> Result<(), Failure> {
     files::write_json(&host.prepare(&path())?, record, 0o600)
+}
+
+/// Forgets a try that never became a member, before other user data is carried out: the cluster that it met, and as what, says
+/// nothing of another one.
+///
+/// # Errors
+/// As [`read`]; `IO` names the file.
+pub fn forget_try(host: &Host) -> Result<(), Failure> {
+    let Some(record) = read(host)?.filter(|record| !record.outlives_user_data()) else { return Ok(()) };
+    let path = host.path(&path());
+    std::fs::remove_file(&path).map_err(|e| io_failure("Removing", &path, e))?;
+    tracing::info!("forgotten: a try to become {} of a cluster, by other user data", record.membership);
+    Ok(())
 }
 
 /// Writes down that something irreversible is begun now; a stage that was reached stays.

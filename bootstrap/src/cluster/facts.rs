@@ -88,6 +88,15 @@ pub struct Record {
     pub applied: BTreeMap<String, Digest>,
 }
 
+impl Record {
+    /// Whether it binds the machine when it is asked for by other user data: a try that never became a member does not. What such
+    /// a try left on the machine is found by itself.
+    #[must_use]
+    pub fn outlives_user_data(&self) -> bool {
+        self.stage >= Stage::Member
+    }
+}
+
 impl Facts {
     /// Whether a run of ours finished joining or beginning the cluster, and it is still there.
     #[must_use]

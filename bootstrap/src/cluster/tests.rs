@@ -201,3 +201,14 @@ fn a_member_of_one_kind_does_not_become_another() {
     assert_eq!(failure.code, Code::AlreadyMember);
     assert!(failure.what.contains("a worker"), "{}", failure.what);
 }
+
+#[test]
+fn a_try_that_never_became_a_member_binds_no_machine_to_its_cluster() {
+    for (stage, binds) in [(Stage::Begun, false), (Stage::Member, true), (Stage::Ready, true)] {
+        let kept = record(&Membership::Worker(join()), stage).unwrap();
+        assert_eq!(kept.outlives_user_data(), binds, "{stage:?}");
+    }
+    // What it left is taken back without it, too.
+    let facts = Facts { traces: vec!["/etc/kubernetes/pki/ca.crt".to_owned()], ..fresh() };
+    assert_eq!(named(&spec(Membership::ControlPlane(join())), &facts)[..2], ["take-back", "join"]);
+}

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MARKER;
 use crate::board::timestamp;
+use crate::cluster;
 use crate::files;
 use crate::host::{Host, STATE_DIR};
 use crate::leave;
@@ -50,11 +51,15 @@ impl UserDataRecord {
         files::read_json(&host.path(&path()))
     }
 
-    /// Writes down that `found` is about to be carried out; before anything is done for it.
+    /// Writes down that `found` is about to be carried out; before anything is done for it. What other user data asked for before
+    /// and did not come to is forgotten first.
     ///
     /// # Errors
-    /// `IO`, `NO_SPACE` name the file.
+    /// `STATE_INVALID`, `IO`, `NO_SPACE` name the file.
     pub fn begin(host: &Host, found: &Found) -> Result<(), Failure> {
+        if Self::read(host)?.is_some_and(|known| !known.is_of(found)) {
+            cluster::record::forget_try(host)?;
+        }
         write(host, found, false)
     }
 

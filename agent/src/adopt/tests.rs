@@ -3,11 +3,13 @@ use std::path::PathBuf;
 
 use bootstrap::adoption::standing::Standing;
 use bootstrap::bundle::Role;
+use bootstrap::cluster::Stage;
 use bootstrap::node_spec::{CaTrust, Endpoint, Join, Membership, Token};
 use bootstrap::user_data::Metadata;
 use tempfile::TempDir;
 
 use super::*;
+use crate::cluster;
 use crate::metadata::Found;
 
 const SETUP: &str = "#!/bin/bash -e\nset +e\numount \"${ISO_MOUNT_DIR}\"\nsystemctl start kubelet\n";
@@ -379,6 +381,29 @@ fn new_user_data_is_noticed_whatever_cloud_init_s_semaphores_say() {
     let long_ago = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
     fs::File::options().write(true).open(semaphore).unwrap().set_times(long_ago).unwrap();
     assert_eq!(stands(), Standing::Left);
+}
+
+#[test]
+fn a_try_of_other_user_data_that_became_nothing_binds_nobody() {
+    let machine = Machine::worker();
+    let host = &machine.host;
+    let found = |text: &str| Found {
+        metadata: Metadata::default(),
+        user_data: text.as_bytes().to_vec(),
+        source: "http://10.1.1.1/latest/".to_owned(),
+    };
+    let kept = || cluster::record::read(host).unwrap().map(|record| record.authority);
+    let begun = Some(vec!["sha256:a".to_owned()]);
+    UserDataRecord::begin(host, &found("a")).unwrap();
+    cluster::record::begin_join(host, &machine.spec, vec!["sha256:a".to_owned()]).unwrap();
+    UserDataRecord::begin(host, &found("a")).unwrap();
+    assert_eq!(kept(), begun, "the same goes on with whom it met");
+    UserDataRecord::begin(host, &found("b")).unwrap();
+    assert_eq!(kept(), None);
+    cluster::record::begin_join(host, &machine.spec, vec!["sha256:a".to_owned()]).unwrap();
+    cluster::record::reach(host, &machine.spec, Stage::Member).unwrap();
+    UserDataRecord::begin(host, &found("c")).unwrap();
+    assert_eq!(kept(), begun, "a member has to leave first");
 }
 
 #[test]

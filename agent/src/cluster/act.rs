@@ -4,16 +4,20 @@ use std::time::{Duration, Instant};
 
 use bootstrap::cluster::{Action, Facts, Identity, Stage};
 use bootstrap::failure::{Code, Failure};
-use bootstrap::node_spec::{CaTrust, Init, Join, Membership, Network};
+use bootstrap::node_spec::{CaTrust, Init, Join, Membership, Network, NodeSpec};
 use bootstrap::render::kubeadm::{Context, init_arguments, init_config, join_arguments, join_config};
 
 use super::redact::Redactor;
 use super::{Ground, api, identity, kubeadm, objects, record};
+use crate::host::{Host, io_failure};
 use crate::tool::Tool;
 use crate::{adopt, etcd, leave};
 
 /// How often a node that is not ready yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The token, for as long as the kubelet has no identity of its own.
+const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 
 pub(super) async fn act(ground: &Ground<'_>, action: &Action, facts: &Facts) -> Result<(), Failure> {
     match (action, &ground.spec.membership) {
@@ -27,6 +31,7 @@ pub(super) async fn act(ground: &Ground<'_>, action: &Action, facts: &Facts) -> 
             begin_cluster(ground, init, *again).await
         }
         (Action::Join, Some(Membership::ControlPlane(wish) | Membership::Worker(wish))) => join(ground, wish).await,
+        (Action::FinishJoin, _) => finish_join(ground.host, ground.spec, &ground.cri_socket).await,
         (Action::Apply, Some(Membership::FirstControlPlane(init))) => apply(ground, init, facts).await,
         (Action::AwaitReady, _) => await_ready(ground).await,
         (Action::PrepareHost, _) => ground.prepare_host(facts).await,
@@ -49,7 +54,7 @@ async fn begin_cluster(ground: &Ground<'_>, init: &Init, again: bool) -> Result<
     }
     let config = init_config(ground.spec, init, &Context { ignored_errors: &ignored, ..ground.context()? })?;
     leave::forget_unfinished(ground.host)?;
-    record::begin(ground.host, ground.spec, Vec::new())?;
+    record::begin(ground.host, ground.spec)?;
     run(ground, &config, |path| init_arguments(init, path)).await?;
     pin_own_authority(ground)?;
     record::reach(ground.host, ground.spec, Stage::Member)
@@ -87,9 +92,21 @@ async fn join(ground: &Ground<'_>, wish: &Join) -> Result<(), Failure> {
     let config = join_config(ground.spec, &wish, &context)?;
     // Whom this node met once it meets again: also where this try fails.
     leave::forget_unfinished(ground.host)?;
-    record::begin(ground.host, ground.spec, found.hashes.clone())?;
+    record::begin_join(ground.host, ground.spec, found.hashes.clone())?;
     run(ground, &config, join_arguments).await?;
     record::reach(ground.host, ground.spec, Stage::Member)
+}
+
+/// What a kubeadm that was killed after the kubelet had got its identity did not come to: the node's annotation, and the end of
+/// the token's file.
+async fn finish_join(host: &Host, spec: &NodeSpec, socket: &str) -> Result<(), Failure> {
+    identity::tell_socket(host, &spec.node_name, socket).await?;
+    let path = host.path(BOOTSTRAP_CONF);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failure("Removing", &path, e)),
+        _ => {}
+    }
+    record::reach(host, spec, Stage::Member)
 }
 
 /// The wish, pinned to the authority that an earlier try of this node met.
@@ -112,7 +129,7 @@ async fn run(ground: &Ground<'_>, config: &str, arguments: impl FnOnce(&str) -> 
 
 fn pin_own_authority(ground: &Ground<'_>) -> Result<(), Failure> {
     let path = ground.host.path("/etc/kubernetes/pki/ca.crt");
-    let pem = std::fs::read_to_string(&path).map_err(|e| crate::host::io_failure("Reading", &path, e))?;
+    let pem = std::fs::read_to_string(&path).map_err(|e| io_failure("Reading", &path, e))?;
     let hashes = bootstrap::cluster::discovery::hashes(&pem)
         .map_err(|why| Failure::new(Code::KubeadmFailed, format!("{}: {why}", path.display())))?;
     record::change(ground.host, ground.spec, |record| record.authority = hashes)
@@ -154,5 +171,37 @@ async fn await_ready(ground: &Ground<'_>) -> Result<(), Failure> {
         }
         ground.board.wait_because(code, waits_for, &why, ground.began, LOOK_EVERY, ground.patience);
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bootstrap::bundle::Role;
+
+    use super::*;
+    use crate::files;
+
+    #[tokio::test]
+    async fn a_join_that_was_killed_at_its_end_is_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path()).unwrap();
+        let put = |path: &str, text: &str| files::write(&host.prepare(path).unwrap(), text.as_bytes(), 0o755).unwrap();
+        let said = host.path("/said");
+        put("/opt/bin/kubectl", &format!("#!/bin/sh\necho \"$@\" >{}\nexit 1\n", said.display()));
+        put(BOOTSTRAP_CONF, "a token");
+        let spec = NodeSpec::new(Role::Worker, "w1", None, None).unwrap();
+        record::begin_join(&host, &spec, vec!["sha256:a".to_owned()]).unwrap();
+        // The token's file is the sign that a join is not over.
+        let failure = finish_join(&host, &spec, "unix:///run/c.sock").await.unwrap_err();
+        assert_eq!((failure.code, host.path(BOOTSTRAP_CONF).exists()), (Code::ApiUnreachable, true));
+        put("/opt/bin/kubectl", &format!("#!/bin/sh\necho \"$@\" >{}\n", said.display()));
+        for _ in 0..2 {
+            finish_join(&host, &spec, "unix:///run/c.sock").await.unwrap();
+        }
+        let said = std::fs::read_to_string(said).unwrap();
+        let told = "annotate --overwrite node w1 kubeadm.alpha.kubernetes.io/cri-socket=unix:///run/c.sock";
+        assert!(said.contains("/etc/kubernetes/kubelet.conf") && said.trim_end().ends_with(told), "{said}");
+        assert!(!host.path(BOOTSTRAP_CONF).exists());
+        assert_eq!(record::read(&host).unwrap().unwrap().stage, Stage::Member);
     }
 }

@@ -1,13 +1,15 @@
 //! How far this machine is on its way into a cluster.
 
+use bootstrap::bundle::Role;
 use bootstrap::cluster::{Facts, Record};
 use bootstrap::failure::Failure;
 use bootstrap::leaving::traces::MARKER;
-use bootstrap::node_spec::Membership;
+use bootstrap::node_spec::{Membership, NodeSpec};
 
 use super::identity::{self, KUBELET_CONF};
 use super::objects::{self, ADMIN_CONF};
 use super::{Ground, record};
+use crate::etcd;
 use crate::host::Host;
 
 /// What kubeadm and the kubelet leave when a try breaks off, besides the two identities.
@@ -32,7 +34,7 @@ pub async fn gather(ground: &Ground<'_>) -> Result<Facts, Failure> {
     let mut facts = Facts {
         kubelet_conf: there(KUBELET_CONF),
         admin_conf: there(ADMIN_CONF),
-        traces: traces(host),
+        traces: traces(host, ground.spec),
         marker: there(MARKER),
         identity: identity::ask(host, &ground.spec.node_name).await,
         ..Facts::default()
@@ -50,8 +52,40 @@ fn is_applied(ground: &Ground<'_>, kept: Option<&Record>) -> Result<bool, Failur
 }
 
 /// The traces that are there; of the static pods the directory's content counts, not the directory.
-fn traces(host: &Host) -> Vec<String> {
+fn traces(host: &Host, spec: &NodeSpec) -> Vec<String> {
     let files = TRACES.iter().filter(|path| host.path(path).exists()).map(|path| (*path).to_owned());
     let pods = host.names(MANIFESTS).into_iter().filter(|name| name.ends_with(".yaml"));
-    files.chain(pods.map(|name| format!("{MANIFESTS}/{name}"))).collect()
+    let pods = pods.map(|name| format!("{MANIFESTS}/{name}"));
+    // A member that the stock unit began is taken over, and runs until then.
+    let stock = (spec.role == Role::Etcd).then(|| etcd::stock_member(host, spec)).flatten();
+    files.chain(pods).chain(stock).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first bytes of a log that etcd 3.4.23 wrote.
+    const LOG: [u8; 56] = [
+        0x04, 0, 0, 0, 0, 0, 0, 0x84, 0x08, 0x04, 0x10, 0, 0, 0, 0, 0, 0x1f, 0, 0, 0, 0, 0, 0, 0x81, 0x08, 0x01, 0x10,
+        0xa7, 0xd9, 0xd7, 0xac, 0x02, 0x1a, 0x15, 0x08, 0x81, 0xba, 0x99, 0xf1, 0xea, 0xe4, 0xc6, 0xc0, 0xd5, 0x01,
+        0x10, 0xae, 0x9c, 0x97, 0xb1, 0x82, 0xb4, 0xf2, 0xb1, 0x07, 0x00,
+    ];
+
+    #[test]
+    fn a_member_of_the_stock_unit_is_this_node_s_own() {
+        for (role, name, log, known) in [
+            (Role::Etcd, "e1", &LOG[..], true),
+            (Role::Etcd, "e2", &LOG, false),
+            (Role::Etcd, "e1", b"no log", false),
+            (Role::Worker, "e1", &LOG, false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let host = Host::new(root.path()).unwrap();
+            std::fs::write(host.prepare("/e1.etcd/member/wal/0-0.wal").unwrap(), log).unwrap();
+            let spec = NodeSpec::new(role, name, None, None).unwrap();
+            let wanted: &[&str] = if known { &["/e1.etcd/member"] } else { &[] };
+            assert_eq!(traces(&host, &spec), wanted, "{role:?} {name}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bootstrap::cluster::Identity;
+use bootstrap::failure::{Code, Failure};
 use serde::Deserialize;
 
 use crate::host::Host;
@@ -10,6 +11,8 @@ use crate::tool::{Said, Tool};
 
 /// Where kubeadm leaves the node's identity.
 pub const KUBELET_CONF: &str = "/etc/kubernetes/kubelet.conf";
+/// What kubeadm keeps at each node's object.
+const CRI_SOCKET: &str = "kubeadm.alpha.kubernetes.io/cri-socket";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks for the node `name`.
@@ -23,6 +26,18 @@ pub async fn ask(host: &Host, name: &str) -> Identity {
         Ok(said) => read(&said),
         Err(failure) => Identity::Unreachable { why: failure.what },
     }
+}
+
+/// Tells the cluster where the container runtime of the node `name` listens, as `kubeadm join` does at its end. `kubeadm upgrade
+/// node` asks for it (until Kubernetes 1.33; later ones look into the kubelet's own settings first). A node may say it of itself.
+///
+/// # Errors
+/// `API_UNREACHABLE` with what kubectl said.
+pub async fn tell_socket(host: &Host, name: &str, socket: &str) -> Result<(), Failure> {
+    let call = Tool::Kubectl.call(host).arg("--kubeconfig").arg(host.path(KUBELET_CONF));
+    let told = format!("{CRI_SOCKET}={socket}");
+    let call = call.args(["--request-timeout=10s", "annotate", "--overwrite", "node", name, &told]);
+    call.patience(PATIENCE).ok(Code::ApiUnreachable).await.map(drop)
 }
 
 #[derive(Deserialize)]

@@ -145,7 +145,7 @@ fn phase_of(action: &Action, spec: &NodeSpec) -> Phase {
         Action::PrepareHost | Action::ConfigureRuntime => Phase::Configure,
         Action::ServeEtcd => Phase::Etcd,
         Action::Init { .. } => Phase::Init,
-        Action::TakeBack { .. } | Action::Join => Phase::Join,
+        Action::TakeBack { .. } | Action::Join | Action::FinishJoin => Phase::Join,
         Action::Apply => Phase::Apply,
         Action::HandOver => Phase::HandOver,
         Action::AwaitReady => match spec.membership {
@@ -218,7 +218,7 @@ impl Ground<'_> {
     }
 
     async fn serve_etcd(&self) -> Result<(), Failure> {
-        record::begin(self.host, self.spec, Vec::new())?;
+        record::begin(self.host, self.spec)?;
         etcd::ensure(self.host, self.spec, self.board).await?;
         record::reach(self.host, self.spec, Stage::Member)?;
         self.proved.etcd.set(true);

@@ -5,7 +5,7 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::node_spec::NodeSpec;
 
 use crate::files;
-use crate::host::{Host, STATE_DIR};
+use crate::host::{Host, STATE_DIR, io_failure};
 
 /// The file's path.
 #[must_use]
@@ -34,15 +34,36 @@ pub fn write(host: &Host, record: &Record) -> Result<(), Failure> {
     files::write_json(&host.prepare(&path())?, record, 0o600)
 }
 
-/// Writes down that something irreversible is begun now, with a cluster of this `authority` where that is known.
+/// Forgets a try that never became a member, before other user data is carried out: the cluster that it met, and as what, says
+/// nothing of another one.
+///
+/// # Errors
+/// As [`read`]; `IO` names the file.
+pub fn forget_try(host: &Host) -> Result<(), Failure> {
+    let Some(record) = read(host)?.filter(|record| !record.outlives_user_data()) else { return Ok(()) };
+    let path = host.path(&path());
+    std::fs::remove_file(&path).map_err(|e| io_failure("Removing", &path, e))?;
+    tracing::info!("forgotten: a try to become {} of a cluster, by other user data", record.membership);
+    Ok(())
+}
+
+/// Writes down that something irreversible is begun now; a stage that was reached stays.
 ///
 /// # Errors
 /// As [`read`] and [`write`].
-pub fn begin(host: &Host, spec: &NodeSpec, authority: Vec<String>) -> Result<(), Failure> {
+pub fn begin(host: &Host, spec: &NodeSpec) -> Result<(), Failure> {
+    change(host, spec, |_| {})
+}
+
+/// Writes down that a join with a cluster of this `authority` is begun now. What the machine was in an earlier membership, of
+/// which nothing is left then, says nothing of this one.
+///
+/// # Errors
+/// As [`read`] and [`write`].
+pub fn begin_join(host: &Host, spec: &NodeSpec, authority: Vec<String>) -> Result<(), Failure> {
     change(host, spec, |record| {
-        if !authority.is_empty() {
-            record.authority = authority;
-        }
+        record.authority = authority;
+        record.stage = Stage::Begun;
     })
 }
 
@@ -88,13 +109,17 @@ mod tests {
         let mut spec = NodeSpec::new(Role::Etcd, "e1", None, None).unwrap();
         spec.membership = Some(Membership::Etcd);
         assert_eq!(read(&host).unwrap(), None);
-        begin(&host, &spec, vec!["sha256:a".to_owned()]).unwrap();
-        begin(&host, &spec, Vec::new()).unwrap();
+        begin_join(&host, &spec, vec!["sha256:a".to_owned()]).unwrap();
         reach(&host, &spec, Stage::Ready).unwrap();
         reach(&host, &spec, Stage::Member).unwrap();
+        begin(&host, &spec).unwrap();
         let record = read(&host).unwrap().unwrap();
         assert_eq!((record.stage, record.membership.as_str()), (Stage::Ready, "an etcd member"));
         assert_eq!(record.authority, ["sha256:a"]);
+        // An earlier membership is over where a join begins.
+        begin_join(&host, &spec, vec!["sha256:b".to_owned()]).unwrap();
+        let record = read(&host).unwrap().unwrap();
+        assert_eq!((record.stage, &record.authority[..]), (Stage::Begun, &["sha256:b".to_owned()][..]));
         std::fs::write(host.path(&path()), "{").unwrap();
         assert_eq!(read(&host).unwrap_err().code, Code::StateInvalid);
     }

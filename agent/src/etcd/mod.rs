@@ -34,6 +34,7 @@ pub use self::member::{leave, may_stop};
 pub use self::peers::{Files, clusters};
 use self::record::Record;
 use self::service::Service;
+pub use self::stock::stock_member;
 use crate::board::Board;
 use crate::host::Host;
 use crate::tool::Tool;

@@ -13,12 +13,23 @@ use super::known::Known;
 use super::service::Service;
 use crate::host::{Host, io_failure};
 
+/// Where the stock unit has the data of the member that this node is, where there is any.
+#[must_use]
+pub fn stock_member(host: &Host, spec: &NodeSpec) -> Option<String> {
+    let theirs = place(spec);
+    data::identity_at(host, &theirs).ok().flatten().map(|_| theirs)
+}
+
+fn place(spec: &NodeSpec) -> String {
+    format!("/{}.etcd/member", spec.node_name)
+}
+
 /// Moves what the stock unit left to where ours looks for it, where ours has nothing yet.
 ///
 /// # Errors
 /// `ETCD_QUORUM`: its etcd can't be stopped for that now; `SERVICE_FAILED`, `IO`.
 pub(super) async fn adopt(host: &Host, spec: &NodeSpec, ids: Ids) -> Result<(), Failure> {
-    let theirs = format!("/{}.etcd/member", spec.node_name);
+    let theirs = place(spec);
     if data::identity(host)?.is_some() || data::identity_at(host, &theirs)?.is_none() {
         return Ok(());
     }

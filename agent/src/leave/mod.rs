@@ -63,15 +63,16 @@ async fn run(arguments: &cli::Leave) -> Result<Report, Failure> {
         let remedy = "cks-agent etcd member remove NAME, with the name of this node, takes it out of its cluster";
         return Err(Failure::new(Code::ConfigInvalid, what).with_remedy(remedy));
     }
+    let wishes = Wishes { keep_images: arguments.keep_images };
     let mut report = Report::new(facts.node.clone().filter(|_| standing != Standing::Stranger), standing);
     if standing == Standing::Stranger {
-        report.clean = true;
-        if arguments.rejoin && !arguments.dry_run {
-            rejoin(&host, &mut report)?;
+        report.actions = plan(&facts, wishes);
+        report.clean = report.actions.is_empty();
+        if !arguments.dry_run {
+            forget_try(&host, arguments.rejoin, &mut report).await?;
         }
         return Ok(report);
     }
-    let wishes = Wishes { keep_images: arguments.keep_images };
     if arguments.dry_run {
         report.actions = plan(&facts, wishes);
         report.warnings.extend(facts.unread.iter().map(|left| format!("{}: {}", left.object, left.why)));
@@ -93,15 +94,34 @@ fn lock(host: &Host) -> Result<Journal, Failure> {
     })
 }
 
-/// A machine that has left already may be let in again afterwards, too.
-fn rejoin(host: &Host, report: &mut Report) -> Result<(), Failure> {
-    let mut there = vec![paths::LEFT, paths::USER_DATA];
-    there.retain(|path| host.path(path).exists());
-    if !there.is_empty() {
-        let _journal = lock(host)?;
+/// What a machine that is in no cluster has of a try that became nothing. One that has left already may be let in again
+/// afterwards, too.
+async fn forget_try(host: &Host, rejoin: bool, report: &mut Report) -> Result<(), Failure> {
+    let mut again = if rejoin { vec![paths::LEFT, paths::USER_DATA] } else { Vec::new() };
+    again.retain(|path| host.path(path).exists());
+    if report.actions.is_empty() && again.is_empty() {
+        return Ok(());
+    }
+    let _journal = lock(host)?;
+    // Under the lock: another run may have changed everything.
+    let facts = facts::gather(host).await?;
+    if facts.traces.standing() != Standing::Stranger {
+        let what = "another run has begun to make this machine a node meanwhile";
+        return Err(Failure::new(Code::AlreadyRunning, what).with_remedy("run cks-agent leave again"));
+    }
+    report.actions.clear();
+    for action in plan(&facts, Wishes::default()) {
+        let Action::RemoveFile { path } = &action else { continue };
+        match tree::file(&host.path(path)) {
+            Some(left) => report.left.push(left),
+            None => report.actions.push(action),
+        }
+    }
+    report.clean = report.left.is_empty();
+    if !again.is_empty() {
         forget_user_data(host, report);
-        there.retain(|path| !host.path(path).exists());
-        report.actions.extend(there.into_iter().map(|path| Action::RemoveFile { path: path.to_owned() }));
+        again.retain(|path| !host.path(path).exists());
+        report.actions.extend(again.into_iter().map(|path| Action::RemoveFile { path: path.to_owned() }));
     }
     Ok(())
 }

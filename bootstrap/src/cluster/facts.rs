@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::leaving::traces::MANIFESTS;
 
 /// What is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,6 +88,15 @@ pub struct Record {
     pub applied: BTreeMap<String, Digest>,
 }
 
+impl Record {
+    /// Whether it binds the machine when it is asked for by other user data: a try that never became a member does not. What such
+    /// a try left on the machine is found by itself.
+    #[must_use]
+    pub fn outlives_user_data(&self) -> bool {
+        self.stage >= Stage::Member
+    }
+}
+
 impl Facts {
     /// Whether a run of ours finished joining or beginning the cluster, and it is still there.
     #[must_use]
@@ -98,6 +108,15 @@ impl Facts {
     #[must_use]
     pub fn made_by_others(&self) -> bool {
         self.record.is_none() && self.marker && self.kubelet_conf
+    }
+
+    /// Whether a control plane that once was a member lost the node's identity and nothing else. `kubeadm reset` leaves neither
+    /// an administrator's kubeconfig nor static pods.
+    #[must_use]
+    pub fn serves_without_identity(&self) -> bool {
+        let was_member = self.record.as_ref().is_some_and(|record| record.stage >= Stage::Member);
+        let static_pods = || self.traces.iter().any(|trace| trace.starts_with(MANIFESTS));
+        was_member && !self.kubelet_conf && (self.admin_conf || static_pods())
     }
 
     /// Whether an earlier try, whoever's, left anything.

@@ -14,7 +14,7 @@ mod tests;
 pub use self::facts::{Facts, Identity, Record, Stage};
 pub use self::refusal::classify;
 use crate::failure::{Code, Failure};
-use crate::node_spec::{Membership, Network, NodeSpec};
+use crate::node_spec::{Join, Membership, Network, NodeSpec};
 
 /// One thing to do. Each is safe to repeat.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -38,6 +38,8 @@ pub enum Action {
     },
     /// The node joins (`kubeadm join`).
     Join,
+    /// What `kubeadm join` had still to do when it was killed, on a worker that its cluster knows already.
+    FinishJoin,
     /// What belongs to every cluster is applied.
     Apply,
     /// What the management server looks for is left where it looks.
@@ -65,6 +67,7 @@ impl Action {
                 let at = spec.membership.as_ref().map(endpoint).unwrap_or_default();
                 format!("join the cluster at {at}: kubeadm join")
             }
+            Self::FinishJoin => "finish what kubeadm join began".to_owned(),
             Self::Apply => "apply the pod network, the dashboard and role bindings".to_owned(),
             Self::HandOver => "leave what the management server looks for".to_owned(),
             Self::AwaitReady => "wait until the node is ready".to_owned(),
@@ -75,7 +78,7 @@ impl Action {
 /// What is missing, in the order in which it is done.
 ///
 /// # Errors
-/// `ALREADY_MEMBER` when the machine is a node of another kind, or its cluster disowns it; `API_UNREACHABLE` when only the API server
+/// `ALREADY_MEMBER` when the machine is a node of another kind, its cluster disowns it, or it lost its identity and serves still; `API_UNREACHABLE` when only the API server
 /// can tell how far an earlier try got.
 pub fn actions(spec: &NodeSpec, facts: &Facts) -> Result<Vec<Action>, Failure> {
     let Some(membership) = &spec.membership else { return Ok(Vec::new()) };
@@ -106,7 +109,7 @@ pub fn actions(spec: &NodeSpec, facts: &Facts) -> Result<Vec<Action>, Failure> {
             if facts.made_by_others() || facts.is_applied { None } else { Some(Action::Apply) }
         }
         _ => {
-            actions.extend(join_actions(membership, facts)?);
+            actions.extend(join_actions(spec, membership, facts)?);
             None
         }
     };
@@ -144,7 +147,12 @@ fn init_actions(facts: &Facts) -> Vec<Action> {
     vec![Action::Init { again: facts.has_leftovers() }]
 }
 
-fn join_actions(membership: &Membership, facts: &Facts) -> Result<Vec<Action>, Failure> {
+fn join_actions(spec: &NodeSpec, membership: &Membership, facts: &Facts) -> Result<Vec<Action>, Failure> {
+    if let Membership::ControlPlane(join) = membership
+        && facts.serves_without_identity()
+    {
+        return Err(identity_lost(spec, join));
+    }
     let is_member = facts.is_member() || facts.made_by_others();
     let take_back = |why: &str| match is_member {
         false => Ok(vec![Action::TakeBack { why: why.to_owned() }, Action::Join]),
@@ -157,7 +165,8 @@ fn join_actions(membership: &Membership, facts: &Facts) -> Result<Vec<Action>, F
     }
     let is_control_plane = matches!(membership, Membership::ControlPlane(_));
     match &facts.identity {
-        Identity::Known { .. } if is_member || !is_control_plane => Ok(Vec::new()),
+        Identity::Known { .. } if is_member => Ok(Vec::new()),
+        Identity::Known { .. } if !is_control_plane => Ok(vec![Action::FinishJoin]),
         Identity::Known { .. } => take_back("a control plane node is not whole before kubeadm says so"),
         Identity::Unreachable { .. } if is_member => Ok(Vec::new()),
         Identity::Unreachable { why } => {
@@ -169,4 +178,16 @@ fn join_actions(membership: &Membership, facts: &Facts) -> Result<Vec<Action>, F
         Identity::Refused { why } => take_back(&format!("the cluster refuses the node's identity: {why}")),
         Identity::None => take_back("the node's identity can't be read"),
     }
+}
+
+/// Its etcd may hold the last copy of the cluster's data: it is not taken back for a file that can be made again.
+fn identity_lost(spec: &NodeSpec, join: &Join) -> Failure {
+    let what =
+        "this machine was a control plane node of its cluster and looks like one still, but its kubelet.conf is gone";
+    let remedy = format!(
+        "kubeadm init phase kubeconfig kubelet --node-name {} --control-plane-endpoint {} makes kubelet.conf again, then systemctl restart kubelet; \
+         or take the node out: cks-agent leave",
+        spec.node_name, join.endpoint
+    );
+    Failure::new(Code::AlreadyMember, what).with_remedy(remedy)
 }

@@ -108,7 +108,7 @@ fn a_join_that_broke_off_is_taken_back() {
     let further = Membership::ControlPlane(join());
     for (membership, kubelet_conf, identity, wanted) in [
         (&worker, false, Identity::None, vec!["take-back", "join"]),
-        (&worker, true, known.clone(), vec![]),
+        (&worker, true, known.clone(), vec!["finish-join"]),
         (&further, true, known, vec!["take-back", "join"]),
         (&worker, true, refused, vec!["take-back", "join"]),
         (&worker, true, Identity::Unknown, vec!["take-back", "join"]),
@@ -150,6 +150,34 @@ fn a_member_that_its_cluster_disowns_is_left_to_its_operator() {
 }
 
 #[test]
+fn a_control_plane_that_lost_its_identity_alone_is_not_taken_back() {
+    let data = || "/var/lib/etcd/member".to_owned();
+    let pod = || "/etc/kubernetes/manifests/etcd.yaml".to_owned();
+    let further = Membership::ControlPlane(join());
+    let worker = Membership::Worker(join());
+    for (membership, stage, admin_conf, traces, stays) in [
+        (&further, Stage::Ready, true, vec![data(), pod()], true),
+        (&further, Stage::Member, true, vec![], true),
+        (&further, Stage::Ready, false, vec![data(), pod()], true),
+        // Of a try that broke off, and of a reset.
+        (&further, Stage::Begun, true, vec![data(), pod()], false),
+        (&further, Stage::Ready, false, vec![data()], false),
+        (&worker, Stage::Ready, false, vec![pod()], false),
+    ] {
+        let facts = Facts { record: record(membership, stage), admin_conf, traces, ..fresh() };
+        let outcome = actions(&spec(membership.clone()), &facts);
+        if stays {
+            let failure = outcome.unwrap_err();
+            assert_eq!(failure.code, Code::AlreadyMember, "{facts:?}");
+            let remedy = failure.remedy();
+            assert!(remedy.contains("--node-name n1 --control-plane-endpoint 10.1.1.5:6443 "), "{remedy}");
+        } else {
+            assert!(matches!(outcome.unwrap()[0], Action::TakeBack { .. }), "{facts:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_stock_scripts_made_is_left_as_it_is() {
     let facts = Facts {
         marker: true,
@@ -172,4 +200,15 @@ fn a_member_of_one_kind_does_not_become_another() {
     let failure = actions(&spec(init(Network::Bundle)), &facts).unwrap_err();
     assert_eq!(failure.code, Code::AlreadyMember);
     assert!(failure.what.contains("a worker"), "{}", failure.what);
+}
+
+#[test]
+fn a_try_that_never_became_a_member_binds_no_machine_to_its_cluster() {
+    for (stage, binds) in [(Stage::Begun, false), (Stage::Member, true), (Stage::Ready, true)] {
+        let kept = record(&Membership::Worker(join()), stage).unwrap();
+        assert_eq!(kept.outlives_user_data(), binds, "{stage:?}");
+    }
+    // What it left is taken back without it, too.
+    let facts = Facts { traces: vec!["/etc/kubernetes/pki/ca.crt".to_owned()], ..fresh() };
+    assert_eq!(named(&spec(Membership::ControlPlane(join())), &facts)[..2], ["take-back", "join"]);
 }

@@ -42,7 +42,7 @@ pub struct Wishes {
 #[must_use]
 pub fn plan(facts: &Facts, wishes: Wishes) -> Vec<Action> {
     if facts.traces.standing() == Standing::Stranger {
-        return Vec::new();
+        return forgotten(facts);
     }
     let networks = networks(facts);
     let keep_cni = !networks.kept_networks.is_empty();
@@ -58,6 +58,12 @@ pub fn plan(facts: &Facts, wishes: Wishes) -> Vec<Action> {
     // Sorting is stable: mounts keep their order.
     actions.sort_by_key(Action::rank);
     actions
+}
+
+/// What a try that became nothing left in the agent's own records. They would bind the machine to that cluster and to its bundle.
+fn forgotten(facts: &Facts) -> Vec<Action> {
+    let there = paths::RECORDS.iter().filter(|path| facts.files.contains(**path) && !facts.traces.dedicated_etcd);
+    there.map(|path| Action::RemoveFile { path: (*path).to_owned() }).collect()
 }
 
 /// Whether a program that looks into the kernel `said` that this one has nothing of its kind: any other failure tells

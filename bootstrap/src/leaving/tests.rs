@@ -49,7 +49,17 @@ fn worker() -> Facts {
 
 #[test]
 fn a_machine_that_never_joined_is_left_as_it_is() {
-    let facts = Facts { traces: traces::Traces::default(), ..worker() };
+    let facts = Facts { traces: traces::Traces::default(), files: [].into(), ..worker() };
+    assert_eq!(plan(&facts, Wishes::default()), []);
+}
+
+#[test]
+fn what_is_known_of_a_try_that_became_nothing_goes() {
+    let files = paths::RECORDS.map(str::to_owned).into();
+    let mut facts = Facts { traces: traces::Traces::default(), files, ..worker() };
+    let shown: Vec<String> = plan(&facts, Wishes::default()).iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["file /var/lib/cks-agent/cluster.json", "file /var/lib/cks-agent/node.json"]);
+    facts.traces.dedicated_etcd = true;
     assert_eq!(plan(&facts, Wishes::default()), []);
 }
 

@@ -210,6 +210,9 @@ fn a_port_is_refused_with_the_program_that_holds_it() {
         (worker(), 6443, Some("haproxy"), false, false),
         (worker(), 10250, Some("other"), false, true),
         (etcd(), 2380, Some("etcd"), false, true),
+        // Its own, of an earlier run or of the stock unit.
+        (etcd(), 2380, Some("etcd"), true, false),
+        (etcd(), 2380, Some("other"), true, true),
         (etcd(), 10250, Some("other"), false, false),
     ] {
         let machine = Machine { begun, ..Machine::of(spec) };

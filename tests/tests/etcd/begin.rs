@@ -235,6 +235,32 @@ fn what_a_stock_unit_began_is_taken_over() {
 }
 
 #[test]
+fn a_member_that_a_stock_unit_runs_is_stopped_and_taken_over() {
+    let programs = bed::etcd().unwrap();
+    let bed = Bed::formed(1, false, &programs).unwrap();
+    let node = &bed.nodes[0];
+    node.put("/key", "value").unwrap();
+    let hash = bed.agree().unwrap();
+    node.stop().unwrap();
+    let (ours, theirs) = (node.root.join("var/lib/etcd"), node.root.join("e1.etcd"));
+    fs::rename(&ours, &theirs).unwrap();
+    let told = node.root.join("etc/etcd/etcd.env");
+    let text = fs::read_to_string(&told).unwrap();
+    fs::write(&told, text.replace("=/var/lib/etcd\n", "=/e1.etcd\n")).unwrap();
+    node.tell("start").unwrap();
+    assert_eq!(bed.agree().unwrap(), hash);
+    assert!(theirs.join("member").exists() && !ours.join("member").exists());
+    for file in [&told, &node.root.join("var/lib/cks-agent/etcd.json")] {
+        fs::remove_file(file).unwrap();
+    }
+    let running = node.pid();
+    bed.start_all().unwrap();
+    assert_eq!(bed.agree().unwrap(), hash);
+    assert_ne!(node.pid(), running);
+    assert!(!theirs.join("member").exists() && ours.join("member").exists());
+}
+
+#[test]
 fn a_member_is_not_torn_out_of_its_cluster_by_other_settings() {
     let programs = bed::etcd().unwrap();
     let bed = Bed::formed(1, false, &programs).unwrap();

@@ -27,6 +27,30 @@ fn a_machine_that_never_joined_is_not_touched() {
 }
 
 #[test]
+fn a_try_that_became_nothing_is_forgotten() {
+    let machine = Machine::new().unwrap();
+    let kept = ["/var/lib/cks-agent/cluster.json", "/var/lib/cks-agent/node.json"];
+    let begun = r#"{"membership":"a worker","authority":["sha256:a"],"stage":"begun"}"#;
+    machine
+        .sh(&format!("mkdir -p /var/lib/cks-agent && echo '{begun}' >{} && echo '{{}}' >{}", kept[0], kept[1]))
+        .unwrap();
+    let before = machine.picture().unwrap();
+    for (arguments, verb) in [(&["--dry-run"][..], "would go "), (&[], "gone     ")] {
+        assert!(kept.iter().all(|path| machine.has(path)));
+        let output = machine.leave(arguments).unwrap();
+        assert_eq!(output.code, 0, "{output:?}");
+        for path in kept {
+            assert!(output.stdout.contains(&format!("{verb} file {path}\n")), "{output:?}");
+        }
+    }
+    assert!(!kept.iter().any(|path| machine.has(path)));
+    // It has left nothing: the same user data may ask for the node again.
+    assert!(!machine.has("/var/lib/cks-agent/left.json"));
+    assert_eq!(difference(&before, &machine.picture().unwrap()), [""; 0]);
+    assert!(machine.leave(&[]).unwrap().stdout.contains("nothing to do"));
+}
+
+#[test]
 fn a_node_is_as_it_was_before_it_joined_and_can_join_again() {
     let machine = Machine::new().unwrap();
     let before = machine.picture().unwrap();

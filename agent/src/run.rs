@@ -67,12 +67,13 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     let seen = start.as_ref().ok().filter(|_| !arguments.dry_run);
     let outside = seen.map(|start| Outside::of(&start.host, &board));
     let outcome = match start {
+        // What the run has told of its failure stands.
         Ok(start) => run(arguments, start, &board).await,
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            board.fail(&report::state_of(&failure));
+            Err(failure)
+        }
     };
-    if let Err(failure) = &outcome {
-        board.fail(&report::state_of(failure));
-    }
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
@@ -134,19 +135,24 @@ pub(crate) fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
 async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Option<Planned>, Failure> {
     let journal = Arc::clone(&start.journal);
     let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
-    let host = start.host.clone();
+    let (host, mends) = (start.host.clone(), start.only.is_some());
     let writer = status.clone().map(|path| tokio::spawn(board::write_status(board.clone(), host.clone(), path)));
     let outcome = tokio::select! {
         outcome = whole(arguments, board, start) => outcome,
         signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
     };
+    if let Err(failure) = &outcome {
+        let told = report::state_of(failure);
+        match member::phase(&host) {
+            // What could not be mended has not kept the member from its work.
+            Phase::Ready if mends => board.stop(Phase::Ready, format!("{}: {}", told.code, told.message)),
+            _ => board.fail(&told),
+        }
+    }
     if let (Some(writer), Some(path)) = (writer, status) {
         writer.abort();
         // It may be in the middle of a write; the last state is written after it.
         let _ = writer.await;
-        if let Err(failure) = &outcome {
-            board.fail(&report::state_of(failure));
-        }
         // Where it can't be written, the exit code still tells.
         let state = board.snapshot();
         if let Err(failure) = board::write(&path, &state).and_then(|()| metrics::write(&host, &state)) {
@@ -265,7 +271,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
             }
             let planned = Planned { plan: planned, ..Planned::nothing(&site.bundle) };
             if spec.membership.is_none() {
-                board.phase(Phase::Installed);
+                board.phase(member::phase(host));
             }
             return Ok(Installed { planned, bundle: site.bundle.clone() });
         }

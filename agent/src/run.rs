@@ -1,5 +1,7 @@
 //! `cks-agent bootstrap`: locate, look, plan, apply, and look again until nothing is left to do.
 
+mod left;
+mod offer;
 mod reach;
 
 use std::io::Write as _;
@@ -18,17 +20,13 @@ use crate::adopt::{self, UserDataRecord};
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
-use crate::config::{Config, Http};
+use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
 use crate::journal::{INSTALLED, Journal};
 use crate::leave;
-use crate::media::locate::Search;
-use crate::media::prober::Probing;
-use crate::media::shown::SOURCES_PATH;
-use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
@@ -38,17 +36,16 @@ use crate::progress;
 use crate::reconcile;
 use crate::record::{BundleRecord, NodeRecord};
 use crate::report::{self, Log};
-use crate::trust;
 use crate::verify::Outcome;
 use crate::wish::{Task, Told, Wish};
 
+use self::offer::Offer;
 pub(crate) use self::reach::reach;
 use self::reach::{connect, lease_name};
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
 const MAX_ROUNDS: usize = 3;
-const SHORTEST_INACTIVITY: Duration = Duration::from_secs(5);
 
 /// Runs `bootstrap` and prints what came of it. Returns the exit code.
 pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
@@ -185,22 +182,11 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
     let by_user_data = found.is_some() && !arguments.dry_run;
     let mut kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
-    // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
-    let whole = match spec.membership {
-        Some(_) => reconcile::left_whole(arguments, &with, board).await?,
-        None => None,
-    };
-    let installed = match whole {
-        Some(bundle) => {
-            board.bundle(&bundle);
-            Installed { planned: Planned::nothing(&bundle), bundle }
-        }
-        // What is installed by then is of use to the server's scripts, too; a cluster has to be joined by one of us.
-        None => tokio::select! {
-            biased;
-            failure = adopt::lost(kept.as_mut()) => return Err(failure),
-            installed = install(arguments, board, with) => installed?,
-        },
+    // What is installed by then is of use to the server's scripts, too; a cluster has to be joined by one of us.
+    let installed = tokio::select! {
+        biased;
+        failure = adopt::lost(kept.as_mut()) => return Err(failure),
+        installed = left::installed(arguments, board, with) => installed?,
     };
     if spec.membership.is_some() && !arguments.dry_run {
         member::join(&host, &settings, &spec, &installed.bundle, board).await?;
@@ -224,14 +210,24 @@ struct Installed {
     bundle: Bundle,
 }
 
-async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>) -> Result<Installed, Failure> {
-    let Installing { host, settings, spec, journal, only } = with;
-    board.phase(Phase::Locate);
+impl Installed {
+    /// What an earlier run left, and this one has nothing to add to.
+    fn before(bundle: Bundle, board: &Board) -> Self {
+        board.bundle(&bundle);
+        Self { planned: Planned::nothing(&bundle), bundle }
+    }
+}
+
+/// Installs what is offered.
+async fn install(
+    arguments: &cli::Bootstrap,
+    board: &Board,
+    with: Installing<'_>,
+    offer: Offer,
+) -> Result<Installed, Failure> {
+    let Installing { host, settings, spec, journal, .. } = with;
+    let Offer { probing, mut bundle, patience } = offer;
     let arch = host.arch()?;
-    let rules = Arc::new(trust::rules(host, settings, arguments.allow_downgrade)?);
-    let search = Search { role: Some(spec.role), arch, rules, only, http: patient(settings) };
-    let probing = look_for_sources(arguments, settings, board, host, search)?;
-    let mut bundle = probing.bundle(board, settings.wait).await?;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
     if bundle.derived {
@@ -243,7 +239,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     board.phase(Phase::Preflight);
     staging::check(host, &bundle.directory_name())?;
     let mut containerd = connect(arguments, settings, board, host, spec, &bundle).await?;
-    let media = Media::new(probing, settings.wait, board.clone());
+    let media = Media::new(probing, patience, board.clone());
     let mut site = Arc::new(Site { host: host.clone(), journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
         site.drop_partials_except(site.bundle.manifest.entries.iter())?;
@@ -251,6 +247,9 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
         let mut plan = look(&site, settings, spec, containerd.as_ref()).await?;
+        if !arguments.allow_downgrade {
+            reconcile::refuse_upgraded(host, spec.role, &site.bundle, &plan).await?;
+        }
         if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
             && !arguments.dry_run
         {
@@ -286,24 +285,6 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
-}
-
-/// Begins to look for sources, which goes on for as long as the run does.
-fn look_for_sources(
-    arguments: &cli::Bootstrap,
-    settings: &Config,
-    board: &Board,
-    host: &Host,
-    search: Search,
-) -> Result<Probing, Failure> {
-    let told = if arguments.dry_run { None } else { Some(host.prepare(SOURCES_PATH)?) };
-    Ok(Probing::start(&settings.sources, search, host, Teller::new(Some(board.clone()), told)))
-}
-
-/// Who waits for nothing long waits for no server long.
-fn patient(settings: &Config) -> Http {
-    let inactivity = settings.http.inactivity.min(settings.wait.max(SHORTEST_INACTIVITY));
-    Http { inactivity, ..settings.http.clone() }
 }
 
 async fn look(

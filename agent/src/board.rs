@@ -201,6 +201,17 @@ impl Board {
         });
     }
 
+    /// The run stops, and the node is what it was before, in `phase`; `warning` tells why.
+    pub fn stop(&self, phase: Phase, warning: String) {
+        self.warn(warning);
+        self.update(|state, _, _| {
+            state.phase = phase;
+            state.wait = None;
+            state.waits.clear();
+            state.active.clear();
+        });
+    }
+
     fn update(&self, change: impl FnOnce(&mut NodeState, &mut Tally, Now)) {
         let now = self.clock.now();
         let mut tally = self.tally();

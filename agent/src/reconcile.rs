@@ -5,10 +5,10 @@
 
 use std::fs;
 
-use bootstrap::bundle::Manifest;
+use bootstrap::bundle::{Manifest, Role};
 use bootstrap::digest::Digest;
 use bootstrap::failure::{Code, Failure};
-use bootstrap::plan::{self, Bundle, Plan, Signature, Step, Wanted};
+use bootstrap::plan::{self, Bundle, CURRENT, Plan, Signature, Step, Wanted};
 use bootstrap::version::Version;
 
 use crate::board::Board;
@@ -18,6 +18,7 @@ use crate::facts;
 use crate::host::Host;
 use crate::install::staging;
 use crate::leave;
+use crate::member;
 use crate::progress;
 use crate::record::NodeRecord;
 use crate::report;
@@ -82,7 +83,7 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     match plan(&repeated, &with, &bundle, &Board::new(spec.role)).await {
         Ok(plan) if plan.is_empty() => Ok(Found::Whole(Planned::nothing(&bundle))),
         Ok(plan) => {
-            refuse_upgraded(&host, &record, &plan).await?;
+            refuse_upgraded(&host, spec.role, &bundle, &plan).await?;
             Ok(Found::Drift(repeated, Box::new(Ok(start))))
         }
         // Told and shown as the failure of a run.
@@ -90,24 +91,24 @@ async fn look(arguments: &cli::Reconcile) -> Result<Found, Failure> {
     }
 }
 
-/// Refuses to mend what is no damage: the management server's own upgrade copies newer programs through the links of
-/// `/opt/bin` into the version that is installed. Put back, the node would be older than its cluster.
-async fn refuse_upgraded(host: &Host, record: &NodeRecord, plan: &Plan) -> Result<(), Failure> {
-    let replaces =
-        plan.steps.iter().any(|step| matches!(step, Step::InstallFile { path, .. } if path.ends_with("/bin/kubeadm")));
-    let Some(installed) = record.bundle.kubernetes.as_deref().filter(|_| replaces) else { return Ok(()) };
+/// Refuses to put `bundle` in the place of what is no damage: the management server's own upgrade copies newer programs
+/// through the links of `/opt/bin` into the version that is installed. Put back, the node would be older than its cluster.
+pub(crate) async fn refuse_upgraded(host: &Host, role: Role, bundle: &Bundle, plan: &Plan) -> Result<(), Failure> {
+    let replaces = plan.steps.iter().any(|step| match step {
+        Step::InstallFile { path, .. } => path.ends_with("/bin/kubeadm"),
+        Step::Link { path, .. } => path == CURRENT,
+        _ => false,
+    });
+    // What is in no cluster is older than none.
+    let brought = bundle.manifest.kubernetes.as_deref().filter(|_| replaces && member::is_one(host));
+    let Some(brought) = brought.and_then(Version::parse) else { return Ok(()) };
     // One that is gone, or says nothing, is damaged indeed.
     let Some(Ok(said)) = Tool::Kubeadm.ask_version(host).await else { return Ok(()) };
-    match (Version::parse(installed), Version::parse(&said)) {
-        (Some(before), Some(now)) if before.is_before(&now) => {
-            let what =
-                format!("kubeadm is {now}, and {installed} is installed: the management server has upgraded this node");
-            Err(Failure::new(Code::Drift, what).with_remedy(format!(
-                "attach the ISO of {now} and run cks-agent bootstrap: it makes that version the installed one"
-            )))
-        }
-        _ => Ok(()),
-    }
+    let Some(now) = Version::parse(&said).filter(|now| brought.is_before(now)) else { return Ok(()) };
+    let what = format!("kubeadm is {now}, the bundle's is {brought}: the management server has upgraded this node");
+    Err(Failure::new(Code::Drift, what).with_remedy(format!(
+        "attach the ISO of {now} and run cks-agent bootstrap --role {role}: it makes that version the installed one"
+    )))
 }
 
 /// The command line that would make the node anew as it was made.
@@ -135,7 +136,7 @@ fn again(arguments: &cli::Reconcile, record: &NodeRecord) -> cli::Bootstrap {
 }
 
 /// The bundle that is installed, as the node keeps it; none where that is lost or changed.
-fn recorded(host: &Host, record: &NodeRecord) -> Option<Bundle> {
+pub(crate) fn recorded(host: &Host, record: &NodeRecord) -> Option<Bundle> {
     let read = |name: &str| fs::read_to_string(host.path(&format!("{}/{name}", record.bundle.directory))).ok();
     let derived = record.bundle.learned.is_some();
     let text = read(if derived { plan::LISTING_NAME } else { bootstrap::bundle::MANIFEST_PATH })?;
@@ -152,22 +153,8 @@ fn recorded(host: &Host, record: &NodeRecord) -> Option<Bundle> {
     Some(bundle)
 }
 
-/// The bundle that is installed, where an earlier run left a node of this wish and nothing of it was lost: no source has
-/// to be there for it.
-pub(crate) async fn left_whole(
-    arguments: &cli::Bootstrap,
-    with: &Installing<'_>,
-    board: &Board,
-) -> Result<Option<Bundle>, Failure> {
-    let Some(record) = NodeRecord::read(with.host)?.filter(|record| record.role == with.spec.role) else {
-        return Ok(None);
-    };
-    let Some(bundle) = recorded(with.host, &record) else { return Ok(None) };
-    let plan = plan(arguments, with, &bundle, board).await?;
-    Ok(plan.is_empty().then_some(bundle))
-}
-
-async fn plan(
+/// What is missing of a bundle.
+pub(crate) async fn plan(
     arguments: &cli::Bootstrap,
     with: &Installing<'_>,
     bundle: &Bundle,

@@ -1,5 +1,7 @@
 //! `cks-agent bootstrap`: locate, look, plan, apply, and look again until nothing is left to do.
 
+mod left;
+mod offer;
 mod reach;
 
 use std::io::Write as _;
@@ -18,17 +20,13 @@ use crate::adopt::{self, UserDataRecord};
 use crate::apply::apply;
 use crate::board::{self, Board};
 use crate::cli;
-use crate::config::{Config, Http};
+use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::facts;
 use crate::host::{Host, STATUS_PATH};
 use crate::install::{Site, staging, versions};
 use crate::journal::{INSTALLED, Journal};
 use crate::leave;
-use crate::media::locate::Search;
-use crate::media::prober::Probing;
-use crate::media::shown::SOURCES_PATH;
-use crate::media::teller::Teller;
 use crate::media::{Media, candidates};
 use crate::member;
 use crate::metrics;
@@ -38,17 +36,16 @@ use crate::progress;
 use crate::reconcile;
 use crate::record::{BundleRecord, NodeRecord};
 use crate::report::{self, Log};
-use crate::trust;
 use crate::verify::Outcome;
 use crate::wish::{Task, Told, Wish};
 
+use self::offer::Offer;
 pub(crate) use self::reach::reach;
 use self::reach::{connect, lease_name};
 
 /// A stock ISO tells what its tarballs hold only while they are unpacked, so its plan takes two rounds;
 /// a third would mean that something undoes what is done.
 const MAX_ROUNDS: usize = 3;
-const SHORTEST_INACTIVITY: Duration = Duration::from_secs(5);
 
 /// Runs `bootstrap` and prints what came of it. Returns the exit code.
 pub async fn bootstrap(arguments: &cli::Bootstrap) -> u8 {
@@ -67,12 +64,13 @@ pub(crate) async fn carry_out(arguments: &cli::Bootstrap, start: Result<Start, F
     let seen = start.as_ref().ok().filter(|_| !arguments.dry_run);
     let outside = seen.map(|start| Outside::of(&start.host, &board));
     let outcome = match start {
+        // What the run has told of its failure stands.
         Ok(start) => run(arguments, start, &board).await,
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            board.fail(&report::state_of(&failure));
+            Err(failure)
+        }
     };
-    if let Err(failure) = &outcome {
-        board.fail(&report::state_of(failure));
-    }
     let state = board.snapshot();
     drop(board);
     shown.finish().await;
@@ -134,19 +132,24 @@ pub(crate) fn begin(arguments: &cli::Bootstrap) -> Result<Start, Failure> {
 async fn run(arguments: &cli::Bootstrap, start: Start, board: &Board) -> Result<Option<Planned>, Failure> {
     let journal = Arc::clone(&start.journal);
     let status = if arguments.dry_run { None } else { Some(start.host.prepare(STATUS_PATH)?) };
-    let host = start.host.clone();
+    let (host, mends) = (start.host.clone(), start.only.is_some());
     let writer = status.clone().map(|path| tokio::spawn(board::write_status(board.clone(), host.clone(), path)));
     let outcome = tokio::select! {
         outcome = whole(arguments, board, start) => outcome,
         signal = signal() => Err(Failure::new(Code::Interrupted, format!("stopped by {signal}"))),
     };
+    if let Err(failure) = &outcome {
+        let told = report::state_of(failure);
+        match member::phase(&host) {
+            // What could not be mended has not kept the member from its work.
+            Phase::Ready if mends => board.stop(Phase::Ready, format!("{}: {}", told.code, told.message)),
+            _ => board.fail(&told),
+        }
+    }
     if let (Some(writer), Some(path)) = (writer, status) {
         writer.abort();
         // It may be in the middle of a write; the last state is written after it.
         let _ = writer.await;
-        if let Err(failure) = &outcome {
-            board.fail(&report::state_of(failure));
-        }
         // Where it can't be written, the exit code still tells.
         let state = board.snapshot();
         if let Err(failure) = board::write(&path, &state).and_then(|()| metrics::write(&host, &state)) {
@@ -179,22 +182,11 @@ async fn whole(arguments: &cli::Bootstrap, board: &Board, start: Start) -> Resul
     let by_user_data = found.is_some() && !arguments.dry_run;
     let mut kept = by_user_data.then(|| adopt::keep(&host, &spec, &settings, board));
     let with = Installing { host: &host, settings: &settings, spec: &spec, journal, only };
-    // The management server takes the ISO away when a cluster runs: a node that is whole asks for none.
-    let whole = match spec.membership {
-        Some(_) => reconcile::left_whole(arguments, &with, board).await?,
-        None => None,
-    };
-    let installed = match whole {
-        Some(bundle) => {
-            board.bundle(&bundle);
-            Installed { planned: Planned::nothing(&bundle), bundle }
-        }
-        // What is installed by then is of use to the server's scripts, too; a cluster has to be joined by one of us.
-        None => tokio::select! {
-            biased;
-            failure = adopt::lost(kept.as_mut()) => return Err(failure),
-            installed = install(arguments, board, with) => installed?,
-        },
+    // What is installed by then is of use to the server's scripts, too; a cluster has to be joined by one of us.
+    let installed = tokio::select! {
+        biased;
+        failure = adopt::lost(kept.as_mut()) => return Err(failure),
+        installed = left::installed(arguments, board, with) => installed?,
     };
     if spec.membership.is_some() && !arguments.dry_run {
         member::join(&host, &settings, &spec, &installed.bundle, board).await?;
@@ -218,14 +210,24 @@ struct Installed {
     bundle: Bundle,
 }
 
-async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>) -> Result<Installed, Failure> {
-    let Installing { host, settings, spec, journal, only } = with;
-    board.phase(Phase::Locate);
+impl Installed {
+    /// What an earlier run left, and this one has nothing to add to.
+    fn before(bundle: Bundle, board: &Board) -> Self {
+        board.bundle(&bundle);
+        Self { planned: Planned::nothing(&bundle), bundle }
+    }
+}
+
+/// Installs what is offered.
+async fn install(
+    arguments: &cli::Bootstrap,
+    board: &Board,
+    with: Installing<'_>,
+    offer: Offer,
+) -> Result<Installed, Failure> {
+    let Installing { host, settings, spec, journal, .. } = with;
+    let Offer { probing, mut bundle, patience } = offer;
     let arch = host.arch()?;
-    let rules = Arc::new(trust::rules(host, settings, arguments.allow_downgrade)?);
-    let search = Search { role: Some(spec.role), arch, rules, only, http: patient(settings) };
-    let probing = look_for_sources(arguments, settings, board, host, search)?;
-    let mut bundle = probing.bundle(board, settings.wait).await?;
     journal.complete(bundle.id, &mut bundle.manifest);
     board.bundle(&bundle);
     if bundle.derived {
@@ -237,7 +239,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     board.phase(Phase::Preflight);
     staging::check(host, &bundle.directory_name())?;
     let mut containerd = connect(arguments, settings, board, host, spec, &bundle).await?;
-    let media = Media::new(probing, settings.wait, board.clone());
+    let media = Media::new(probing, patience, board.clone());
     let mut site = Arc::new(Site { host: host.clone(), journal, bundle, media, board: board.clone(), arch });
     if !arguments.dry_run {
         site.drop_partials_except(site.bundle.manifest.entries.iter())?;
@@ -245,6 +247,9 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     let mut first: Option<Plan> = None;
     for _ in 0..MAX_ROUNDS {
         let mut plan = look(&site, settings, spec, containerd.as_ref()).await?;
+        if !arguments.allow_downgrade {
+            reconcile::refuse_upgraded(host, spec.role, &site.bundle, &plan).await?;
+        }
         if let Some(reached) = containerd.as_ref().filter(|reached| plan.imports() && !reached.is_leased())
             && !arguments.dry_run
         {
@@ -265,7 +270,7 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
             }
             let planned = Planned { plan: planned, ..Planned::nothing(&site.bundle) };
             if spec.membership.is_none() {
-                board.phase(Phase::Installed);
+                board.phase(member::phase(host));
             }
             return Ok(Installed { planned, bundle: site.bundle.clone() });
         }
@@ -280,24 +285,6 @@ async fn install(arguments: &cli::Bootstrap, board: &Board, with: Installing<'_>
     let step = left.steps.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Code::Io, format!("the machine does not stay as it is left: again to do: {step}"))
         .with_remedy("find out what else changes these files"))
-}
-
-/// Begins to look for sources, which goes on for as long as the run does.
-fn look_for_sources(
-    arguments: &cli::Bootstrap,
-    settings: &Config,
-    board: &Board,
-    host: &Host,
-    search: Search,
-) -> Result<Probing, Failure> {
-    let told = if arguments.dry_run { None } else { Some(host.prepare(SOURCES_PATH)?) };
-    Ok(Probing::start(&settings.sources, search, host, Teller::new(Some(board.clone()), told)))
-}
-
-/// Who waits for nothing long waits for no server long.
-fn patient(settings: &Config) -> Http {
-    let inactivity = settings.http.inactivity.min(settings.wait.max(SHORTEST_INACTIVITY));
-    Http { inactivity, ..settings.http.clone() }
 }
 
 async fn look(

@@ -17,6 +17,7 @@ use bootstrap::version::Version;
 
 use crate::config::{Config, Policy};
 use crate::host::{Host, io_failure};
+use crate::member;
 use crate::record::NodeRecord;
 
 /// A key has some 120 bytes; one file may hold many.
@@ -24,7 +25,8 @@ const MAX_KEY_BYTES: u64 = 64 << 10;
 /// Programs whose links tell which bundle is live.
 const PROGRAMS: [&str; 4] = ["kubelet", "etcd", "crictl", "kubeadm"];
 
-/// What `settings` say about the node below `host`; `allow_downgrade` lets a bundle be older than what is live.
+/// What `settings` say about the node below `host`; `allow_downgrade` lets a bundle be older than what is
+/// live on a member.
 ///
 /// # Errors
 /// `KEY_INVALID` names a file that holds no key or that everybody may write, or says that there are
@@ -49,7 +51,8 @@ pub fn rules(host: &Host, settings: &Config, allow_downgrade: bool) -> Result<Ru
         directory,
         signatures,
         minimum: settings.trust.minimum_version.as_deref().map(minimum).transpose()?,
-        installed: if allow_downgrade { None } else { live_version(host) },
+        // What is installed on a machine that is in no cluster keeps no cluster from an older version.
+        installed: if allow_downgrade || !member::is_one(host) { None } else { live_version(host) },
     };
     rules.check()?;
     Ok(rules)
@@ -250,6 +253,23 @@ mod tests {
         // The programs of a package are none of ours: what the last run left counts.
         crate::files::link(&host.path("/opt/bin/kubelet"), "/usr/bin/true").unwrap();
         assert_eq!(live().as_deref(), Some("v1.34.0"));
+    }
+
+    #[test]
+    fn only_a_member_s_version_is_a_floor() {
+        let (_root, host) = host();
+        fs::write(host.prepare("/opt/cks/v1.35.0-3f2a9c1b04d5/bin/kubelet").unwrap(), "").unwrap();
+        crate::files::link(&host.prepare("/opt/bin/kubelet").unwrap(), "../cks/v1.35.0-3f2a9c1b04d5/bin/kubelet")
+            .unwrap();
+        let settings = settings("[trust]\nminimum-version = \"v1.33\"");
+        let takes = |version: &str, allow_downgrade: bool| {
+            rules(&host, &settings, allow_downgrade).unwrap().check_version(Some(version)).is_ok()
+        };
+        assert!(takes("v1.34.0", false), "it is in no cluster");
+        assert!(!takes("v1.32.0", false) && !takes("v1.32.0", true), "the operator's minimum holds for everybody");
+        fs::write(host.prepare("/etc/kubernetes/kubelet.conf").unwrap(), "").unwrap();
+        assert!(!takes("v1.34.0", false) && takes("v1.35.0", false));
+        assert!(takes("v1.34.0", true));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bootstrap::failure::{Code, Failure};
 use bootstrap::state::{NodeState, Phase};
 
+use super::UserDataRecord;
 use crate::cli::{self, Stage};
 use crate::host::Host;
 use crate::report;
@@ -32,7 +33,8 @@ pub async fn attend(arguments: &cli::Attend) -> Result<u8, Failure> {
     let mut told = Told { news: News::default(), said_at: None, failed: None };
     loop {
         let state = status::read(&host)?;
-        match state.as_ref().map_or(Progress::None, |state| progress(state, arguments.stage)) {
+        let asked = is_asked(&host);
+        match state.as_ref().map_or(Progress::None, |state| progress(state, arguments.stage, asked)) {
             Progress::Over => {
                 told.over(state.as_ref());
                 return Ok(0);
@@ -70,7 +72,12 @@ enum Progress {
     Failed,
 }
 
-fn progress(state: &NodeState, stage: Stage) -> Progress {
+/// Whether user data asks for a membership that has not been reached yet.
+fn is_asked(host: &Host) -> bool {
+    UserDataRecord::read(host).ok().flatten().is_some_and(|record| !record.ended)
+}
+
+fn progress(state: &NodeState, stage: Stage, asked: bool) -> Progress {
     // What comes behind the installation, or ends without a cluster to be in.
     let installed = |phase: Phase| {
         !matches!(
@@ -88,7 +95,10 @@ fn progress(state: &NodeState, stage: Stage) -> Progress {
     let over = match stage {
         // A run that failed later did install.
         Stage::Setup => installed(state.phase) || state.timeline.iter().any(|time| installed(time.phase)),
-        Stage::Ready => state.phase.is_final() && state.phase != Phase::Failed,
+        // Between two tries to join, something else may have installed what was lost.
+        Stage::Ready => {
+            state.phase.is_final() && state.phase != Phase::Failed && !(state.phase == Phase::Installed && asked)
+        }
         Stage::Containerd => true,
     };
     match (over, state.phase) {
@@ -196,7 +206,11 @@ mod tests {
             (Phase::Failed, &[Phase::Verify, Phase::Join], Progress::Over, Progress::Failed),
         ] {
             let state = state(phase, behind);
-            assert_eq!((progress(&state, Stage::Setup), progress(&state, Stage::Ready)), (setup, ready), "{phase:?}");
+            let of = |asked: bool| (progress(&state, Stage::Setup, asked), progress(&state, Stage::Ready, asked));
+            assert_eq!(of(false), (setup, ready), "{phase:?}");
+            // A node that is installed is not yet what its user data asks for.
+            let ready = if phase == Phase::Installed { Progress::On } else { ready };
+            assert_eq!(of(true), (setup, ready), "{phase:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cks_tests::server::{Cluster, Release};
+use cks_tests::server::{Cloud as _, Cluster, Release};
 
 use crate::hardware::Hardware;
 use crate::{alone, created, server, walked};

@@ -1,5 +1,6 @@
 //! An old bundle is no way around a newer one, however well it is signed.
 
+use std::fs;
 use std::path::Path;
 
 use cks_tests::node::{self, Node};
@@ -25,9 +26,12 @@ fn a_replayed_bundle_is_refused() {
     assert_eq!(node.status().unwrap()["sources"][0]["verdict"], "VERSION_TOO_OLD");
     assert!(in_force(&node).is_empty() && !node.root.join("opt").exists());
 
-    // Older than what is installed.
+    // Older than what is installed, on a machine that is in no cluster, and on a member.
     settle(&node, "");
     assert_eq!(run(&node, &new).code, 0);
+    assert_eq!(run(&node, &old).code, 0);
+    assert_eq!(run(&node, &new).code, 0);
+    fs::create_dir_all(node.root.join("var/lib/etcd/member")).unwrap();
     let whole = node.tree().unwrap();
     let refused = run(&node, &old);
     assert_eq!(node::code(&refused), "VERSION_TOO_OLD", "{refused:?}");

@@ -59,6 +59,8 @@ pub(super) fn bridge(netns: &Netns, router: &str) -> Result<()> {
 
 /// Ties the network namespace of the process `pid` to the bridge: its end is `eth0`.
 pub(super) fn plug(netns: &Netns, pid: u32, cable: &str, mac: &str) -> Result<()> {
+    // That of a machine which was switched off goes with its namespace, which the kernel clears up when it likes.
+    netns.enter(Command::new("ip").args(["link", "delete", cable])).output()?;
     let pair = ["link", "add", cable, "type", "veth", "peer", "name", "eth0", "address", mac, "netns"];
     // The other end gets its name at once, so that nobody sees it half done.
     netns.enter(Command::new("ip").args(pair).arg(pid.to_string())).ok().context("Making a cable")?;

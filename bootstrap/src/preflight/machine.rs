@@ -152,6 +152,10 @@ pub(super) fn programs(subject: &Subject<'_>, facts: &HostFacts) -> Vec<Finding>
 }
 
 pub(super) fn version(subject: &Subject<'_>) -> Vec<Finding> {
+    // A cluster that has begun may have been upgraded since its user data was written.
+    if subject.begun {
+        return Vec::new();
+    }
     let wish = match &subject.spec.membership {
         Some(Membership::FirstControlPlane(init)) => init.kubernetes_version.as_deref(),
         _ => None,

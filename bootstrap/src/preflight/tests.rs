@@ -337,7 +337,8 @@ fn programs_and_versions_are_looked_at() {
     ] {
         let init = Init { kubernetes_version: Some(wish.to_owned()), ..init() };
         let spec = NodeSpec { membership: Some(Membership::FirstControlPlane(Box::new(init))), ..first() };
-        assert_eq!(Machine::of(spec).told(|_| ()).0, found, "{wish}");
+        assert_eq!(Machine::of(spec.clone()).told(|_| ()).0, found, "{wish}");
+        assert_eq!(Machine { begun: true, ..Machine::of(spec) }.told(|_| ()).0, [], "{wish}: upgraded since, maybe");
     }
     let arguments = |version: &str, text: &str| {
         let given = ("/etc/default/kubelet".to_owned(), text.to_owned());

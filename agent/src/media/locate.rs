@@ -138,8 +138,9 @@ async fn open(name: &str, direct: bool, search: &Search) -> Result<(Source, Bund
     match search.only {
         Some(only) if only != bundle.id => {
             let what = format!("holds {}, and this node was made from {only}", bundle.directory_name());
-            Err(named(Failure::new(Code::MediaNotFound, what))
-                .with_remedy("offer the ISO of this node again; to change the version run cks-agent bootstrap --role ROLE"))
+            Err(named(Failure::new(Code::MediaNotFound, what)).with_remedy(
+                "offer the ISO of this node again; to change the version run cks-agent bootstrap --role ROLE",
+            ))
         }
         _ => Ok((source, bundle)),
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootstrap::failure::Failure;
+pub use bootstrap::secret::Secret;
 use url::Url;
 
 use crate::content::misnamed;
@@ -76,30 +77,6 @@ impl Default for Patience {
             silence: Duration::from_secs(60),
             parallel: 4,
         }
-    }
-}
-
-/// A password or token: never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes `text`.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, to be sent.
-    #[must_use]
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
     }
 }
 

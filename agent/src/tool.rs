@@ -1,4 +1,6 @@
 //! External programs: every one that the agent starts, started here.
+//!
+//! Longer than other files: nobody else may start a program, so all that is said about it stands together.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;

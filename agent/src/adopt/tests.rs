@@ -1,3 +1,5 @@
+//! Long for being one table of machines, which each test changes in a line or two.
+
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! Long for being one bundle and one listing, which each test changes in a line or two.
+
 use std::collections::BTreeMap;
 
 use super::*;

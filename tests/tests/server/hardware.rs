@@ -20,8 +20,13 @@ use crate::cloud_init;
 /// runs by arguments of its own: on this cgroup v1 it refuses, and kubelet has to be told where its cgroups are.
 const AS_HERE: &str = r#"
 mv /srv/disc/k8s/kubeadm /srv/kubeadm
-printf '#!/bin/sh\nexec /srv/kubeadm "$@" --ignore-preflight-errors=SystemVerification --patches=/etc/cks-agent/patches\n' \
-    >/srv/disc/k8s/kubeadm
+cat >/srv/disc/k8s/kubeadm <<'EOF'
+#!/bin/sh
+case " $* " in
+*' upgrade '*) exec /srv/kubeadm "$@" --ignore-preflight-errors=SystemVerification --patches=/etc/cks-agent/patches ;;
+esac
+exec /srv/kubeadm "$@"
+EOF
 chmod 755 /srv/disc/k8s/kubeadm
 "#;
 

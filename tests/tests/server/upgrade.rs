@@ -26,7 +26,8 @@ fn the_server_s_script_upgrades_a_cluster() {
         machine.wait("the agent to be ready", Duration::from_secs(120), is_ready).unwrap_or_else(|error| {
             panic!("{error:#}\n{}", cloud.how_they_are());
         });
-        println!("{}", machine.sh("cks-agent status").unwrap());
+        let status = machine.sh("cks-agent status").unwrap();
+        assert!(status.contains(&format!("DRIFT: kubeadm is {next}")), "{status}");
     }
     all_are(&cloud, &cluster, &next);
 }

@@ -18,7 +18,7 @@ use crate::containerd::Containerd;
 use crate::containerd::images::Shared;
 use crate::files;
 use crate::host::io_failure;
-use crate::install::{Site, file, labels, remove, unpack, versions};
+use crate::install::{Site, file, labels, unpack, versions};
 use crate::verify::Outcome;
 
 /// Artefacts in flight: enough to keep two cores and a link busy, few enough for 48 MiB of memory and
@@ -166,7 +166,7 @@ fn live(site: &Site, step: &Step) -> Result<(), Failure> {
             }
             files::link(&full, target)?;
         }
-        Step::Unlink { path } => remove(&site.host.path(path))?,
+        Step::Unlink { path } => files::remove(&site.host.path(path))?,
         Step::InstallFile { .. } | Step::Unpack { .. } | Step::ImportImage { .. } => {}
     }
     site.board.end(step);

@@ -107,6 +107,17 @@ pub fn write_for(path: &Path, bytes: &[u8], mode: u32, owner: (u32, u32)) -> Res
     })
 }
 
+/// Removes the file at `path`, where there is one.
+///
+/// # Errors
+/// `IO` names the file.
+pub fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `document` as JSON for programs and for people.
 ///
 /// # Errors

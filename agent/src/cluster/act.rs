@@ -9,6 +9,7 @@ use bootstrap::render::kubeadm::{Context, init_arguments, init_config, join_argu
 
 use super::redact::Redactor;
 use super::{Ground, api, identity, kubeadm, objects, record};
+use crate::files;
 use crate::host::{Host, io_failure};
 use crate::tool::Tool;
 use crate::{adopt, etcd, leave};
@@ -101,11 +102,7 @@ async fn join(ground: &Ground<'_>, wish: &Join) -> Result<(), Failure> {
 /// the token's file.
 async fn finish_join(host: &Host, spec: &NodeSpec, socket: &str) -> Result<(), Failure> {
     identity::tell_socket(host, &spec.node_name, socket).await?;
-    let path = host.path(BOOTSTRAP_CONF);
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_failure("Removing", &path, e)),
-        _ => {}
-    }
+    files::remove(&host.path(BOOTSTRAP_CONF))?;
     record::reach(host, spec, Stage::Member)
 }
 

@@ -13,7 +13,8 @@ use super::known::Known;
 use super::record::Record;
 use super::service::Service;
 use super::{PAUSE, Patience, data, ensure_within};
-use crate::host::{Host, io_failure};
+use crate::files;
+use crate::host::Host;
 use crate::run::print_text;
 
 /// Members that have just been added, removed or started count as unsteady for five seconds (etcd, `HealthInterval`).
@@ -53,11 +54,7 @@ pub async fn leave(host: &Host) -> Result<(), Failure> {
     }
     Service::new(host).stop().await?;
     data::set_aside(host)?;
-    let path = host.path(&super::record::path());
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", &path, e)),
-        _ => Ok(()),
-    }
+    files::remove(&host.path(&super::record::path()))
 }
 
 /// Starts this node's member again and waits until it serves.

@@ -22,6 +22,7 @@ use bootstrap::failure::{Code, Failure};
 use bootstrap::plan::{Bundle, Plan, VERSIONS_DIR};
 
 use crate::board::Board;
+use crate::files;
 use crate::host::{Host, io_failure};
 use crate::journal::Journal;
 use crate::media::{Media, Turn};
@@ -83,14 +84,14 @@ impl Site {
             let (taken, digest) = self.attempt(entry, turn, &partial, resumed, &mut shown, &take).await?;
             if entry.sha256.is_none() && self.media.changes(&entry.path) != changes {
                 // Half of one file and half of another.
-                remove(&partial)?;
+                files::remove(&partial)?;
                 continue;
             }
             if entry.sha256.is_none_or(|should| should == digest) {
                 let made = taken.inspect_err(|_| drop_file(&partial))?;
                 return Ok((made, digest, partial));
             }
-            remove(&partial)?;
+            files::remove(&partial)?;
             // What an earlier run left may be damaged (a power cut), and the source good: the same again
             // from the first byte, before it is given up.
             if resumed == 0 {
@@ -175,17 +176,10 @@ impl Site {
         for entry in entries {
             let path = entry.map_err(|e| io_failure("Reading", &directory, e))?.path();
             if !wanted.contains(&path) {
-                remove(&path)?;
+                files::remove(&path)?;
             }
         }
         Ok(())
-    }
-}
-
-pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_failure("Removing", path, e)),
-        _ => Ok(()),
     }
 }
 

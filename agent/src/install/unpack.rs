@@ -13,7 +13,7 @@ use bootstrap::plan::{UnpackMember, install_name};
 use flate2::read::MultiGzDecoder;
 
 use super::intake::Intake;
-use super::{Site, check_program, drop_file, remove};
+use super::{Site, check_program, drop_file};
 use crate::direct::{Buffer, Writing};
 use crate::files;
 use crate::host::io_failure;
@@ -68,7 +68,7 @@ pub async fn unpack(site: &Arc<Site>, entry: &Entry, directory: &str, members: &
     if entry.sha256.is_none() {
         site.journal.learned(site.bundle.id, &entry.path, digest, learned)?;
     }
-    remove(&partial)
+    files::remove(&partial)
 }
 
 /// Pairs what was staged with where it goes, and refuses what is not as the manifest says.

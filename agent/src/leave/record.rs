@@ -55,9 +55,7 @@ pub(super) fn write(host: &Host, begun: &Begun) -> Result<(), Failure> {
     if read(host).as_ref() == Some(begun) {
         return Ok(());
     }
-    let path = host.prepare(BEGUN)?;
-    let text = serde_json::to_vec_pretty(begun).map_err(|e| io_failure("Writing", &path, e.into()))?;
-    files::write(&path, &text, 0o600)
+    files::write_json(&host.prepare(BEGUN)?, begun, 0o600)
 }
 
 /// Changes it.
@@ -95,10 +93,7 @@ pub fn left_at(host: &Host) -> Option<SystemTime> {
 /// `NO_SPACE` and `IO` name the file.
 pub(super) fn leave_behind(host: &Host, begun: &Begun) -> Result<(), Failure> {
     let departure = Departure { at: begun.at.clone(), node: begun.node.clone() };
-    let path = host.prepare(LEFT)?;
-    let mut text = serde_json::to_vec_pretty(&departure).map_err(|e| io_failure("Writing", &path, e.into()))?;
-    text.push(b'\n');
-    files::write(&path, &text, 0o600)
+    files::write_json(&host.prepare(LEFT)?, &departure, 0o600)
 }
 
 #[cfg(test)]

@@ -17,6 +17,22 @@ use crate::process::Command;
 const BOOT: &str = include_str!("boot.sh");
 const WARDEN: &str = include_str!("warden.sh");
 
+/// Kills what has the name `$program`. A process is gone when it has no directory, or is a zombie and its only thread.
+const KILL: &str = r#"
+pids=$(pgrep -x "$program" || true)
+for pid in $pids; do kill -KILL "$pid" 2>/dev/null || true; done
+for pid in $pids; do
+    tries=0
+    while threads=$(ls "/proc/$pid/task" 2>/dev/null) && [ -n "$threads" ]; do
+        [ "$threads" = "$pid" ] && grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null && break
+        tries=$((tries + 1))
+        [ $tries -le 1000 ] || { echo "process $pid of $program does not end" >&2; exit 1; }
+        sleep 0.01
+    done
+done
+echo "$pids" | wc -w
+"#;
+
 /// What commands find in a machine.
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("PATH", "/opt/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -152,13 +168,13 @@ impl Machine {
         self.command(["sh", "-e", "-c", script])?.start(&self.path(&format!("/var/log/bed/{log}.log"))?)
     }
 
-    /// Sends SIGKILL to every process of the machine whose program has this name, and tells how many there were.
+    /// Sends SIGKILL to every process of the machine whose program has this name, waits until they hold nothing any more (a
+    /// thread that still ends keeps files open, and locks), and tells how many there were.
     ///
     /// # Errors
-    /// When the machine is switched off.
+    /// When the machine is switched off, or a process is there after 10 seconds.
     pub fn kill(&self, program: &str) -> Result<usize> {
-        let told = self.command(["pkill", "-KILL", "-x", "-c", program])?.output()?;
-        told.stdout.trim().parse().with_context(|| format!("Reading the answer of pkill: {told:?}"))
+        self.sh(&format!("program={program}\n{KILL}"))?.trim().parse().context("Reading how many processes were killed")
     }
 
     /// A path of the machine, as it is to be seen from here; absolute links of the machine lead astray.

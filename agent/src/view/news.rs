@@ -32,7 +32,7 @@ impl News {
         if let (Some(bundle), false) = (&state.bundle, self.bundle) {
             let source = state.sources.iter().find(|source| source.verdict == "in-use");
             let from = source.map_or_else(String::new, |source| format!(" from {}", source.source));
-            news.push(format!("bundle {}{from}, installed in {}", bundle.name, bundle.directory));
+            news.push(format!("bundle {}{from}, for {}", bundle.name, bundle.directory));
             self.bundle = true;
         }
         for warning in state.warnings.iter().skip(self.warnings) {

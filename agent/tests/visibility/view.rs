@@ -98,7 +98,7 @@ fn a_log_tells_everything_once() {
             "phase locate",
             "phase preflight",
             "phase install",
-            "bundle v1.33.1-calico from http://10.1.1.1/cks-iso/, installed in /opt/cks/v1.33.1-9be73ca26569",
+            "bundle v1.33.1-calico from http://10.1.1.1/cks-iso/, for /opt/cks/v1.33.1-9be73ca26569",
             "warning[CONTAINERD_CONFIG_NOT_IMPORTED]: /etc/containerd/config.toml does not import conf.d",
             "done k8s/kubeadm: 58.0 MiB from http://10.1.1.1/cks-iso/ in 4.0 s",
         ]

@@ -46,6 +46,7 @@ pub mod cluster;
 pub mod config;
 pub mod console;
 pub mod containerd;
+pub mod csi;
 pub mod direct;
 pub mod etcd;
 pub mod explain;

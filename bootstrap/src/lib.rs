@@ -26,6 +26,7 @@
 //! | [`digest`] | the sha256 digest |
 //! | [`trust`], [`version`] | who has to have signed a bundle, and how old it may be |
 //! | [`user_data`] | what the management server, or an operator, asked of this machine |
+//! | [`volume`], [`mountinfo`] | which disk a volume is, what is on it, what is mounted |
 //! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
@@ -40,6 +41,7 @@ pub mod disc;
 pub mod etcd;
 pub mod failure;
 pub mod leaving;
+pub mod mountinfo;
 pub mod node_spec;
 pub mod plan;
 pub mod preflight;
@@ -53,3 +55,4 @@ pub mod text;
 pub mod trust;
 pub mod user_data;
 pub mod version;
+pub mod volume;

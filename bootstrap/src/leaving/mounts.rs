@@ -2,12 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::paths::KUBELET;
+use crate::mountinfo::{self, MountTable};
 
 /// Where something is mounted, byte by byte: a name need not be text, and a mount that is left out loses what is in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,44 +82,15 @@ const RUNTIME: [&str; 2] =
 ///
 /// # Errors
 /// In words, where a line can't be read or there is none: whoever removes files has to know all mounts.
-pub fn parse(mountinfo: &[u8]) -> Result<Vec<Mount>, String> {
-    let lines = mountinfo.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let mounts = lines.map(|line| mount(line).ok_or_else(|| format!("line {:?}", String::from_utf8_lossy(line))));
-    let mounts: Vec<Mount> = mounts.collect::<Result<_, _>>()?;
-    if mounts.is_empty() { Err("it tells no mount".to_owned()) } else { Ok(mounts) }
-}
-
-fn mount(line: &[u8]) -> Option<Mount> {
-    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    // Optional fields lie in between.
-    let end = words.iter().skip(6).position(|word| *word == b"-")? + 6;
-    Some(Mount {
-        path: MountPoint(OsString::from_vec(unescaped(words.get(4)?))),
-        device: text(words.get(2)?),
-        kind: text(words.get(end + 1)?),
-        source: text(&unescaped(words.get(end + 2).copied().unwrap_or_default())),
-    })
-}
-
-/// The kernel writes space, tab, newline and backslash as octal numbers.
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
+pub fn parse(text: &[u8]) -> Result<Vec<Mount>, String> {
+    let table = MountTable::parse(text)?;
+    let mount = |mount: &mountinfo::Mount| Mount {
+        path: MountPoint(mount.path.clone().into_os_string()),
+        device: mount.device.to_string(),
+        kind: mount.kind.clone(),
+        source: mount.source.clone(),
+    };
+    Ok(table.iter().map(mount).collect())
 }
 
 /// Whether `path` is really below `directory`, not only begins like it.
@@ -159,6 +131,7 @@ fn put_deeper_first(mut sorted: Vec<MountPoint>, path: MountPoint) -> Vec<MountP
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mountinfo::unescaped;
 
     /// Of a node with a CSI volume (findmnt -o of a real one, shortened), and what stands beside it.
     const MOUNTINFO: &str = "\

@@ -1,0 +1,11 @@
+//! What a node decides about CSI volumes: who a disk is, what is on it, whether it may be formatted.
+
+pub mod filesystem;
+pub mod id;
+pub mod identity;
+pub mod options;
+pub mod refusal;
+pub mod superblock;
+pub mod vpd;
+
+pub use self::id::{Serial, VolumeId};

@@ -56,8 +56,12 @@ pub enum Command {
     Sources(Sources),
     /// Work with the dedicated etcd cluster that this node is a member of.
     Etcd(crate::etcd::command::Etcd),
-    /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md).
+    /// Tell where this node stands, over HTTP on a socket of this machine (docs/status.md); and serve its volumes, where the
+    /// settings say so (docs/csi.md).
     Serve(Serve),
+    /// Show which volumes are staged and published here, where, and from which disk.
+    #[command(after_long_help = VOLUMES_EXAMPLES)]
+    Volumes(Volumes),
     /// Show what user data asks for, how it is understood, and what would be done; nothing is changed.
     #[command(after_long_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
@@ -79,6 +83,14 @@ pub enum Command {
         directory: PathBuf,
     },
 }
+
+const VOLUMES_EXAMPLES: &str = "\
+Examples:
+  What is mounted, and whether each is the disk that it is said to be (exit code 1 when not):
+    cks-agent volumes
+
+  Where a volume is published:
+    cks-agent volumes --json | jq -r '.volumes[] | select(.volume == \"ID\") | .published[]'";
 
 const BOOTSTRAP_EXAMPLES: &str = "\
 Examples:
@@ -382,6 +394,17 @@ pub struct Serve {
     /// The node's root directory
     #[arg(long, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
+}
+
+/// Arguments of `volumes`.
+#[derive(Debug, Args)]
+pub struct Volumes {
+    /// The node's root directory
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Print a JSON document (docs/schema/volumes.schema.json)
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `attend`.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::preflight::Check;
 use bootstrap::render::kubeadm::CgroupDriver;
+use bootstrap::volume::filesystem::Kind;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::csi::DRIVER;
 use crate::host::{Host, io_failure};
 
 /// Where the file is, below the root.
@@ -45,6 +47,35 @@ pub struct Config {
     pub cluster: Cluster,
     /// What is kept of a dedicated etcd cluster.
     pub etcd: Etcd,
+    /// How the node's volumes are served.
+    pub csi: Csi,
+}
+
+/// Section `csi`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Csi {
+    /// Whether `serve` is the CSI Node service. Off, for the driver's DaemonSet is still what CloudStack deploys, and two
+    /// can't be.
+    pub enabled: bool,
+    /// Where kubelet and the sidecars reach it.
+    pub socket: PathBuf,
+    /// kubelet's directory (`--root-dir`).
+    pub kubelet: PathBuf,
+    /// Whether kubelet is told of it; without, the Go registrar does that.
+    pub register: bool,
+    /// The instance's UUID; else the metadata's, or the hypervisor's.
+    pub node_id: Option<String>,
+    /// The UUID of the zone.
+    pub zone: Option<String>,
+    /// Data disks that may be attached; else what CloudStack allows the hypervisor.
+    pub max_volumes: Option<u32>,
+    /// How long a disk may take to appear; kubelet asks again.
+    #[serde(deserialize_with = "duration")]
+    pub attach_wait: Duration,
+    /// The kind of a new filesystem where no StorageClass says one.
+    #[serde(deserialize_with = "filesystem")]
+    pub default_filesystem: Kind,
 }
 
 /// Section `cluster`.
@@ -170,6 +201,24 @@ impl Default for Config {
             cluster: Cluster::default(),
             preflight: Preflight::default(),
             etcd: Etcd::default(),
+            csi: Csi::default(),
+        }
+    }
+}
+
+impl Default for Csi {
+    fn default() -> Self {
+        let kubelet = PathBuf::from("/var/lib/kubelet");
+        Self {
+            enabled: false,
+            socket: kubelet.join("plugins").join(DRIVER).join("csi.sock"),
+            kubelet,
+            register: true,
+            node_id: None,
+            zone: None,
+            max_volumes: None,
+            attach_wait: Duration::from_secs(60),
+            default_filesystem: Kind::Ext4,
         }
     }
 }
@@ -247,6 +296,9 @@ impl Config {
             (config.etcd.snapshots == 0, "etcd.snapshots: at least 1"),
             (!config.etcd.directory.is_absolute(), "etcd.directory: an absolute path"),
             (config.http.inactivity < Duration::from_secs(1), "http.inactivity: at least 1s"),
+            (!config.csi.socket.is_absolute(), "csi.socket: an absolute path"),
+            (!config.csi.kubelet.is_absolute(), "csi.kubelet: an absolute path"),
+            (config.csi.max_volumes == Some(0), "csi.max-volumes: at least 1"),
         ];
         Check::named(&config.preflight.skip).map_err(|failure| refuse(format!("preflight.skip: {}", failure.what)))?;
         match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
@@ -268,6 +320,10 @@ fn unreadable(text: &str, error: &toml::de::Error) -> String {
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     patience(&text).map_err(|why| serde::de::Error::custom(format!("{text:?} is no time: {why}")))
+}
+
+fn filesystem<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
+    Kind::parse(&String::deserialize(deserializer)?).map_err(|refusal| serde::de::Error::custom(refusal.what))
 }
 
 /// A time that a clock can still show.
@@ -329,6 +385,16 @@ mod tests {
             [etcd]
             snapshots = 3
             directory = "/backup"
+            [csi]
+            enabled = true
+            socket = "/csi.sock"
+            kubelet = "/var/lib/k0s/kubelet"
+            register = false
+            node-id = "0a1b"
+            zone = "1b2c"
+            max-volumes = 16
+            attach-wait = "30s"
+            default-filesystem = "xfs"
         "#;
         let config = Config::parse(text).unwrap();
         assert_eq!((config.wait, config.keep), (Duration::from_secs(1200), 2));
@@ -342,6 +408,11 @@ mod tests {
         assert_eq!((cluster.wait, cluster.kubeadm_ignores.len()), (Duration::from_secs(600), 1));
         assert_eq!(config.preflight.skip, ["swap", "size"]);
         assert_eq!(config.etcd, Etcd { snapshots: 3, directory: PathBuf::from("/backup") });
+        let csi = config.csi;
+        assert_eq!((csi.enabled, csi.register, csi.max_volumes), (true, false, Some(16)));
+        assert_eq!([csi.socket, csi.kubelet], ["/csi.sock", "/var/lib/k0s/kubelet"].map(PathBuf::from));
+        assert_eq!([csi.node_id.as_deref(), csi.zone.as_deref()], [Some("0a1b"), Some("1b2c")]);
+        assert_eq!((csi.attach_wait, csi.default_filesystem), (Duration::from_secs(30), Kind::Xfs));
     }
 
     #[test]
@@ -369,6 +440,9 @@ mod tests {
             ("[http]\nconnections = 0", "http.connections"),
             ("[preflight]\nskip = [\"swop\"]", "swop"),
             ("[etcd]\nsnapshots = 0", "etcd.snapshots"),
+            ("[csi]\nmax-volumes = 0", "csi.max-volumes"),
+            ("[csi]\nsocket = \"csi.sock\"", "csi.socket"),
+            ("[csi]\ndefault-filesystem = \"zfs\"", "zfs"),
             ("[etcd]\ndirectory = \"backup\"", "etcd.directory"),
         ] {
             let failure = Config::parse(text).unwrap_err();

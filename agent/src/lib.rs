@@ -23,6 +23,7 @@
 //! | [`apply`] | a plan, step by step |
 //! | [`leave`] | this node out of its cluster, and clean |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
+//! | [`volume`] | stage, publish, expand: the recipes; [`csi`] is their gRPC border |
 //! | [`etcd`] | a member of a dedicated etcd cluster, and what is done with one |
 //! | [`journal`] | what was done, kept over a crash |
 //! | `lock` | one process at a time |
@@ -83,4 +84,5 @@ pub mod trust;
 pub mod verify;
 pub mod version;
 pub mod view;
+pub mod volume;
 pub mod wish;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agent::cli::{self, Cli, Command};
 use agent::notify::Notify;
-use agent::{adopt, etcd, explain, heap, metrics, reconcile, report, serve, sources, status, verify, version};
+use agent::{adopt, csi, etcd, explain, heap, metrics, reconcile, report, serve, sources, status, verify, version};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -51,6 +51,7 @@ async fn run() -> ExitCode {
             report::log(0, cli::log());
             serve::daemon(&arguments, &Notify::to(cli::notify_socket())).await
         }
+        Command::Volumes(arguments) => csi::show::print(&arguments),
         Command::Attend(arguments) => adopt::attend(&arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cks-agent", &mut std::io::stdout());

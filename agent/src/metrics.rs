@@ -3,6 +3,7 @@
 
 mod exposition;
 mod families;
+mod volumes;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 pub use self::exposition::Syntax;
 use self::families::Known;
+use crate::csi::Watched;
 use crate::host::{Host, STATE_DIR, io_failure};
 use crate::journal::INSTALLED;
 use crate::{cli, files, status};
@@ -32,7 +34,7 @@ pub const VERIFY_PATH: &str = "/run/cks-agent/verify.json";
 pub fn print(arguments: &cli::Metrics) -> Result<u8, Failure> {
     let host = Host::new(&arguments.root)?;
     let state = status::read(&host)?;
-    let text = text(&host, state.as_ref(), Syntax::OpenMetrics)?;
+    let text = text(&host, state.as_ref(), None, Syntax::OpenMetrics)?;
     // A reader that went away is no failure of ours.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(0)
@@ -43,15 +45,20 @@ pub fn print(arguments: &cli::Metrics) -> Result<u8, Failure> {
 /// # Errors
 /// `IO`, `NO_SPACE` or `STATE_INVALID` names the file.
 pub fn write(host: &Host, state: &NodeState) -> Result<(), Failure> {
-    let text = text(host, Some(state), Syntax::Prometheus)?;
+    let text = text(host, Some(state), None, Syntax::Prometheus)?;
     files::write(&host.prepare(METRICS_PATH)?, text.as_bytes(), 0o644)
 }
 
-/// The metrics of `state`, of the last check and of the journal.
+/// The metrics of `state`, of the last check, of the journal, and of what is done with `volumes`.
 ///
 /// # Errors
 /// `IO` or `STATE_INVALID` names the file.
-pub fn text(host: &Host, state: Option<&NodeState>, syntax: Syntax) -> Result<String, Failure> {
+pub fn text(
+    host: &Host,
+    state: Option<&NodeState>,
+    volumes: Option<&Watched>,
+    syntax: Syntax,
+) -> Result<String, Failure> {
     let verify = match read(&host.path(VERIFY_PATH))? {
         Some(bytes) => Some(serde_json::from_slice::<Value>(&bytes).map_err(|e| {
             Failure::new(Code::StateInvalid, format!("{VERIFY_PATH}: {e}"))
@@ -61,7 +68,9 @@ pub fn text(host: &Host, state: Option<&NodeState>, syntax: Syntax) -> Result<St
     };
     let journal = tail(&host.path(&format!("{STATE_DIR}/journal.jsonl")))?;
     let known = Known { state, verify: verify.as_ref(), last_success: last_success(&journal) };
-    Ok(exposition::write(&families::of(&known), syntax))
+    let mut all = families::of(&known);
+    all.extend(volumes.map(|watched| volumes::of(watched, host)).unwrap_or_default());
+    Ok(exposition::write(&all, syntax))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
@@ -127,7 +136,7 @@ mod tests {
         let journal = crate::journal::Journal::open(&host).unwrap();
         let bundle = bootstrap::digest::Digest::of(b"bundle");
         journal.ended("2026-01-02T03:04:05Z".to_owned(), bundle, "installed", true).unwrap();
-        let text = text(&host, None, Syntax::OpenMetrics).unwrap();
+        let text = text(&host, None, None, Syntax::OpenMetrics).unwrap();
         assert!(text.contains("\ncks_agent_last_success_timestamp_seconds 1767323045\n"), "{text}");
     }
 }

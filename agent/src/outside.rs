@@ -27,7 +27,7 @@ impl Outside {
         let serving = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
             // A run does not depend on being seen.
-            if let Err(failure) = serve::serve(&host, states, stopped).await {
+            if let Err(failure) = serve::serve(&host, states, None, stopped).await {
                 tracing::warn!("{failure}");
             }
         });

@@ -26,12 +26,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use self::answer::Answers;
-use crate::cli;
+use crate::config::Config;
 use crate::host::{Host, io_failure};
 use crate::lock::Lock;
 use crate::notify::Notify;
 use crate::status::{self, Changes};
-use crate::{files, run};
+use crate::{cli, csi, files, run};
 
 /// Where it listens.
 pub const SOCKET_PATH: &str = "/run/cks-agent/status.sock";
@@ -55,18 +55,31 @@ pub type States = watch::Receiver<Option<NodeState>>;
 /// Runs `serve` until a signal. Returns the exit code, 0.
 ///
 /// # Errors
-/// `ROOT_NOT_FOUND`; as [`serve`].
+/// `ROOT_NOT_FOUND`, `CONFIG_INVALID`; as [`serve`].
 pub async fn daemon(arguments: &cli::Serve, notify: &Notify) -> Result<u8, Failure> {
     let host = Host::new(&arguments.root)?;
+    let config = Config::read(&host, None)?;
     let states = follow(&host)?;
+    let (stop, stopping) = watch::channel(false);
+    let volumes = config.csi.enabled.then(|| csi::start(&host, &config.csi, stopping.clone()));
+    if let Some(volumes) = &volumes {
+        // kubelet is started after this, and looks for the driver first thing.
+        volumes.first_try().await;
+    }
     notify.ready();
     notify.status(&format!("Serving {SOCKET_PATH}"));
-    let stop = async {
+    tokio::spawn(async move {
         let signal = run::signal().await;
         tracing::info!("stopped by {signal}");
-    };
-    serve(&host, states, stop).await?;
+        // Nobody may be left to be told.
+        let _ = stop.send(true);
+    });
+    let watched = volumes.as_ref().map(csi::Running::watched);
+    serve(&host, states, watched, csi::stopped(stopping)).await?;
     notify.stopping();
+    if let Some(volumes) = volumes {
+        volumes.ended().await;
+    }
     Ok(0)
 }
 
@@ -120,16 +133,21 @@ pub fn of_run(mut states: watch::Receiver<NodeState>) -> States {
     receiver
 }
 
-/// Serves `states` until `shutdown`; where another process does that already, from the moment on when it has ended.
+/// Serves `states`, and in the metrics what is done with `volumes`, until `shutdown`; where another process does that already, from the moment on when it has ended.
 ///
 /// # Errors
 /// `IO` names the socket or the lock.
-pub async fn serve(host: &Host, states: States, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+pub async fn serve(
+    host: &Host,
+    states: States,
+    volumes: Option<csi::Watched>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     tokio::pin!(shutdown);
     let Some(_lock) = turn(host, shutdown.as_mut()).await? else { return Ok(()) };
     let path = host.prepare(SOCKET_PATH)?;
     let listener = listen(&path)?;
-    let answers = Arc::new(Answers::new(host.clone(), states));
+    let answers = Arc::new(Answers::new(host.clone(), states, volumes));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {

@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bootstrap::failure::{Code, Failure};
@@ -25,6 +26,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// No more of a line is kept at once, and no more of all that a program says.
 const LONGEST_LINE: usize = 1 << 20;
 const MOST_WORDS: usize = 32 << 20;
+
+/// Taken while a program is started: until it is executed, it has all open files of this process. Of the process there is
+/// one, and so there is one of this.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// For as long as this is kept, no program is started, and so none has a file that is opened and closed meanwhile. Who keeps
+/// it must not start one.
+pub fn start_none() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A program of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +100,24 @@ pub enum Tool {
     Shell,
     /// Sets SELinux labels as the host's policy wants them.
     Restorecon,
+    /// Makes a filesystem.
+    MkfsExt3,
+    /// The same.
+    MkfsExt4,
+    /// The same.
+    MkfsXfs,
+    /// The same.
+    MkfsBtrfs,
+    /// Repairs ext2, ext3 and ext4.
+    E2fsck,
+    /// Grows them.
+    Resize2fs,
+    /// Grows XFS.
+    XfsGrowfs,
+    /// Grows Btrfs.
+    Btrfs,
+    /// Looks for signatures on a disk.
+    Blkid,
 }
 
 impl Tool {
@@ -126,6 +155,15 @@ impl Tool {
             Self::Ipset => "ipset",
             Self::Shell => "sh",
             Self::Restorecon => "restorecon",
+            Self::MkfsExt3 => "mkfs.ext3",
+            Self::MkfsExt4 => "mkfs.ext4",
+            Self::MkfsXfs => "mkfs.xfs",
+            Self::MkfsBtrfs => "mkfs.btrfs",
+            Self::E2fsck => "e2fsck",
+            Self::Resize2fs => "resize2fs",
+            Self::XfsGrowfs => "xfs_growfs",
+            Self::Btrfs => "btrfs",
+            Self::Blkid => "blkid",
         }
     }
 
@@ -274,7 +312,10 @@ impl Call {
         let failed = |e| Failure::new(Code::Io, format!("Running {}", path.display())).with_source(e);
         // A group of its own: what it starts ends with it when it is ended.
         command.process_group(0);
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = {
+            let _alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+            command.spawn().map_err(failed)?
+        };
         let mut group = Group(child.id());
         let (stdin, input) = (child.stdin.take(), self.input);
         let feeding = async {

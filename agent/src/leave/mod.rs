@@ -30,6 +30,7 @@ use bootstrap::leaving::{Action, Report, Standing, Wishes, paths, plan, traces};
 use bootstrap::state::Phase;
 
 pub use self::record::{forget_unfinished, is_under_way, left_at};
+pub(crate) use self::unmount::holders;
 use crate::board::{self, Board};
 use crate::cli;
 use crate::host::{Host, STATUS_PATH};

@@ -74,7 +74,7 @@ async fn on_own_thread<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'sta
 }
 
 /// Who holds the mount at `path`: processes by their number and name, mounts and loop devices by theirs.
-fn holders(host: &Host, path: &Path) -> String {
+pub(crate) fn holders(host: &Host, path: &Path) -> String {
     let mut named = Vec::new();
     for (process, name) in processes(host) {
         if let Some(how) = holds(host, process, path) {

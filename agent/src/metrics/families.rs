@@ -18,7 +18,7 @@ pub(super) struct Known<'a> {
     pub(super) last_success: Option<String>,
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 pub(super) fn of(known: &Known<'_>) -> Vec<Family> {
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
@@ -163,7 +163,7 @@ fn drift(verify: &Value) -> Vec<Family> {
     ]
 }
 
-fn family(
+pub(super) fn family(
     name: &'static str,
     kind: Kind,
     unit: Option<&'static str>,

@@ -15,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::States;
+use crate::csi;
 use crate::host::Host;
 use crate::metrics::{self, Syntax};
 
@@ -35,12 +36,13 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) struct Answers {
     host: Host,
     states: States,
+    volumes: Option<csi::Watched>,
     followers: Arc<Semaphore>,
 }
 
 impl Answers {
-    pub(super) fn new(host: Host, states: States) -> Self {
-        Self { host, states, followers: Arc::new(Semaphore::new(FOLLOWERS)) }
+    pub(super) fn new(host: Host, states: States, volumes: Option<csi::Watched>) -> Self {
+        Self { host, states, volumes, followers: Arc::new(Semaphore::new(FOLLOWERS)) }
     }
 
     /// The answer; nothing that is asked for changes anything.
@@ -65,8 +67,10 @@ impl Answers {
     }
 
     async fn metrics(&self) -> Result<String, Failure> {
-        let (host, state) = (self.host.clone(), self.states.borrow().clone());
-        let text = tokio::task::spawn_blocking(move || metrics::text(&host, state.as_ref(), Syntax::OpenMetrics));
+        let (host, state, volumes) = (self.host.clone(), self.states.borrow().clone(), self.volumes.clone());
+        let text = tokio::task::spawn_blocking(move || {
+            metrics::text(&host, state.as_ref(), volumes.as_ref(), Syntax::OpenMetrics)
+        });
         text.await.map_err(|e| Failure::new(Code::Io, "Gathering the metrics").with_source(e))?
     }
 

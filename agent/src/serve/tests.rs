@@ -28,7 +28,7 @@ impl Served {
         let (stop, stopped) = oneshot::channel();
         let (host, states) = (self.host.clone(), of_run(self.board.subscribe()));
         let serving = tokio::spawn(async move {
-            serve(&host, states, async {
+            serve(&host, states, None, async {
                 let _ = stopped.await;
             })
             .await
@@ -171,6 +171,6 @@ async fn a_path_that_is_no_socket_is_named() {
     let served = Served::new();
     std::fs::create_dir_all(served.host.path(SOCKET_PATH)).unwrap();
     let states = of_run(served.board.subscribe());
-    let failure = serve(&served.host, states, std::future::pending()).await.unwrap_err();
+    let failure = serve(&served.host, states, None, std::future::pending()).await.unwrap_err();
     assert!(failure.code == Code::Io && failure.what.contains("status.sock"), "{failure}");
 }

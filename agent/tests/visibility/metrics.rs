@@ -2,10 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
+use agent::csi::Watched;
+use agent::csi::registration::{Standing, State};
+use agent::csi::tally::Tally;
 use agent::host::Host;
 use agent::metrics::{self, METRICS_PATH, Syntax, VERIFY_PATH};
 use bootstrap::state::NodeState;
+use bootstrap::volume::VolumeId;
 use serde_json::json;
 
 use crate::openmetrics::{Samples, parse};
@@ -28,7 +33,7 @@ impl Node {
     }
 
     fn metrics(&self, state: Option<&NodeState>) -> Samples {
-        let text = metrics::text(&self.host, state, Syntax::OpenMetrics).unwrap();
+        let text = metrics::text(&self.host, state, None, Syntax::OpenMetrics).unwrap();
         parse(&text).unwrap_or_else(|why| panic!("{why}\n{text}"))
     }
 }
@@ -102,7 +107,7 @@ fn drift_is_what_verify_wrote() {
     assert_eq!(value(&samples, "cks_agent_drift", &[]), Some(0.0));
     assert_eq!(value(&samples, "cks_agent_verify_seconds", &[]), None);
     fs::write(node.host.path(VERIFY_PATH), "{").unwrap();
-    let failure = metrics::text(&node.host, None, Syntax::OpenMetrics).unwrap_err();
+    let failure = metrics::text(&node.host, None, None, Syntax::OpenMetrics).unwrap_err();
     assert_eq!(failure.code, bootstrap::failure::Code::StateInvalid);
 }
 
@@ -126,6 +131,34 @@ fn the_file_is_for_node_exporter() {
     assert!(!text.contains("EOF") && !text.contains("UNIT"));
 }
 
+/// One call that went well, and a volume whose disk is gone.
+fn volumes(node: &Node) -> (tempfile::TempDir, Watched) {
+    let kubelet = tempfile::tempdir().unwrap();
+    let staged = kubelet.path().canonicalize().unwrap().join("plugins/x/globalmount");
+    fs::create_dir_all(&staged).unwrap();
+    let note = json!({"driverName": agent::csi::DRIVER, "volumeHandle": "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"});
+    fs::write(staged.with_file_name("vol_data.json"), note.to_string()).unwrap();
+    let mounts = format!("30 20 254:16 / {} rw - ext4 /dev/vdb rw\n", staged.display());
+    fs::write(node.host.prepare("/proc/self/mountinfo").unwrap(), mounts).unwrap();
+    let tally = Tally::default();
+    tally.count("NodeStageVolume", &VolumeId::parse("x").unwrap(), Duration::from_millis(5), None);
+    let (_, registered) = tokio::sync::watch::channel(State::now(Standing::Registered));
+    let watched = Watched { tally, registered, kubelet: kubelet.path().to_owned() };
+    (kubelet, watched)
+}
+
+#[test]
+fn volumes_are_counted_and_told() {
+    let node = node();
+    let (_kubelet, watched) = volumes(&node);
+    let samples = parse(&metrics::text(&node.host, None, Some(&watched), Syntax::OpenMetrics).unwrap()).unwrap();
+    let volume = ("volume", "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9");
+    assert_eq!(value(&samples, "cks_agent_csi_calls_total", &[("rpc", "NodeStageVolume"), ("ended", "OK")]), Some(1.0));
+    assert_eq!(value(&samples, "cks_agent_csi_registered", &[]), Some(1.0));
+    assert_eq!(value(&samples, "cks_agent_volume_wrong", &[volume]), Some(1.0));
+    assert_eq!(value(&samples, "cks_agent_volume_info", &[volume, ("disk", ""), ("filesystem", "ext4")]), Some(1.0));
+}
+
 #[test]
 fn the_documentation_lists_every_metric_and_no_other() {
     let node = node();
@@ -136,6 +169,12 @@ fn the_documentation_lists_every_metric_and_no_other() {
             let labels: Vec<String> = labels.into_iter().map(|(label, _)| format!("`{label}`")).collect();
             printed.insert((name, labels.join(", ")));
         }
+    }
+    let (_kubelet, watched) = volumes(&node);
+    let text = metrics::text(&node.host, None, Some(&watched), Syntax::OpenMetrics).unwrap();
+    for (name, labels) in parse(&text).unwrap().into_keys() {
+        let labels: Vec<String> = labels.into_iter().map(|(label, _)| format!("`{label}`")).collect();
+        printed.insert((name, labels.join(", ")));
     }
     let text = include_str!("../../../docs/metrics.md");
     let listed: BTreeSet<(String, String)> = text

@@ -72,7 +72,7 @@ pub fn pinned_built(tool: &str, minor: Option<&str>) -> Result<PathBuf> {
     let pins = std::fs::read_to_string(&pins).with_context(|| format!("Reading {}", pins.display()))?;
     let pinned = |line: &str| {
         let (name, full) = line.split_once('=')?;
-        let of_tool = name.to_lowercase();
+        let of_tool = name.to_lowercase().replace('_', "-");
         let fits = match minor {
             None => of_tool == tool,
             Some(minor) => of_tool.starts_with(tool) && full.starts_with(&format!("v{minor}.")),

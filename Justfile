@@ -60,6 +60,12 @@ fuzz-setup:
 kill-many times="5": build
     CKS_KILL_TIMES={{ times }} cargo test --package cks-tests --test kill -- --nocapture
 
+# The suites of volumes at full size, as root: machines with decoys, kills, clients that give up: csi-suites [MACHINES] [KILLS]
+[group('check')]
+csi-suites machines="500" kills="200": build
+    CKS_SETUPS={{ machines }} CKS_KILL_TIMES={{ kills }} CKS_DEADLINES=60 cargo test --package cks-tests --test csi -- \
+        --nocapture --test-threads=1 wrong_disk crash deadlines
+
 # cks-iso against genisoimage and xorriso on the same tree: bench-iso [--size MB] [--rounds N]
 [group('check')]
 bench-iso *args:
@@ -77,6 +83,12 @@ bench-crowd *args:
 bench-install *args:
     cargo build --release --package agent --package iso-builder --package cks-tests
     target/release/bench-install "$@"
+
+# The CSI Node service against plain system calls, as root: bench-csi [--rounds N] [--operations N]; docs/performance.md
+[group('check')]
+bench-csi *args:
+    cargo build --release --package agent --package cks-tests
+    target/release/bench-csi "$@"
 
 # Licences, sources and banned crates; not part of `test`: cargo-deny takes 5 minutes to build
 [group('check')]
@@ -98,7 +110,7 @@ bed-upgrade: build
     cargo run --quiet --package cks-tests --bin bed-kubernetes -- --minor 1.34 --containerd 1.6
     cargo test --package cks-tests --test server -- --nocapture --test-threads 1 upgrade
 
-# Join, break off, leave, fail, on real clusters: bed-joining [NAME]; CKS_KILL_TIMES=20 kills more often
+# Join, break off, leave, fail, pods with volumes, on real clusters: bed-joining [NAME]; CKS_KILL_TIMES=20 kills more often
 [group('check')]
 bed-joining *args: build
     cargo test --package cks-tests --test joining -- --nocapture --test-threads 1 "$@"
@@ -142,3 +154,8 @@ machine-bed content +command: build
 [group('try'), no-cd, no-exit-message]
 containerd-bed +command:
     @{{ bed }} containerd "$@"
+
+# Run CMD beside the agent as CSI node plugin, on loop devices: csi-bed [--fs TYPE] [--block] CMD…; sets CSI_ENDPOINT …
+[group('try'), no-cd, no-exit-message]
+csi-bed +command: build
+    @{{ bed }} csi "$@"

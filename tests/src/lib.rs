@@ -9,6 +9,7 @@
 //! | [`throttle`] | that network, slow |
 //! | [`link`] | a wire from it to a node's own network, as fast as told |
 //! | [`containerd`] | a private containerd |
+//! | [`csi`] | the agent as a machine's CSI node plugin, on real disks and mounts |
 //! | [`kubernetes`] | machines in namespaces that real Kubernetes runs on |
 //! | [`web`], [`relay`] | a web server and a wire whose faults a test tells |
 //! | [`upstream`] | the web sites that releases come from |
@@ -36,6 +37,7 @@ pub mod authority;
 pub mod bare;
 pub mod components;
 pub mod containerd;
+pub mod csi;
 pub mod data_server;
 pub mod disk;
 pub mod drive;

@@ -1,4 +1,5 @@
-//! Runs a command inside a bed: `bed vr …`, `bed containerd …`, `bed world …`, `bed machine …`. Beds nest.
+//! Runs a command inside a bed: `bed vr …`, `bed containerd …`, `bed world …`, `bed machine …`,
+//! `bed csi …`. Beds nest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 use cks_tests::containerd::Containerd;
+use cks_tests::csi;
 use cks_tests::kubernetes;
 use cks_tests::process::Command;
 use cks_tests::programs;
@@ -26,6 +28,8 @@ use signal_hook::flag;
   bed containerd --version 1.7 -- sh -c 'ctr -n k8s.io images list'
   bed vr k8s.iso -- bed containerd -- bash
   bed machine k8s.iso -- sh -c 'systemctl status containerd; cks-agent sources'
+  bed csi --fs xfs -- sh -c 'csi-sanity --csi.endpoint $CSI_ENDPOINT --csi.controllerendpoint $CSI_CONTROLLER_ENDPOINT \
+      --csi.mountdir $CSI_MOUNT_DIR --csi.stagingdir $CSI_STAGING_DIR --ginkgo.focus Node.Service'
   bed world -- sh -c 'cks-iso init --kubernetes 1.33.1 -o a.toml && cks-iso lock a.toml'")]
 struct Cli {
     #[command(subcommand)]
@@ -58,6 +62,20 @@ enum Bed {
         #[arg(long)]
         containerd: Option<String>,
         /// The command, run on the machine
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// The agent as CSI node plugin with a controller for tests beside it, in a private mount namespace whose disks are
+    /// loop devices; sets CSI_ENDPOINT and CSI_CONTROLLER_ENDPOINT (unix:///…), CSI_MOUNT_DIR and CSI_STAGING_DIR (to be
+    /// made by the command), CSI_ACCESS_TYPE (mount, block), CSI_FS_TYPE
+    Csi {
+        /// The filesystem where a request names none: ext3, ext4, xfs, btrfs
+        #[arg(long, value_name = "TYPE", default_value = "ext4")]
+        fs: String,
+        /// Volumes are asked for as block devices
+        #[arg(long)]
+        block: bool,
+        /// The command, run in that mount namespace
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -104,12 +122,33 @@ fn run(bed: Bed) -> Result<i32> {
             let machine = bed.machine("node-1")?;
             machine.enter(typed(&command))?.attached(&stop)
         }
+        Bed::Csi { fs, block, command } => csi(&fs, block, &command, &stop),
         Bed::Containerd { version, command } => {
             let containerd = Containerd::start(&programs::containerd(version.as_deref())?, None)?;
             let command = typed(&command).env("CONTAINERD_ADDRESS", &containerd.socket);
             command.env("PATH", path_with(&containerd.programs)?).attached(&stop)
         }
     }
+}
+
+fn csi(fs: &str, block: bool, command: &[OsString], stop: &AtomicBool) -> Result<i32> {
+    let bed = csi::Bed::start(&csi::Options { kind: csi::Kind::filesystem(fs), ..csi::Options::default() })?;
+    let controller = bed.controller()?;
+    let (mounts, staging) = (format!("{}/pods", csi::KUBELET), format!("{}/plugins/kubernetes.io/csi", csi::KUBELET));
+    bed.directory(&mounts)?;
+    bed.directory(&staging)?;
+    let command = typed(command)
+        .env("CSI_ENDPOINT", format!("unix://{}", csi::Bed::socket()))
+        .env("CSI_CONTROLLER_ENDPOINT", format!("unix://{}", controller.socket().display()))
+        .env("CSI_MOUNT_DIR", format!("{mounts}/mount"))
+        .env("CSI_STAGING_DIR", format!("{staging}/staging"))
+        .env("CSI_ACCESS_TYPE", if block { "block" } else { "mount" })
+        .env("CSI_FS_TYPE", fs);
+    let code = bed.enter(command).attached(stop)?;
+    if code != 0 {
+        eprintln!("bed: exit code {code}; the daemon said:\n{}", bed.log());
+    }
+    Ok(code)
 }
 
 fn typed(words: &[OsString]) -> Command {

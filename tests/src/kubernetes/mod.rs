@@ -8,6 +8,7 @@ mod images;
 mod machine;
 mod network;
 mod release;
+mod slots;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,6 +23,7 @@ pub use self::images::TOOLS;
 pub use self::machine::{Machine, wait};
 pub use self::network::Outside;
 pub use self::release::Release;
+pub use self::slots::Slots;
 use crate::leash::Heir;
 use crate::netns::ADDRESS;
 use crate::process::Command;

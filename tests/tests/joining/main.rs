@@ -9,6 +9,7 @@ mod kills;
 mod leaving;
 mod secrets;
 mod told;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};

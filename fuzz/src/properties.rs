@@ -1,6 +1,9 @@
 //! The properties, one function per target. Each takes any bytes, and panics where the code under test
 //! breaks a promise; what it refuses, it has to refuse with one of the codes it documents.
 
+#[path = "volumes.rs"]
+mod volumes;
+
 use std::io::Cursor;
 
 use bootstrap::archive;
@@ -13,6 +16,8 @@ use iso_builder::lock::Lock;
 use iso_builder::manifests::{self, Origin};
 use iso_builder::spec::Spec;
 
+pub use self::volumes::{mountinfo, superblock, volume_request, vpd};
+
 /// Name, check, rounds.
 pub type Target = (&'static str, fn(&[u8]), usize);
 
@@ -24,9 +29,13 @@ pub const TARGETS: &[Target] = &[
     ("disc", disc, 600),
     ("lock", lock, 1500),
     ("manifest", manifest, 1500),
+    ("mountinfo", mountinfo, 1500),
     ("signature", signature, 1500),
     ("spec", spec, 1500),
+    ("superblock", superblock, 100),
     ("user_data", user_data, 60),
+    ("volume_request", volume_request, 1500),
+    ("vpd", vpd, 4000),
     ("yaml_images", yaml_images, 300),
 ];
 

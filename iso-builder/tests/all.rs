@@ -5,8 +5,6 @@ mod attacks;
 #[cfg(test)]
 mod building;
 #[cfg(test)]
-mod corpora;
-#[cfg(test)]
 mod documentation;
 #[cfg(test)]
 mod downloads;
@@ -48,8 +46,3 @@ mod signing;
 mod stopping;
 #[cfg(test)]
 mod verifying;
-
-#[cfg(test)]
-#[path = "../../fuzz/src/properties.rs"]
-#[expect(unreachable_pub, reason = "the fuzz targets are other crates")]
-mod properties;

@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::properties::TARGETS;
+#[cfg(test)]
+use properties::TARGETS;
+
+#[cfg(test)]
+#[path = "../../fuzz/src/properties.rs"]
+#[expect(unreachable_pub, reason = "the fuzz targets are other crates")]
+mod properties;
 
 /// Bytes that a mutation may add up to.
 const LONGEST: usize = 128 << 10;
@@ -13,6 +19,7 @@ const LONGEST: usize = 128 << 10;
 /// Numbers at which lengths and offsets go wrong.
 const EDGES: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 0x7fff_ffff_ffff_ffff, u64::MAX];
 
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 fn corpus(target: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let entries = fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));

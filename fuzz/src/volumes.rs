@@ -163,7 +163,8 @@ pub fn volume_request(data: &[u8]) {
     {
         check_id(&expand.id);
         check_path(&expand.path);
-        assert!(expand.limit.is_none_or(|limit| limit > 0 && expand.required <= limit), "{expand:?}");
+        let limit = asked.capacity_range.map_or(0, |range| range.limit_bytes);
+        assert!(limit == 0 || i64::try_from(expand.required).is_ok_and(|required| required <= limit), "{expand:?}");
     }
 }
 

@@ -101,7 +101,7 @@ pub fn expand(asked: &NodeExpandVolumeRequest) -> Result<Expand, Refusal> {
     if limit > 0 && required > limit {
         return Err(invalid(format!("capacity_range: {required} bytes are required, and the limit is {limit}")));
     }
-    Ok(Expand { id, path, required, limit: (limit > 0).then_some(limit) })
+    Ok(Expand { id, path, required })
 }
 
 fn id(id: &str) -> Result<VolumeId, Refusal> {

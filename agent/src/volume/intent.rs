@@ -14,8 +14,6 @@ use super::devices::Disk;
 use crate::files;
 use crate::host::{Host, STATE_DIR};
 
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
-
 /// The note of one volume.
 #[derive(Debug)]
 pub(super) struct Intent {
@@ -61,10 +59,7 @@ impl Intent {
 
     /// Crosses it out.
     pub(super) fn end(&self) -> Result<(), Refusal> {
-        match std::fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(self.failed("removing").with_source(e)),
-            _ => Ok(()),
-        }
+        files::remove(&self.path).map_err(|e| self.failed("removing").with_source(e))
     }
 
     fn failed(&self, doing: &str) -> Refusal {
@@ -74,8 +69,8 @@ impl Intent {
 
 fn attachment(host: &Host, disk: &Disk) -> Result<Option<Attachment>, Refusal> {
     let Some(sequence) = disk.sequence(host) else { return Ok(None) };
-    let path = host.path(BOOT);
-    let boot = std::fs::read_to_string(&path).map_err(|e| super::mounts::io("reading", &path, e))?;
+    // A boot without an id can't be told from another.
+    let boot = Some(host.boot_id()).filter(|boot| !boot.is_empty());
     let size = disk.size(host)?;
-    Ok(Some(Attachment { boot: boot.trim().to_owned(), sequence, device: disk.device.to_string(), size }))
+    Ok(boot.map(|boot| Attachment { boot, sequence, device: disk.device.to_string(), size }))
 }

@@ -114,8 +114,6 @@ pub struct Expand {
     pub path: PathBuf,
     /// How many bytes it has to have; 0 where nothing is said.
     pub required: u64,
-    /// How many it may have at most.
-    pub limit: Option<u64>,
 }
 
 /// What an operator settled.

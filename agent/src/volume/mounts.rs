@@ -71,7 +71,7 @@ pub fn node_at(path: &Path) -> Result<Option<Device>, Refusal> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_block_device() => Ok(Some(device_of_number(there.rdev()))),
         Ok(_) => Ok(None),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(io("looking at", path, e)),
     }
 }
@@ -133,9 +133,7 @@ pub fn resolved(path: &Path) -> Result<PathBuf, Refusal> {
     match parent.canonicalize() {
         Ok(parent) => Ok(parent.join(name)),
         // Then nothing is mounted there, either.
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(path.to_owned())
-        }
+        Err(e) if is_absent(&e) => Ok(path.to_owned()),
         Err(e) => Err(io("looking at", parent, e)),
     }
 }
@@ -254,6 +252,11 @@ fn meaning(errno: Errno) -> String {
         _ => return errno.desc().to_owned(),
     };
     format!("{} ({means}; the kernel's log tells more: dmesg)", errno.desc())
+}
+
+/// Whether nothing is at a path: not it, or a directory on the way to it is none.
+pub(super) fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 /// A refusal of the filesystem.

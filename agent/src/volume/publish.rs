@@ -201,7 +201,7 @@ fn is_empty(directory: &Path) -> bool {
 fn remove(path: &Path) -> Result<(), Refusal> {
     let there = match fs::symlink_metadata(path) {
         Ok(there) => there,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(e) if mounts::is_absent(&e) => return Ok(()),
         Err(e) => return Err(mounts::io("looking at", path, e)),
     };
     let kind = there.file_type();

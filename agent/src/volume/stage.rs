@@ -144,9 +144,7 @@ fn still_published(staging: &Path, target: &Path) -> Refusal {
 fn is_directory(path: &Path) -> Result<(), Refusal> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.is_dir() => Ok(()),
-        Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Err(mounts::io("looking at", path, e))
-        }
+        Err(e) if !mounts::is_absent(&e) => Err(mounts::io("looking at", path, e)),
         _ => {
             let what = format!("staging_target_path {} is no directory; the caller has to make it", path.display());
             Err(Refusal::new(Class::VolumeNotStaged, what))

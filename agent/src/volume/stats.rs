@@ -3,7 +3,7 @@
 use bootstrap::mountinfo::Device;
 use bootstrap::volume::Serial;
 use bootstrap::volume::refusal::{Class, Refusal};
-use nix::sys::statvfs::statvfs;
+use rustix::fs::statvfs;
 
 use super::{Stats, Volumes, devices, mounts, serial};
 
@@ -45,13 +45,10 @@ impl Volumes {
         let device = mounts::device_at(&self.host, &asked.path)?.ok_or_else(|| not_there(asked, "no mount point"))?;
         self.is_it(asked, device, &serial)?;
         let full = statvfs(&asked.path).map_err(|errno| mounts::io("asking", &asked.path, errno.into()))?;
-        // Where the kernel counts in 32 bits, this is a conversion.
-        #[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
-        let [unit, blocks, free, available] =
-            [full.fragment_size(), full.blocks(), full.blocks_free(), full.blocks_available()].map(u64::from);
-        let bytes = [blocks, blocks.saturating_sub(free), available].map(|count| count.saturating_mul(unit));
-        let (files, unused) = (full.files(), full.files_free());
-        let inodes = (files > 0).then(|| [files, files.saturating_sub(unused), full.files_available()]);
+        let blocks = [full.f_blocks, full.f_blocks.saturating_sub(full.f_bfree), full.f_bavail];
+        let bytes = blocks.map(|count| count.saturating_mul(full.f_frsize));
+        let files = full.f_files;
+        let inodes = (files > 0).then(|| [files, files.saturating_sub(full.f_ffree), full.f_favail]);
         Ok((Usage::Filesystem { bytes, inodes }, self.condition(device)))
     }
 

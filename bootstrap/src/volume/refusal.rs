@@ -120,7 +120,9 @@ impl Class {
             Self::DeviceTooSmall => ("DEVICE_TOO_SMALL", "see whether CloudStack has resized the volume"),
             Self::MkfsFailed => ("MKFS_FAILED", "look at what mkfs said; check the StorageClass' mkfs-options"),
             Self::MountFailed => ("MOUNT_FAILED", "check the mount options; the kernel's log tells more"),
-            Self::GrowFailed => ("GROW_FAILED", "look at what the program said; the volume is usable in its old size"),
+            Self::GrowFailed => {
+                ("GROW_FAILED", "look at what the program said; what is staged stays usable in its old size")
+            }
             Self::TimedOut => ("TIMED_OUT", "look at the volume's storage; the kernel's log tells more"),
             Self::NodeNotReady => ("NODE_NOT_READY", "add what is named to the node"),
             Self::Overloaded => ("OVERLOADED", "nothing; the caller tries again"),

@@ -157,6 +157,5 @@ fn a_capacity_range_does_not_contradict_itself() {
     assert_refused(with(-1, 0), "required_bytes");
     assert_refused(with(0, -1), "limit_bytes");
     assert_refused(with(2, 1), "limit");
-    let asked = with(1, 0).unwrap();
-    assert_eq!((asked.required, asked.limit), (1, None));
+    assert_eq!(with(1, 0).unwrap().required, 1);
 }

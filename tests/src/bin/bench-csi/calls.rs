@@ -65,7 +65,8 @@ macro_rules! calls {
         impl Client {
             $(/// How long it took.
             pub(crate) fn $name(&self, asked: &Asked) -> Result<Duration> {
-                let message = { let _ = asked; #[allow(clippy::redundant_closure_call, reason = "a macro's")] ($message)(asked) };
+                let message: fn(&Asked) -> _ = $message;
+                let message = message(asked);
                 let mut client = $client::new(self.channel.clone());
                 let begun = Instant::now();
                 let answer = self.runtime.block_on(client.$rpc(message));

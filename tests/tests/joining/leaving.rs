@@ -37,6 +37,13 @@ impl Traces {
     }
 }
 
+/// The traces of a machine that is up, once its containerd is: that makes `/etc/cni/net.d` when it starts.
+fn bare(machine: &Machine) -> Traces {
+    let up = "for try in $(seq 300); do ctr version >/dev/null 2>&1 && exit; sleep 0.1; done; ctr version";
+    machine.sh(up).unwrap();
+    Traces::of(machine)
+}
+
 fn left(machine: &Machine) -> Traces {
     // Nothing on the bed's machines makes cloud-init run again, as the management server does.
     let arguments = ["cks-agent", "leave", "--drain-timeout", "30s", "--rejoin", "--verbose"];
@@ -50,7 +57,7 @@ fn a_worker_leaves_and_comes_back_five_times() {
     let _alone = alone();
     let cluster = machines(2);
     let worker = &cluster.workers[0];
-    let bare = Traces::of(worker);
+    let bare = bare(worker);
     cluster.by_agent().unwrap();
     let first = left(worker);
     assert_eq!(first.addresses, bare.addresses);
@@ -80,7 +87,7 @@ fn a_pod_whose_network_nobody_can_end_keeps_no_worker() {
     let _alone = alone();
     let cluster = machines(1);
     let worker = &cluster.workers[0];
-    let bare = Traces::of(worker);
+    let bare = bare(worker);
     cluster.by_agent().unwrap();
     cluster.serve_a_page("stuck", worker, &cluster.control).unwrap();
     let images = || worker.sh("ctr -n k8s.io images list -q").unwrap();

@@ -65,6 +65,15 @@ pub enum Command {
     /// Show what user data asks for, how it is understood, and what would be done; nothing is changed.
     #[command(after_long_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Make this machine, or an image's tree, a template that nodes are made of (docs/template.md).
+    #[command(after_long_help = PREPARE_EXAMPLES)]
+    Prepare(Prepare),
+    /// Say what this machine, or an image's tree, lacks of what a node needs.
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Take away what makes this machine one of its own, before an image is made of it.
+    #[command(after_long_help = SEAL_EXAMPLES)]
+    Seal(Seal),
     /// Show what is installed here, by asking the programs themselves.
     Version(Version),
     /// Stay until the agent has done what a script of the management server did.
@@ -83,6 +92,32 @@ pub enum Command {
         directory: PathBuf,
     },
 }
+
+const PREPARE_EXAMPLES: &str = "\
+Examples:
+  What would be changed here:
+    cks-agent prepare --dry-run
+
+  An image's tree, mounted at /mnt, with the management server's public key in it:
+    cks-agent prepare --root /mnt --authorized-keys id_rsa.pub
+
+Exit code: 0 when nothing is left that keeps it from being a template, 78 (HOST_UNFIT) otherwise.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  cks-agent check
+  cks-agent check --root /mnt --strict
+  cks-agent check --json | jq -r '.items[] | select(.result == \"failed\") | .name + \" \" + .evidence'
+
+Exit code: 0 when nothing failed (with --strict: and nothing warns), 78 (HOST_UNFIT) otherwise.";
+
+const SEAL_EXAMPLES: &str = "\
+Examples:
+  Before the machine is shut down and its disk becomes a template:
+    cks-agent seal && poweroff
+
+  What would be taken away:
+    cks-agent seal --root /mnt --dry-run";
 
 const VOLUMES_EXAMPLES: &str = "\
 Examples:
@@ -373,6 +408,63 @@ pub struct Explain {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print a JSON document (docs/schema/explain.schema.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `prepare`.
+#[derive(Debug, Args)]
+pub struct Prepare {
+    /// The root directory of the machine, or of an image's tree
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Show what would be changed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave an item of `check` as it is; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub skip: Vec<String>,
+    /// Public keys that may log in as cloud, and that stay when the template is sealed: the management server's
+    #[arg(long, value_name = "FILE")]
+    pub authorized_keys: Option<PathBuf>,
+    /// Print a JSON document (docs/schema/prepare.schema.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The root directory of the machine, or of an image's tree
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Leave an item out; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub skip: Vec<String>,
+    /// Look at this item and no other; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Let warnings count as failures
+    #[arg(long)]
+    pub strict: bool,
+    /// Print a JSON document (docs/schema/check.schema.json)
+    #[arg(long)]
+    pub json: bool,
+    /// Show also the items that are as they should be
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Arguments of `seal`.
+#[derive(Debug, Args)]
+pub struct Seal {
+    /// The root directory of the machine, or of an image's tree
+    #[arg(long, default_value = "/", value_name = "DIR")]
+    pub root: PathBuf,
+    /// Show what would be taken away, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print a JSON document (docs/schema/seal.schema.json)
     #[arg(long)]
     pub json: bool,
 }

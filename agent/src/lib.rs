@@ -22,6 +22,7 @@
 //! | [`runtime`] | containerd's settings, its restart, and the proof of both |
 //! | [`apply`] | a plan, step by step |
 //! | [`leave`] | this node out of its cluster, and clean |
+//! | [`template`] | a machine becomes a template: `prepare`, `check`, `seal` |
 //! | [`layer`] | a layer's tar to files, as containerd unpacks it |
 //! | [`volume`] | stage, publish, expand: the recipes; [`csi`] is their gRPC border |
 //! | [`etcd`] | a member of a dedicated etcd cluster, and what is done with one |
@@ -78,6 +79,7 @@ pub mod runtime;
 pub mod serve;
 pub mod sources;
 pub mod status;
+pub mod template;
 pub mod terminal;
 pub mod tool;
 pub mod trust;

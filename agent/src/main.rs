@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use agent::cli::{self, Cli, Command};
 use agent::notify::Notify;
-use agent::{adopt, csi, etcd, explain, heap, metrics, reconcile, report, serve, sources, status, verify, version};
+use agent::{
+    adopt, csi, etcd, explain, heap, metrics, reconcile, report, serve, sources, status, template, verify, version,
+};
 use bootstrap::failure::{Code, Failure};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -46,6 +48,9 @@ async fn run() -> ExitCode {
             etcd::command::run(&arguments).await
         }
         Command::Explain(arguments) => explain::print(&arguments).await,
+        Command::Prepare(arguments) => template::prepare(&arguments).await,
+        Command::Check(arguments) => template::check(&arguments).await,
+        Command::Seal(arguments) => template::seal(&arguments),
         Command::Version(arguments) => version::print(&arguments).await,
         Command::Serve(arguments) => {
             report::log(0, cli::log());

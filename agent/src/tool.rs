@@ -118,6 +118,30 @@ pub enum Tool {
     Btrfs,
     /// Looks for signatures on a disk.
     Blkid,
+    /// Speaks to containerd.
+    Ctr,
+    /// Starts a program in a mount namespace of its own.
+    Unshare,
+    /// Starts a program as another user.
+    Runuser,
+    /// Debian's package manager.
+    AptGet,
+    /// Tells what it knows.
+    AptCache,
+    /// Installs packages of Debian's.
+    Dpkg,
+    /// Makes them.
+    DpkgDeb,
+    /// Red Hat's package manager.
+    Dnf,
+    /// Tells which packages of Red Hat's are installed.
+    Rpm,
+    /// Makes a user.
+    Useradd,
+    /// Changes one.
+    Usermod,
+    /// Checks settings of sudo.
+    Visudo,
 }
 
 impl Tool {
@@ -164,6 +188,18 @@ impl Tool {
             Self::XfsGrowfs => "xfs_growfs",
             Self::Btrfs => "btrfs",
             Self::Blkid => "blkid",
+            Self::Ctr => "ctr",
+            Self::Unshare => "unshare",
+            Self::Runuser => "runuser",
+            Self::AptGet => "apt-get",
+            Self::AptCache => "apt-cache",
+            Self::Dpkg => "dpkg",
+            Self::DpkgDeb => "dpkg-deb",
+            Self::Dnf => "dnf",
+            Self::Rpm => "rpm",
+            Self::Useradd => "useradd",
+            Self::Usermod => "usermod",
+            Self::Visudo => "visudo",
         }
     }
 

@@ -27,6 +27,7 @@
 //! | [`trust`], [`version`] | who has to have signed a bundle, and how old it may be |
 //! | [`user_data`] | what the management server, or an operator, asked of this machine |
 //! | [`volume`], [`mountinfo`] | which disk a volume is, what is on it, what is mounted |
+//! | [`template`] | what a template, or a machine, needs before it can become a node |
 //! | [`text`] | texts from media that nobody vouches for |
 //! | [`failure`] | failure codes with their remedies |
 
@@ -51,6 +52,7 @@ pub mod router;
 pub mod secret;
 pub mod signature;
 pub mod state;
+pub mod template;
 pub mod text;
 pub mod trust;
 pub mod user_data;

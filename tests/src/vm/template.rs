@@ -19,7 +19,7 @@ const ROOT: &str = "bookworm-node";
 const DRESS: &str = r#"
 root=$1
 printf '[Match]\nName=en* eth*\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/80-dhcp.network"
-printf 'network: {config: disabled}\n' >"$root/etc/cloud/cloud.cfg.d/80_bed.cfg"
+printf 'network: {config: disabled}\nlocale: C.UTF-8\n' >"$root/etc/cloud/cloud.cfg.d/80_bed.cfg"
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer getty@tty1.service logrotate.timer; do
     ln -sfn /dev/null "$root/etc/systemd/system/$unit"
@@ -58,13 +58,11 @@ impl Template {
         install(&root)?;
         let mut said = String::new();
         Command::new("sh").args(["-e", "-c", DRESS, "dress"]).arg(&root).ok().context("Making a tree bootable")?;
-        let interim = "for u in cks-bootstrap cks-agent; do systemctl --root=$1 enable $u; done; mkdir -p $1/opt/bin $1/etc/cks-agent/keys; : >$1/etc/machine-id; printf 'datasource_list: [ConfigDrive, CloudStack, NoCloud]\n' >$1/etc/cloud/cloud.cfg.d/90_cks.cfg; rm $1/etc/ssh/ssh_host*";
-        Command::new("sh").args(["-c", interim, "x"]).arg(&root).ok()?;
-        dress(&root)?;
-        for job in [] as [&str; 0] {
-            let agent = Command::new(programs::built("cks-agent")?).arg(job).arg("--root").arg(&root);
-            said += &agent.limit(Duration::from_secs(900)).ok().with_context(|| format!("cks-agent {job}"))?;
+        for job in ["prepare", "check"] {
+            said += &agent(job, &root)?;
         }
+        dress(&root)?;
+        said += &agent("seal", &root)?;
         let kit = Kit::of(&root, directory.path())?;
         let disk = directory.path().join("disk");
         let make = Command::new("mke2fs").args(["-q", "-t", "ext4", "-L", "root", "-E", "lazy_itable_init=1", "-d"]);
@@ -83,6 +81,12 @@ impl Template {
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// What `cks-agent` says when it does a job on a tree.
+fn agent(job: &str, root: &Path) -> Result<String> {
+    let agent = Command::new(programs::built("cks-agent")?).arg(job).arg("--root").arg(root);
+    agent.limit(Duration::from_secs(900)).ok().with_context(|| format!("cks-agent {job}"))
 }
 
 /// The agent as its package installs it.

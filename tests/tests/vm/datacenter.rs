@@ -9,8 +9,11 @@ use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cks_tests::netns::Netns;
+use cks_tests::process::Command;
+use cks_tests::programs;
 use cks_tests::server::hardware::Hardware;
 use cks_tests::server::{Candidate, Cloud, Vm};
+use cks_tests::vm::instance::BOOT;
 use cks_tests::vm::{Instance, Router, Template};
 
 /// When a disc comes: so long after a machine was switched on.
@@ -37,7 +40,7 @@ impl Datacenter {
         let begun = Instant::now();
         let hardware = Hardware::new(&["1.35"], &crate::containerd())?;
         let router = Router::start(&hardware.bed)?;
-        let template = Template::make(|_| Ok(()))?;
+        let template = Template::make(with_builder)?;
         eprintln!("{}\n{:7.1} s  the template is sealed", template.said, begun.elapsed().as_secs_f64());
         Ok(Self { hardware, told: String::new(), booted: Vec::new(), router, template })
     }
@@ -75,13 +78,39 @@ impl Datacenter {
             "#cloud-config\nusers:\n  - name: cloud\n    sudo: ALL=(ALL) NOPASSWD:ALL\n    shell: /bin/bash\n    \
              ssh_authorized_keys:\n      - \"{key}\"\nruncmd:\n  - touch /root/mine\n"
         );
-        let found = self.booted.iter_mut().find(|booted| booted.instance.name == name).context("no machine")?;
-        found.instance.told(&self.hardware.bed, &key, &user_data)?;
-        found.since = Instant::now();
-        found.instance.boot(&self.hardware.bed.vr.netns)?;
-        found.instance.guest.wait("its first boot", cks_tests::vm::instance::BOOT, "test -e /root/mine")?;
-        let (address, uuid) = (found.instance.address.clone(), found.instance.id.clone());
+        self.tell(name, &user_data)?;
+        self.boot(name)?;
+        let instance = &self.find(name)?.instance;
+        instance.guest.wait("its first boot", BOOT, "test -e /root/mine")?;
+        let (address, uuid) = (instance.address.clone(), instance.id.clone());
         Ok(Candidate { name: name.to_owned(), address, uuid, manual: false })
+    }
+
+    /// Switches a machine on, and waits until it is up.
+    pub(crate) fn boot(&mut self, name: &str) -> Result<()> {
+        let netns = &self.hardware.bed.vr.netns;
+        let booted = self.booted.iter_mut().find(|booted| booted.instance.name == name).context("no machine")?;
+        booted.since = Instant::now();
+        booted.instance.boot(netns)
+    }
+
+    /// Has a machine that boots boot again.
+    pub(crate) fn boot_again(&mut self, name: &str) -> Result<()> {
+        let netns = &self.hardware.bed.vr.netns;
+        let booted = self.booted.iter_mut().find(|booted| booted.instance.name == name).context("no machine")?;
+        booted.instance.reboot(netns)
+    }
+
+    /// Changes what the router tells a machine.
+    pub(crate) fn tell(&mut self, name: &str, user_data: &str) -> Result<()> {
+        let key = self.public_key().trim().to_owned();
+        let booted = self.booted.iter().find(|booted| booted.instance.name == name).context("no machine")?;
+        booted.instance.told(&self.hardware.bed, &key, user_data)
+    }
+
+    /// Takes a machine away.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.booted.retain(|booted| booted.instance.name != name);
     }
 
     /// The router serves a disc for control plane nodes, whose kernel reads none. To a machine with a drive it says that it
@@ -101,11 +130,18 @@ impl Datacenter {
             -u cks-bootstrap -u cloud-final -u kubelet -u containerd | cut -c1-300";
         let mut said = self.hardware.how_they_are();
         for Booted { instance, .. } in &self.booted {
-            let told = instance.guest.sh(script).unwrap_or_else(|error| format!("{error:#}\n{}", instance.console_end()));
+            let told =
+                instance.guest.sh(script).unwrap_or_else(|error| format!("{error:#}\n{}", instance.console_end()));
             said += &format!("=== {}\n{told}\n", instance.name);
         }
         said
     }
+}
+
+/// The builder is no part of a node; here it reads a disc's every byte.
+fn with_builder(root: &Path) -> Result<()> {
+    let strip = Command::new("strip").arg("-o").arg(root.join("usr/bin/cks-iso")).arg(programs::built("cks-iso")?);
+    strip.ok().map(drop)
 }
 
 impl Cloud for Datacenter {
@@ -182,16 +218,14 @@ impl Cloud for Datacenter {
         }
         let decoded = STANDARD.decode(user_data).context("Decoding user data")?;
         self.told = String::from_utf8(decoded).context("Reading user data")?;
-        let (key, told) = (self.public_key().trim().to_owned(), self.told.clone());
-        let booted = self.booted.iter().find(|booted| booted.instance.name == vm.name).context("no machine")?;
-        booted.instance.told(&self.hardware.bed, &key, &told)
+        let told = self.told.clone();
+        self.tell(&vm.name, &told)
     }
 
     fn reboot(&mut self, vm: &Vm) -> Result<()> {
-        let netns = &self.hardware.bed.vr.netns;
-        match self.booted.iter_mut().find(|booted| booted.instance.name == vm.name) {
-            Some(booted) => booted.instance.reboot(netns),
-            None => self.hardware.reboot(vm),
+        match self.boots(&vm.name) {
+            true => self.boot_again(&vm.name),
+            false => self.hardware.reboot(vm),
         }
     }
 
@@ -199,7 +233,7 @@ impl Cloud for Datacenter {
         if !self.boots(&vm.name) {
             return self.hardware.destroy(vm);
         }
-        self.booted.retain(|booted| booted.instance.name != vm.name);
+        self.remove(&vm.name);
         Ok(())
     }
 }

@@ -1,19 +1,174 @@
-//! What becomes of a template: a worker of a cluster that a management server of 4.22 makes.
+//! What becomes of a template: workers of a cluster that a management server of 4.22 makes, each on another way.
 
-use cks_tests::server::{ManagementServer, Order, Pace, Release};
+use std::time::{Duration, Instant};
+
+use cks_tests::process::Output;
+use cks_tests::server::{Cloud as _, Cluster, GivenUp, ManagementServer, Order, Pace, Release, Role};
+use cks_tests::vm::Instance;
+use cks_tests::vm::instance::BOOT;
 
 use crate::datacenter::Datacenter;
 
+/// The bed's pace, for machines that are ten times slower.
+const PACE: Pace = Pace { pauses: 15, limits: 3, shortest: Duration::from_secs(180) };
+
+const SERVER: ManagementServer = ManagementServer { release: Release::ALL[3], pace: PACE };
+
+/// What a machine has that is a worker: its files with their times, and its node's identity.
+const INSTALLED: &str = "find /opt/cks /opt/bin /etc/kubernetes /etc/containerd /etc/systemd/system /home/cloud -xdev \
+    ! -type d -printf '%p %s %T@ %l\n' | sort; sha256sum /var/lib/kubelet/pki/kubelet-client-current.pem";
+
+struct Bed {
+    cloud: Datacenter,
+    begun: Instant,
+}
+
+impl Bed {
+    fn say(&self, text: &str) {
+        eprintln!("{:7.1} s  {text}", self.begun.elapsed().as_secs_f64());
+    }
+
+    /// A walk that went well.
+    fn walked<T>(&mut self, what: &str, walk: impl FnOnce(&mut Datacenter) -> Result<T, GivenUp>) -> T {
+        let walked = walk(&mut self.cloud);
+        self.say(what);
+        walked.unwrap_or_else(|error| panic!("{what}: {error}\n{}", self.cloud.how_they_are()))
+    }
+
+    /// What a machine says to a script that has to go well.
+    fn of(&mut self, name: &str, script: &str) -> String {
+        let said = self.cloud.instance(name).unwrap().guest.sh(script);
+        said.unwrap_or_else(|error| panic!("{error:#}\n{}", self.cloud.how_they_are()))
+    }
+
+    /// Waits until a machine is a ready node, as the control plane sees it.
+    fn ready(&mut self, cluster: &Cluster, name: &str) {
+        let control = self.cloud.hardware.machine(cluster.control().unwrap()).unwrap();
+        let look = || {
+            let nodes = control.sh("/opt/bin/kubectl get nodes --no-headers")?;
+            let ready = |line: &str| {
+                let mut words = line.split_whitespace();
+                words.next() == Some(name) && words.next() == Some("Ready")
+            };
+            Ok(nodes.lines().any(ready))
+        };
+        let waited = cks_tests::kubernetes::wait(&format!("{name} is ready"), BOOT * 2, look);
+        waited.unwrap_or_else(|error| panic!("{error:#}\n{}", self.cloud.how_they_are()));
+        self.say(&format!("{name} is ready"));
+    }
+}
+
 #[test]
-fn a_worker_gets_its_disc_late() {
-    let mut cloud = Datacenter::new().unwrap();
-    let server = ManagementServer { release: Release::ALL[3], pace: Pace::BED };
-    let order = Order::small("bed", cloud.hardware.version());
-    let walk = server.create(&mut cloud, &order);
-    let (cluster, transcript) = walk.unwrap_or_else(|error| panic!("{error}\n{}", cloud.how_they_are()));
-    println!("{transcript}");
-    let worker = cluster.of(cks_tests::server::Role::Worker).next().unwrap().clone();
-    println!("{}", cloud.how_they_are());
-    let instance = cloud.instance(&worker.name).unwrap();
-    println!("{}", instance.guest.sh("ls -la /home/cloud /opt/bin; cks-agent status; journalctl -b -u cks-bootstrap -o short-monotonic --no-pager").unwrap());
+fn workers_of_a_template_live() {
+    let begun = Instant::now();
+    let mut bed = Bed { cloud: Datacenter::new().unwrap(), begun };
+    let cluster = late_disc(&mut bed);
+    over_the_router(&mut bed, cluster.clone());
+    by_user_data_alone(&mut bed, &cluster);
+    by_config_drive(&mut bed, &cluster);
+}
+
+/// The server makes a cluster. Its worker has been up for a while when the disc comes.
+fn late_disc(bed: &mut Bed) -> Cluster {
+    let order = Order::small("bed", bed.cloud.hardware.version());
+    let (cluster, transcript) = bed.walked("a cluster of 4.22 is made", |cloud| SERVER.create(cloud, &order));
+    assert!(transcript.ignored().is_empty(), "{transcript}");
+    let worker = cluster.of(Role::Worker).next().unwrap().name.clone();
+    in_its_place(bed, &worker);
+    is_complete(bed, &worker);
+    let before = bed.of(&worker, INSTALLED);
+    let rebooted = bed.cloud.boot_again(&worker);
+    rebooted.unwrap_or_else(|error| panic!("{error:#}\n{}", bed.cloud.how_they_are()));
+    bed.cloud.instance(&worker).unwrap().guest.wait("kubelet is active", BOOT, "systemctl is-active kubelet").unwrap();
+    let settled = "! systemctl is-active --quiet cks-bootstrap && systemctl is-system-running";
+    let waited = bed.cloud.instance(&worker).unwrap().guest.wait("the boot is over", BOOT, settled);
+    waited.unwrap_or_else(|error| panic!("{error:#}\n{}", bed.cloud.how_they_are()));
+    assert_eq!(bed.of(&worker, INSTALLED), before, "after a reboot");
+    bed.ready(&cluster, &worker);
+    cluster
+}
+
+/// The unit runs when cloud-init has written its files, and before it runs what they say.
+fn in_its_place(bed: &mut Bed, name: &str) {
+    let script = "for ask in cloud-init:ActiveEnter cloud-config:ActiveEnter cks-bootstrap:InactiveExit \
+        cks-bootstrap:ActiveEnter cloud-final:InactiveExit cloud-final:ActiveEnter; do
+        systemctl show --value -p \"${ask#*:}TimestampMonotonic\" \"${ask%:*}\"; done";
+    let said = bed.of(name, script);
+    let moments: Vec<u64> = said.lines().map(|line| line.parse().unwrap()).collect();
+    bed.say(&format!(
+        "cloud-init, cloud-config, cks-bootstrap begins, has taken over, cloud-final begins, ends: {moments:?} us"
+    ));
+    assert!(moments.len() == 6 && moments[0] > 0 && moments.is_sorted(), "{moments:?}");
+    assert!(bed.of(name, "cat /opt/bin/setup-kube-system").contains("cks-agent attend"));
+}
+
+/// All that the agent promises of a worker, and what the server looks for.
+fn is_complete(bed: &mut Bed, name: &str) {
+    let status = bed.of(name, "cat /run/cks-agent/status.json");
+    assert!(status.contains(r#""phase": "ready""#), "{status}");
+    assert_eq!(bed.of(name, "cat /home/cloud/success").trim(), "true");
+    assert_eq!(bed.of(name, "systemctl is-active setup-kube-system || true").trim(), "inactive");
+    bed.of(name, "cks-agent verify; test ! -e /opt/bin/deploy-provider");
+    bed.of(name, "! findmnt -n /mnt/k8sdisk && ! findmnt -n -t iso9660");
+    let failed = bed.of(name, "systemctl --failed --plain --no-legend");
+    assert_eq!(failed, "", "failed units");
+}
+
+/// A machine of the user's that never sees a disc: the router serves it.
+fn over_the_router(bed: &mut Bed, mut cluster: Cluster) {
+    let candidate = bed.cloud.candidate("extra-1").unwrap();
+    bed.say("extra-1 is up");
+    let nodes = std::slice::from_ref(&candidate);
+    let add = |cloud: &mut Datacenter| SERVER.add_external_nodes(cloud, &mut cluster, nodes, true);
+    let transcript = bed.walked("extra-1 is added", add);
+    assert!(transcript.ignored().is_empty(), "{transcript}");
+    is_complete(bed, "extra-1");
+    let taken = |cloud: &mut Datacenter| SERVER.remove_external_node(cloud, &mut cluster, "extra-1");
+    bed.walked("extra-1 is removed", taken);
+    bed.cloud.remove("extra-1");
+}
+
+/// "Reboot with user data": cloud-init has run once and its semaphores say so; nobody removes them.
+fn by_user_data_alone(bed: &mut Bed, cluster: &Cluster) {
+    bed.cloud.candidate("extra-2").unwrap();
+    bed.say("extra-2 is up");
+    bed.cloud.serve(Some(&cluster.version)).unwrap();
+    let told = bed.cloud.told.clone();
+    bed.cloud.tell("extra-2", &told).unwrap();
+    let rebooted = bed.cloud.boot_again("extra-2");
+    rebooted.unwrap_or_else(|error| panic!("{error:#}\n{}", bed.cloud.how_they_are()));
+    bed.ready(cluster, "extra-2");
+    is_complete(bed, "extra-2");
+    bed.cloud.serve(None).unwrap();
+    bed.cloud.remove("extra-2");
+}
+
+/// A network without a data server: one disc tells the machine about itself, another one comes later, and is ejected, as
+/// user data for VMware asks.
+fn by_config_drive(bed: &mut Bed, cluster: &Cluster) {
+    let told = bed.cloud.told.replace("EJECT_ISO_FROM_OS=false", "EJECT_ISO_FROM_OS=true");
+    assert_ne!(told, bed.cloud.told);
+    let key = bed.cloud.public_key().trim().to_owned();
+    let disc = bed.cloud.hardware.release(&cluster.version).unwrap().iso.clone();
+    bed.cloud.new_instance("drive-1").unwrap().with_config_drive(&key, &told).unwrap();
+    bed.cloud.boot("drive-1").unwrap();
+    bed.say("drive-1 is up");
+    bed.cloud.instance("drive-1").unwrap().insert(&disc).unwrap();
+    bed.ready(cluster, "drive-1");
+    is_complete(bed, "drive-1");
+    let instance = bed.cloud.instance("drive-1").unwrap();
+    assert!(!instance.has_disc().unwrap(), "the disc was to be ejected");
+    instance.insert(&disc).unwrap();
+    let same = same_bytes(instance);
+    assert!(same.code == 0, "{}{}", same.stdout, same.stderr);
+    bed.say("the kernel and the agent read the same bytes");
+    bed.cloud.remove("drive-1");
+}
+
+/// Reads a disc in user space and by the kernel: `cks-iso` holds every byte of both against the manifest.
+fn same_bytes(instance: &Instance) -> Output {
+    let script = "for try in $(seq 20); do blkid -t LABEL=CDROM /dev/sr0 && break; sleep 1; done
+        cks-iso verify --progress none /dev/sr0
+        mkdir -p /mnt/disc; mount -o ro /dev/sr0 /mnt/disc; cks-iso verify --progress none /mnt/disc; umount /mnt/disc";
+    instance.guest.run(script, &[], Duration::from_secs(300)).unwrap()
 }

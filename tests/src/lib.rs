@@ -15,6 +15,7 @@
 //! | [`upstream`] | the web sites that releases come from |
 //! | [`registry`], [`authority`], [`tokens`] | a real registry, with TLS and tokens |
 //! | [`published`] | images as registries hold them, for several architectures |
+//! | [`vm`] | machines that boot, under QEMU |
 //! | [`world`] | the two, filled with a release of Kubernetes |
 //! | [`bare`] | a user without rights in that network |
 //! | [`images`] | image archives, as `docker save` and `ctr image export` write them |
@@ -66,6 +67,7 @@ pub mod tokens;
 pub mod tree;
 pub mod unit;
 pub mod upstream;
+pub mod vm;
 pub mod vr;
 pub mod web;
 pub mod world;

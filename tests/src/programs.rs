@@ -43,6 +43,17 @@ pub fn tool(name: &str, version: Option<&str>) -> Result<PathBuf> {
     Ok(directory)
 }
 
+/// The archive of a Debian root (`tests/tools/root`), made when it isn't there yet: some minutes, and at once from then on.
+///
+/// # Errors
+/// When it can't be made.
+pub fn root(name: &str) -> Result<PathBuf> {
+    let make = Command::new(workspace().join("tests/tools/root")).arg(name);
+    let archive = PathBuf::from(make.limit(Duration::from_secs(1800)).ok()?.trim());
+    ensure!(archive.is_file(), "tests/tools/root {name} names {}, which is no file", archive.display());
+    Ok(archive)
+}
+
 /// The directory of containerd, `ctr` and the shim: the distribution's, or those of a version.
 ///
 /// # Errors

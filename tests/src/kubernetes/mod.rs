@@ -138,6 +138,12 @@ impl Bed {
         Ok(machine)
     }
 
+    /// The last part of an address that no machine of the bed has, or will have: for one that others make.
+    pub fn reserve(&mut self) -> u8 {
+        self.next += 1;
+        self.next - 1
+    }
+
     /// Switches a machine on, on the disk that it has.
     ///
     /// # Errors

@@ -11,15 +11,18 @@
 //! | `session`, `answer` | looks from outside, and what is read out of the answers |
 //! | `scripts` | what is pushed to nodes |
 //! | `create`, `external`, `upgrade`, `scale`, `delete` | the walks, step by step |
+//! | [`hardware`], `cloud_init` | machines in namespaces that are such a cloud, and how they boot |
 //! | [`transcript`] | what was asked and answered on a walk |
 
 pub mod cloud;
 pub mod cluster;
+pub mod hardware;
 pub mod pace;
 pub mod release;
 pub mod transcript;
 
 mod answer;
+mod cloud_init;
 mod create;
 mod delete;
 mod external;

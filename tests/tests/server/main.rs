@@ -5,8 +5,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
-mod cloud_init;
-mod hardware;
 mod releases;
 mod upgrade;
 
@@ -14,9 +12,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cks_tests::programs;
+use cks_tests::server::hardware::Hardware;
 use cks_tests::server::{Cluster, GivenUp, ManagementServer, Order, Pace, Release, Transcript};
-
-use crate::hardware::Hardware;
 
 /// Two cores carry one cluster at a time.
 fn alone() -> MutexGuard<'static, ()> {

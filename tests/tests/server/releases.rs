@@ -1,10 +1,10 @@
 //! A cluster's life with a server of each release: made, made larger and smaller, given a machine of the user's and
 //! relieved of it, deleted.
 
+use cks_tests::server::hardware::Hardware;
 use cks_tests::server::{Cluster, Release};
 
-use crate::hardware::Hardware;
-use crate::{alone, created, server, walked};
+use crate::{alone, containerd, created, server, walked};
 
 /// What the server looks for on a machine of the user's.
 const PACKAGES: &str =
@@ -38,7 +38,7 @@ fn a_server_of_4_23_gets_every_answer() {
 
 fn life(release: Release) {
     let _alone = alone();
-    let mut cloud = Hardware::new(&["1.35"]).unwrap();
+    let mut cloud = Hardware::new(&["1.35"], &containerd()).unwrap();
     let mut cluster = created(&mut cloud, release, "bed");
     scale(&mut cloud, release, &mut cluster);
     if release.is_flexible() {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use cks_tests::server::hardware::Hardware;
 use cks_tests::server::{Cloud as _, Cluster, Release};
 
-use crate::hardware::Hardware;
-use crate::{alone, created, server, walked};
+use crate::{alone, containerd, created, server, walked};
 
 #[test]
 fn the_server_s_script_upgrades_a_cluster() {
     let _alone = alone();
     let release = Release::ALL[3];
-    let mut cloud = Hardware::new(&["1.34", "1.35"]).unwrap();
+    let mut cloud = Hardware::new(&["1.34", "1.35"], &containerd()).unwrap();
     let mut cluster = created(&mut cloud, release, "bed");
     let next = cloud.version_of(1);
     let walk = server(release).upgrade(&mut cloud, &mut cluster, &next);

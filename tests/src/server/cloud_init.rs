@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bootstrap::user_data::yaml::{self, Node};
-use cks_tests::kubernetes::Machine;
-use cks_tests::leash::Running;
-use cks_tests::programs;
+
+use crate::kubernetes::Machine;
+use crate::leash::Running;
+use crate::programs;
 
 /// The unit of the package, which a template has switched on. Here it is started in its place of the order by hand:
 /// what stands in for systemd knows no cloud-init.
@@ -24,7 +25,7 @@ exec "$2/scripts/runcmd"
 "#;
 
 /// A boot of the instance `id` that finds `user_data`. It goes on until the value is dropped.
-pub(crate) fn boot(machine: &Machine, id: &str, user_data: &str) -> Result<Running> {
+pub(super) fn boot(machine: &Machine, id: &str, user_data: &str) -> Result<Running> {
     let directory = format!("/var/lib/cloud/instances/{id}");
     machine.sh(&format!(
         "mkdir -p {directory}/sem {directory}/scripts && ln -sfn {directory} /var/lib/cloud/instance
@@ -114,4 +115,4 @@ fn commands(config: &Node) -> Result<String> {
 }
 
 /// How long a login may take to be there.
-pub(crate) const LOGIN: Duration = Duration::from_secs(30);
+pub(super) const LOGIN: Duration = Duration::from_secs(30);

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cks_tests::kubernetes::{self, Bed, Machine, SETTINGS};
-use cks_tests::leash::Running;
-use cks_tests::netns::Netns;
-use cks_tests::process::Command;
-use cks_tests::server::rules::{PUBLIC, Rules};
-use cks_tests::server::{Candidate, Cloud, Vm};
 
-use crate::cloud_init;
+use super::rules::{PUBLIC, Rules};
+use super::{Candidate, Cloud, Vm, cloud_init};
+use crate::kubernetes::{self, Bed, Machine, SETTINGS};
+use crate::leash::Running;
+use crate::netns::Netns;
+use crate::process::Command;
 
 /// What differs here from a machine with systemd on a kernel of a distribution, for the kubeadm that the server's script
 /// runs by arguments of its own: on this cgroup v1 it refuses, and kubelet has to be told where its cgroups are.
@@ -31,6 +30,7 @@ chmod 755 /srv/disc/k8s/kubeadm
 "#;
 
 /// An instance.
+#[derive(Debug)]
 struct Instance {
     /// What its boot has set going; it ends before the machine.
     boot: Option<Running>,
@@ -43,7 +43,8 @@ struct Instance {
 /// Machines at a virtual router. The kernel has no iso9660: in the place of a drive the router serves the disc, for as
 /// long as it is attached to a machine that is to be installed. On one that is a node already it is mounted where
 /// the server's script for upgrades finds it.
-pub(crate) struct Hardware {
+#[derive(Debug)]
+pub struct Hardware {
     instances: Vec<Instance>,
     rules: Rules,
     releases: Vec<kubernetes::Release>,
@@ -51,15 +52,19 @@ pub(crate) struct Hardware {
     served: BTreeSet<String>,
     key: PathBuf,
     public_key: String,
-    pub(crate) bed: Bed,
+    /// Their network, with the router.
+    pub bed: Bed,
 }
 
 impl Hardware {
-    /// None yet; with the discs of these minors.
-    pub(crate) fn new(minors: &[&str]) -> Result<Self> {
+    /// None yet; with the discs of these minors, and the containerd in that directory.
+    ///
+    /// # Errors
+    /// When a disc can't be made, or the bed.
+    pub fn new(minors: &[&str], containerd: &Path) -> Result<Self> {
         let releases = minors.iter().map(|minor| kubernetes::Release::get(minor)).collect::<Result<Vec<_>>>()?;
         let first = releases.first().context("no minor")?;
-        let bed = Bed::new(&first.content, Some(&crate::containerd()))?;
+        let bed = Bed::new(&first.content, Some(containerd))?;
         let rules = Rules::new(&bed.vr.netns)?;
         let key = bed.key();
         let public_key = fs::read_to_string(key.with_extension("pub")).context("Reading a key")?;
@@ -70,16 +75,31 @@ impl Hardware {
     }
 
     /// Of Kubernetes, on the first disc.
-    pub(crate) fn version(&self) -> &str {
+    #[must_use]
+    pub fn version(&self) -> &str {
         &self.releases[0].version
     }
 
-    /// Of Kubernetes, on the disc of this number.
-    pub(crate) fn version_of(&self, disc: usize) -> String {
+    /// The disc of a version of Kubernetes, without `v`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn release(&self, version: &str) -> Result<&kubernetes::Release> {
+        let release = self.releases.iter().find(|release| release.version.trim_start_matches('v') == version);
+        release.with_context(|| format!("there is no disc of {version}"))
+    }
+
+    /// Of Kubernetes, on the disc of this number, which there is.
+    #[must_use]
+    pub fn version_of(&self, disc: usize) -> String {
         self.releases[disc].version.clone()
     }
 
-    pub(crate) fn machine(&self, vm: &Vm) -> Result<&Machine> {
+    /// The machine of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn machine(&self, vm: &Vm) -> Result<&Machine> {
         self.at(&vm.name).map(|at| &self.instances[at].machine)
     }
 
@@ -89,7 +109,10 @@ impl Hardware {
     }
 
     /// A machine of the user's, booted, with the packages that the server looks for.
-    pub(crate) fn candidate(&mut self, name: &str, packages: &str) -> Result<Candidate> {
+    ///
+    /// # Errors
+    /// When it doesn't boot.
+    pub fn candidate(&mut self, name: &str, packages: &str) -> Result<Candidate> {
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").context("Reading a random UUID")?;
         let uuid = uuid.trim().to_owned();
         let address = self.acquire(name)?;
@@ -156,7 +179,8 @@ impl Hardware {
     }
 
     /// What all machines say of themselves.
-    pub(crate) fn how_they_are(&self) -> String {
+    #[must_use]
+    pub fn how_they_are(&self) -> String {
         let said = |machine: &Machine| {
             let script = "cks-agent status 2>&1 || true
                 for log in cks-bootstrap cloud-init-output deploy-kube-system kubelet; do
@@ -211,8 +235,7 @@ impl Cloud for Hardware {
             self.first_disc(version)?;
             return self.lend(&vm.name, true);
         }
-        let release = self.releases.iter().find(|release| release.version.trim_start_matches('v') == version);
-        let release = release.with_context(|| format!("there is no disc of {version}"))?;
+        let release = self.release(version)?;
         machine.sh("mkdir -p /srv/disc /mnt/k8sdisk")?;
         Command::new("cp").arg("-a").arg(release.content.join(".")).arg(machine.path("/srv/disc")?).ok()?;
         machine.sh(AS_HERE)?;

@@ -48,7 +48,10 @@ async fn run() -> ExitCode {
             etcd::command::run(&arguments).await
         }
         Command::Explain(arguments) => explain::print(&arguments).await,
-        Command::Prepare(arguments) => template::prepare(&arguments).await,
+        Command::Prepare(arguments) => {
+            report::log(0, cli::log());
+            template::prepare(&arguments).await
+        }
         Command::Check(arguments) => template::check(&arguments).await,
         Command::Seal(arguments) => template::seal(&arguments),
         Command::Version(arguments) => version::print(&arguments).await,

@@ -26,6 +26,7 @@
 //! | [`node`] | a directory that becomes a node, and `cks-agent` at work on it |
 //! | [`stock`] | a node that CloudStack's own scripts install |
 //! | [`drive`] | a drive that discs are put into and taken from |
+//! | [`root`] | a distribution's root file system, to make a template of |
 //! | [`disk`] | a small filesystem on a loop device |
 //! | [`faults`] | HTTP between a node and its server, with faults at told moments |
 //! | [`gate`] | a web server that stops in the middle of a file |
@@ -55,6 +56,7 @@ pub mod programs;
 pub mod published;
 pub mod registry;
 pub mod relay;
+pub mod root;
 pub mod server;
 pub mod small;
 pub mod spec;

@@ -15,7 +15,7 @@ mod filters;
 mod local;
 mod record;
 mod runtime;
-mod tree;
+pub(crate) mod tree;
 mod unmount;
 
 use std::fs;

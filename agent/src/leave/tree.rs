@@ -32,7 +32,7 @@ struct Removal<'a> {
 /// Removes what lies in `directory`, but what is `kept` by its name there; and the directory, unless it `stays`. Returns what
 /// could not be removed. Names of `mounted` are mount points.
 #[must_use]
-pub(super) fn remove(directory: &Path, stays: bool, mounted: &[PathBuf], kept: fn(&str) -> bool) -> Vec<Left> {
+pub(crate) fn remove(directory: &Path, stays: bool, mounted: &[PathBuf], kept: fn(&str) -> bool) -> Vec<Left> {
     let told = |why: String| vec![Left { object: directory.display().to_string(), why }];
     let top = match openat(CWD, directory, DIRECTORY, Mode::empty()) {
         Ok(top) => top,
@@ -62,7 +62,7 @@ pub(super) fn remove(directory: &Path, stays: bool, mounted: &[PathBuf], kept: f
 }
 
 /// Removes a file or link; what could not be removed, and why.
-pub(super) fn file(path: &Path) -> Option<Left> {
+pub(crate) fn file(path: &Path) -> Option<Left> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Some(Left { object: path.display().to_string(), why: e.to_string() })

@@ -51,12 +51,12 @@ async fn one(host: &Host, inside: &Inside<'_>, edit: &Edit) -> Result<(), Failur
         Edit::SetShell { name, shell } => {
             inside.ok(Tool::Usermod, &["--shell", shell, name], Code::HostUnfit).await.map(|_| ())
         }
-        Edit::Directory { path, mode, owner } => directory(host, path, *mode, whose(host, *owner).await?),
+        Edit::Directory { path, mode, owner } => directory(host, path, *mode, whose(host, *owner)?),
         Edit::Write { path, text, mode, owner } => {
             if path == SUDOERS || path == "/etc/sudoers" {
                 check_sudoers(host, inside, text).await?;
             }
-            write(host, path, text, *mode, whose(host, *owner).await?)
+            write(host, path, text, *mode, whose(host, *owner)?)
         }
         Edit::Remove { path } => {
             // As for writing: its directory must not lead out of the root.
@@ -73,10 +73,10 @@ async fn one(host: &Host, inside: &Inside<'_>, edit: &Edit) -> Result<(), Failur
 }
 
 /// The numbers of an owner. The user may have been made a moment ago.
-async fn whose(host: &Host, whose: Owner) -> Result<(u32, u32), Failure> {
+fn whose(host: &Host, whose: Owner) -> Result<(u32, u32), Failure> {
     match whose {
         Owner::Root => Ok((0, 0)),
-        Owner::Login => owner(&facts::gather(host).await?, LOGIN),
+        Owner::Login => owner(host, LOGIN),
     }
 }
 

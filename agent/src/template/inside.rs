@@ -1,21 +1,30 @@
 //! Programs of the machine that is prepared: started as they are on this one, or below the root of an image's tree.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
+use rand::Rng as _;
 
 use crate::host::Host;
-use crate::tool::{Said, Tool};
+use crate::tool::{Call, Said, Tool};
 
 /// How long a package manager may take.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// How the script below says that another one works on the same root, and how long that may be so.
+const BUSY: i32 = 75;
+const BUSY_PATIENCE: Duration = Duration::from_secs(600);
+const BUSY_PAUSE: Duration = Duration::from_secs(3);
 
 /// What programs of an image find around them, in a mount namespace that ends with them, however they end. Services must not
 /// start there (policy-rc.d), names are looked up as this machine does, and nothing of that is left in the image: an
 /// empty file where one has to be mounted over is taken away again.
 const SCRIPT: &str = r#"
 root=$1; shift
+# What a killed run left there comes to its end first: what it stands on would be taken away under it.
+exec 9<"$root"
+flock -n 9 || { echo 'busy' >&2; exit 75; }
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --rbind /sys "$root/sys"
@@ -83,6 +92,18 @@ impl<'a> Inside<'a> {
                 format!("{} is not installed in {}", tool.name(), self.host.root().display()),
             ));
         }
+        let since = Instant::now();
+        loop {
+            let said = self.call(tool, args)?.output().await?;
+            if said.code != Some(BUSY) || said.stderr.trim() != "busy" || since.elapsed() > BUSY_PATIENCE {
+                return Ok(said);
+            }
+            tracing::warn!("a killed run is still at work below {}: waiting for its end", self.host.root().display());
+            tokio::time::sleep(BUSY_PAUSE.mul_f64(rand::rng().random_range(0.7..1.3))).await;
+        }
+    }
+
+    fn call(&self, tool: Tool, args: &[&str]) -> Result<Call, Failure> {
         let call = if self.is_this_machine() {
             tool.call(self.host)
         } else {
@@ -92,7 +113,7 @@ impl<'a> Inside<'a> {
             call.arg(self.host.root()).arg(tool.name()).env("SYSTEMD_OFFLINE", "1")
         };
         let call = call.env("DEBIAN_FRONTEND", "noninteractive").env("APT_LISTCHANGES_FRONTEND", "none");
-        call.args(args).patience(PATIENCE).output().await
+        Ok(call.args(args).patience(PATIENCE))
     }
 
     /// Runs a program and gives what it prints.

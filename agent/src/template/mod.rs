@@ -8,9 +8,11 @@ mod live;
 mod packages;
 mod seal;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use bootstrap::failure::{Code, Failure};
-use bootstrap::template::{Edit, Facts, Item, Outcome, examine, select};
+use bootstrap::template::{Edit, Item, Outcome, accounts, examine, select};
 use serde::Serialize;
 
 use crate::cli;
@@ -57,11 +59,18 @@ struct Done {
     edit: Edit,
 }
 
+impl Done {
+    fn installs(&self) -> bool {
+        matches!(self.edit, Edit::Install { .. })
+    }
+}
+
 /// Looks, and tells. Returns the exit code: 0, or that of `HOST_UNFIT`.
 ///
 /// # Errors
-/// `ROOT_NOT_FOUND`; `CONFIG_INVALID` names an item that there is not; `IO` and `TOOL_MISSING` where packages can't be read.
+/// `ROOT_NOT_FOUND`; `HOST_UNFIT` without root's rights; `CONFIG_INVALID` names an item that there is not; `IO` and `TOOL_MISSING` where packages can't be read.
 pub async fn check(arguments: &cli::Check) -> Result<u8, Failure> {
+    as_root()?;
     let host = Host::new(&arguments.root)?;
     let facts = facts::gather(&host).await?;
     let items = select(examine(&facts), &arguments.skip, &arguments.only)?;
@@ -86,6 +95,7 @@ pub async fn check(arguments: &cli::Check) -> Result<u8, Failure> {
 /// As [`check`]; `ALREADY_RUNNING`; `SOURCE_UNREACHABLE` where no package repository answers; `HOST_UNFIT` where a package or a
 /// user can't be had; `NO_SPACE`, `IO`.
 pub async fn prepare(arguments: &cli::Prepare) -> Result<u8, Failure> {
+    as_root()?;
     let host = Host::new(&arguments.root)?;
     let inside = Inside::new(&host);
     if let Some(keys) = &arguments.authorized_keys {
@@ -95,7 +105,7 @@ pub async fn prepare(arguments: &cli::Prepare) -> Result<u8, Failure> {
     let (mut edits, mut lock) = (Vec::new(), None);
     for _ in 0..ROUNDS {
         let items = select(examine(&facts), &arguments.skip, &[])?;
-        let round = wanted(&items);
+        let mut round = wanted(&items);
         let is_new = |done: &Done| !edits.contains(done);
         if arguments.dry_run || !round.iter().any(is_new) {
             if arguments.dry_run {
@@ -105,6 +115,10 @@ pub async fn prepare(arguments: &cli::Prepare) -> Result<u8, Failure> {
         }
         if lock.is_none() {
             lock = Some(Journal::open(&host)?);
+        }
+        // What packages bring is looked at before anything else is changed.
+        if round.iter().any(Done::installs) {
+            round.retain(Done::installs);
         }
         change::make(&host, &inside, &facts, &round, |line| show::progress(arguments.json, line)).await?;
         edits.extend(round);
@@ -163,6 +177,17 @@ fn membership(host: &Host) -> Vec<String> {
 }
 
 /// The numbers of a user of the root.
-fn owner(facts: &Facts, name: &str) -> Result<(u32, u32), Failure> {
-    facts.account(name).ok_or_else(|| Failure::new(Code::HostUnfit, format!("there is no user {name}")))
+fn owner(host: &Host, name: &str) -> Result<(u32, u32), Failure> {
+    let passwd = facts::text(host, "/etc/passwd").unwrap_or_default();
+    let numbers = |fields: Vec<&str>| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?));
+    let found = accounts(&passwd).find(|fields| fields.first() == Some(&name)).and_then(numbers);
+    found.ok_or_else(|| Failure::new(Code::HostUnfit, format!("there is no user {name}")))
+}
+
+/// Whoever else looks finds things missing that he may not see.
+fn as_root() -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::HostUnfit, "only root sees all that is looked at").with_remedy("run it with sudo"))
 }

@@ -1,25 +1,27 @@
 //! Packages, by the distribution's own manager.
 
-use std::fs;
+use std::time::{Duration, Instant};
 
 use bootstrap::failure::{Code, Failure};
 use bootstrap::template::{Facts, Family, Metapackage, candidates, metapackage};
+use rand::Rng as _;
 
 use super::inside::Inside;
 use crate::files;
-use crate::host::{Host, io_failure};
+use crate::host::Host;
 use crate::tool::Tool;
 
 /// Where packages of ours are made; gone when they are installed.
 const MADE: &str = "/var/cache/cks-agent/packages";
 
-/// Another apt may be at work: unattended upgrades begin soon after boot.
-const APT: [&str; 9] = [
+/// How long another package manager may be at work, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(300);
+const PAUSE: Duration = Duration::from_secs(3);
+
+const APT: [&str; 7] = [
     "-y",
     "-q",
     "--no-install-recommends",
-    "-o",
-    "DPkg::Lock::Timeout=120",
     "-o",
     "Dpkg::Options::=--force-confold",
     "-o",
@@ -76,10 +78,10 @@ async fn debian(
     say: &mut impl FnMut(&str),
 ) -> Result<(), Failure> {
     // What a killed run left half installed.
-    inside.ok(Tool::Dpkg, &["--configure", "-a", "--force-confold"], Code::HostUnfit).await?;
+    patiently(inside, Tool::Dpkg, &["--configure", "-a", "--force-confold"], Code::HostUnfit, say).await?;
     say("apt-get update");
     let remedy = "check the package repositories of this machine, and the way to them";
-    let updated = inside.ok(Tool::AptGet, &["update", "-q"], Code::SourceUnreachable).await;
+    let updated = patiently(inside, Tool::AptGet, &["update", "-q"], Code::SourceUnreachable, say).await;
     updated.map_err(|failure| failure.with_remedy(remedy))?;
     let mut made = Vec::new();
     if !new.is_empty() {
@@ -92,9 +94,12 @@ async fn debian(
             made.push(metapackage(name).ok_or_else(|| nowhere(name))?);
         }
         let dockers = new.contains(&"containerd.io") && !is_made("containerd.io");
-        new.retain(|name| !is_made(name) && !(dockers && matches!(*name, "containerd" | "runc")));
-        new.extend(made.iter().filter_map(|package| package.depends));
-        new.dedup();
+        new.retain(|name| !(is_made(name) || dockers && matches!(*name, "containerd" | "runc")));
+        for depends in made.iter().filter_map(|package| package.depends) {
+            if !new.contains(&depends) {
+                new.push(depends);
+            }
+        }
     }
     apt(inside, &[], &new, say).await?;
     apt(inside, &["--reinstall"], &again, say).await?;
@@ -122,7 +127,31 @@ async fn apt(inside: &Inside<'_>, how: &[&str], names: &[&str], say: &mut impl F
     ));
     let args: Vec<&str> =
         ["install"].into_iter().chain(APT).chain(how.iter().copied()).chain(names.iter().copied()).collect();
-    inside.ok(Tool::AptGet, &args, Code::HostUnfit).await.map(|_| ())
+    patiently(inside, Tool::AptGet, &args, Code::HostUnfit, say).await
+}
+
+/// Runs a program again for as long as another package manager is at work: unattended upgrades begin soon after boot, and one that a
+/// killed `prepare` left behind comes to its end.
+async fn patiently(
+    inside: &Inside<'_>,
+    tool: Tool,
+    args: &[&str],
+    code: Code,
+    say: &mut impl FnMut(&str),
+) -> Result<(), Failure> {
+    let since = Instant::now();
+    loop {
+        let said = inside.run(tool, args).await?;
+        if said.code == Some(0) {
+            return Ok(());
+        }
+        let is_locked = said.stderr.contains("lock was locked by") || said.stderr.contains("Could not get lock");
+        if !is_locked || since.elapsed() > PATIENCE {
+            return Err(said.failure(&format!("{} {}", tool.name(), args.join(" ")), code));
+        }
+        say("waiting for another package manager");
+        tokio::time::sleep(PAUSE.mul_f64(rand::rng().random_range(0.7..1.3))).await;
+    }
 }
 
 /// Makes a package that holds nothing, and installs it.
@@ -132,6 +161,5 @@ async fn make(host: &Host, inside: &Inside<'_>, package: &Metapackage) -> Result
     let archive = format!("{directory}.deb");
     inside.ok(Tool::DpkgDeb, &["--build", "--root-owner-group", &directory, &archive], Code::HostUnfit).await?;
     inside.ok(Tool::Dpkg, &["--install", &archive], Code::HostUnfit).await?;
-    let made = host.path(MADE);
-    fs::remove_dir_all(&made).map_err(|e| io_failure("Removing", &made, e))
+    super::seal::remove(&host.path(MADE), false)
 }

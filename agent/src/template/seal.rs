@@ -16,6 +16,7 @@ use crate::cli;
 use crate::files;
 use crate::host::{Host, io_failure};
 use crate::journal::Journal;
+use crate::leave::tree;
 
 /// What `--json` prints (`docs/schema/seal.schema.json`).
 #[derive(Debug, Serialize)]
@@ -131,8 +132,8 @@ fn is_there(host: &Host, path: &str, how: How) -> bool {
     let full = host.path(path);
     let Ok(meta) = fs::symlink_metadata(&full) else { return how == How::Truncate };
     match how {
-        // A link leads to what is taken away by its own name.
-        How::Remove => !meta.is_symlink(),
+        // The older place of the machine's id is a link to the other one, and stays so.
+        How::Remove => !(meta.is_symlink() && path.ends_with("/machine-id")),
         How::Empty => meta.is_dir() && fs::read_dir(&full).is_ok_and(|mut entries| entries.next().is_some()),
         How::Files => meta.is_dir() && !files_below(&full).is_empty(),
         How::Truncate => meta.is_file() && meta.len() > 0,
@@ -184,11 +185,8 @@ fn take(host: &Host, step: &Step) -> Result<(), Failure> {
     let full = host.prepare(&step.path)?;
     let failed = |path: &Path, e| io_failure("Sealing", path, e);
     match step.how {
-        How::Remove => remove(&full).map_err(|e| failed(&full, e)),
-        How::Empty => {
-            let entries = fs::read_dir(&full).map_err(|e| failed(&full, e))?;
-            entries.flatten().map(|entry| entry.path()).try_for_each(|path| remove(&path).map_err(|e| failed(&path, e)))
-        }
+        How::Remove => remove(&full, false),
+        How::Empty => remove(&full, true),
         How::Files => files_below(&full).iter().try_for_each(|path| files::remove(path)),
         // In place: a log has an owner, and a program that may hold it open.
         How::Logs => {
@@ -205,15 +203,27 @@ fn take(host: &Host, step: &Step) -> Result<(), Failure> {
     }
 }
 
-fn remove(path: &Path) -> std::io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        // A program that runs took it away itself.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
+/// Removes what is at `path`; of a directory that `stays`, what is in it. No link is followed, and no mount entered.
+pub(super) fn remove(path: &Path, stays: bool) -> Result<(), Failure> {
+    match tree::remove(path, stays, &[], |_| false).first() {
+        None => Ok(()),
+        Some(left) => Err(Failure::new(Code::Io, format!("Removing {}: {}", left.object, left.why))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_as_its_schema_says() {
+        let schema = include_str!("../../../docs/schema/seal.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let all = [How::Remove, How::Empty, How::Files, How::Truncate, How::Logs, How::Keys, How::Name];
+        let steps = all.map(|how| Step { path: "/x".to_owned(), how }).to_vec();
+        let document = serde_json::to_value(Sealed { schema: 1, root: "/".to_owned(), dry_run: false, steps }).unwrap();
+        let errors: Vec<String> =
+            jsonschema::validator_for(&schema).unwrap().iter_errors(&document).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
     }
 }

@@ -120,7 +120,7 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
         "@@ -{},{} +{},{} @@",
         from + usize::from(!old.is_empty()),
         tail - from,
-        from + 1,
+        from + usize::from(!new.is_empty()),
         new_end + (tail - old_end) - from
     )];
     shown.extend(lines(' ', old.get(from..same_before).unwrap_or_default()));

@@ -100,6 +100,7 @@ pub const FILES: &[&str] = &[
     "/etc/group",
     "/etc/hosts",
     "/etc/modules",
+    "/etc/nsswitch.conf",
     "/etc/passwd",
     "/etc/ssh/ssh_host_ecdsa_key",
     "/etc/ssh/ssh_host_rsa_key",

@@ -40,6 +40,8 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("containerd", "containerd", "containerd.io", "the container runtime"),
     program("ctr", "containerd", "containerd.io", "the server's scripts import images by it"),
     program("runc", "runc", "containerd.io", "containerd starts containers by it"),
+    program("init", "systemd-sysv", "systemd", "a node's services are units of systemd"),
+    program("systemctl", "systemd", "systemd", "the server's scripts start services by it"),
     program("sshd", "openssh-server", "openssh-server", "the management server logs in"),
     program("scp", "openssh-client", "openssh-clients", "the management server copies its scripts by it"),
     program("sudo", "sudo", "sudo", "the management server's commands begin with it"),

@@ -1,6 +1,6 @@
 //! Units.
 
-use super::{Edit, Facts, Item};
+use super::{Edit, Facts, Family, Item};
 
 /// The agent's own units, which its package brings.
 pub const AGENT_UNITS: [&str; 2] = ["cks-bootstrap.service", "cks-agent.service"];
@@ -27,6 +27,7 @@ pub(super) fn items(facts: &Facts) -> Vec<Item> {
         guest_agent_commands(facts),
         enabled_any(facts, "time-service", &TIME, &["chrony.service", "chronyd.service"], "nothing keeps the time"),
         agent(facts),
+        name_service(facts),
         firewall(facts),
     ]
 }
@@ -112,6 +113,37 @@ fn agent(facts: &Facts) -> Item {
         false => format!("there is no {}: the server's own scripts make the node", missing.join(", ")),
     };
     Item::failed(name, what, "install the package cks-agent, and run cks-agent prepare again").warning()
+}
+
+/// A machine has to know its own name, whatever it is called: sudo says on standard error when it does not, and the management
+/// server takes that for part of an answer.
+fn name_service(facts: &Facts) -> Item {
+    let (name, path, package) = ("name-service", "/etc/nsswitch.conf", "libnss-myhostname");
+    let text = facts.text(path).unwrap_or_default();
+    let sources = text.lines().find_map(|line| line.trim().strip_prefix("hosts:")).unwrap_or_default();
+    let knows = |source: &str| matches!(source, "myhostname" | "resolve");
+    match (sources.split_whitespace().find(|source| knows(source)), facts.distribution.family()) {
+        (Some(source), _) => Item::ok(name, format!("{path}: {source} knows the machine's own name")),
+        (None, Some(Family::Debian)) => {
+            let again = facts.packages.contains_key(package);
+            let what = format!("{path} looks up the machine's own name as any other");
+            let mut edits = vec![Edit::Install { package: package.to_owned(), again }];
+            if again {
+                let line = |line: &str| match line.trim().starts_with("hosts:") {
+                    true => format!("{} myhostname\n", line.trim_end()),
+                    false => format!("{line}\n"),
+                };
+                edits = vec![Edit::write(path, text.lines().map(line).collect::<String>())];
+            }
+            Item::lacks(name, what, edits)
+        }
+        (None, _) => Item::failed(
+            name,
+            format!("{path} looks up the machine's own name as any other"),
+            "add myhostname to the line hosts: (authselect)",
+        )
+        .warning(),
+    }
 }
 
 fn firewall(facts: &Facts) -> Item {

@@ -41,23 +41,23 @@ fn drop_in() -> String {
 
 /// The first value of `keyword`, and whose it is; what stands below a `Match` is for some alone.
 fn value<'a>(facts: &'a Facts, keyword: &str) -> Option<(&'a str, &'a str)> {
+    let of_line = |path: &'a str, line: &'a str| Some((path, line.split_once([' ', '\t', '='])?.1.trim()));
     let of_text = |path: &'a str, text: &'a str| {
         let lines = text.lines().map(str::trim).take_while(|line| !word_is(line, "match"));
-        lines
-            .filter(|line| word_is(line, keyword))
-            .find_map(|line| Some((path, line.split_once([' ', '\t', '='])?.1.trim())))
-            .take()
+        lines.filter(|line| word_is(line, keyword)).find_map(|line| of_line(path, line))
     };
-    let main = facts.text(MAIN)?;
-    let (before, after) = match main.lines().position(|line| word_is(line.trim(), "include")) {
-        Some(at) => {
-            let from: usize = main.lines().take(at).map(|line| line.len() + 1).sum();
-            main.split_at(from.min(main.len()))
+    let lines = facts.text(MAIN)?.lines().map(str::trim).take_while(|line| !word_is(line, "match"));
+    for line in lines {
+        let found = if word_is(line, "include") {
+            facts.files(DIRECTORY, ".conf").find_map(|(path, text)| of_text(path, text))
+        } else {
+            Some(line).filter(|line| word_is(line, keyword)).and_then(|line| of_line(MAIN, line))
+        };
+        if found.is_some() {
+            return found;
         }
-        None => return of_text(MAIN, main),
-    };
-    let drop_ins = || facts.files(DIRECTORY, ".conf").find_map(|(path, text)| of_text(path, text));
-    of_text(MAIN, before).or_else(drop_ins).or_else(|| of_text(MAIN, after))
+    }
+    None
 }
 
 fn word_is(line: &str, word: &str) -> bool {
@@ -103,7 +103,7 @@ const UNIT_TEXT: &str = "# Written by cks-agent: a machine that was made of a se
 [Unit]
 Description=Make the host keys of this machine
 After=cloud-init.service cloud-init-network.service
-Before=ssh.service sshd.service ssh.socket
+Before=ssh.service sshd.service
 ConditionPathExists=|!/etc/ssh/ssh_host_rsa_key
 ConditionPathExists=|!/etc/ssh/ssh_host_ecdsa_key
 ConditionPathExists=|!/etc/ssh/ssh_host_ed25519_key

@@ -59,9 +59,13 @@ no_package() {
     if [ -e "$root/var/lib/dpkg/info/cks-agent.list" ] && grep -q '^/usr/bin/cks-agent$' "$root/var/lib/dpkg/info/cks-agent.list"; then
         fail "cks-agent is installed as a Debian package here: use apt or dpkg" 3
     fi
-    if command -v rpm >/dev/null 2>&1 && rpm ${root:+--root "$root"} -q cks-agent >/dev/null 2>&1; then
-        fail "cks-agent is installed as an RPM package here: use dnf or rpm" 3
-    fi
+    # Without a database there, a question would make one.
+    for database in /usr/lib/sysimage/rpm /var/lib/rpm; do
+        [ -n "$(ls "$root$database" 2>/dev/null)" ] && command -v rpm >/dev/null || continue
+        if rpm --root "${root:-/}" --dbpath $database -q cks-agent >/dev/null 2>&1; then
+            fail "cks-agent is installed as an RPM package here: use dnf or rpm" 3
+        fi
+    done
 }
 
 verify() {

@@ -14,6 +14,18 @@ default:
 build:
     cargo build --workspace
 
+# Packages and tarballs of both programs that run on glibc 2.28 and later, into target/packages: packages [x86_64] [aarch64]
+[group('build')]
+packages *args: build
+    packaging/tools deb rpm zig
+    packaging/build "$@"
+
+# The same of target/debug, for this machine alone: what tests install
+[group('build')]
+packages-quick *args: build
+    packaging/tools deb rpm
+    packaging/build --quick "$@"
+
 # Format all code
 [group('build')]
 fmt:

@@ -339,4 +339,6 @@ pub fn patience(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
+mod example;
+#[cfg(test)]
 mod tests;

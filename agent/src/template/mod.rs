@@ -11,8 +11,10 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
 use bootstrap::failure::{Code, Failure};
-use bootstrap::template::{Edit, Item, Outcome, accounts, examine, select};
+use bootstrap::template::{Edit, Item, KEPT_KEYS, Outcome, Owner, accounts, examine, select};
 use serde::Serialize;
 
 use crate::cli;
@@ -98,11 +100,11 @@ pub async fn prepare(arguments: &cli::Prepare) -> Result<u8, Failure> {
     as_root()?;
     let host = Host::new(&arguments.root)?;
     let inside = Inside::new(&host);
+    let (mut edits, mut lock) = (Vec::new(), None);
     if let Some(keys) = &arguments.authorized_keys {
-        keep_keys(&host, keys, arguments.dry_run)?;
+        edits.extend(keep_keys(&host, keys, arguments.dry_run)?);
     }
     let mut facts = facts::gather(&host).await?;
-    let (mut edits, mut lock) = (Vec::new(), None);
     for _ in 0..ROUNDS {
         let items = select(examine(&facts), &arguments.skip, &[])?;
         let mut round = wanted(&items);
@@ -152,11 +154,12 @@ fn wanted(items: &[Item]) -> Vec<Done> {
     round
 }
 
-/// Keeps public keys where `seal` lets them be, and from where they come to the login user.
-fn keep_keys(host: &Host, from: &std::path::Path, dry_run: bool) -> Result<(), Failure> {
-    use bootstrap::template::KEPT_KEYS;
-    const MOST: u64 = 256 << 10;
-    let read = |path: &std::path::Path| crate::files::small(path, MOST).map_err(|e| io_failure("Reading", path, e));
+/// No file of public keys is larger.
+const MOST_KEYS: u64 = 256 << 10;
+
+/// Keeps public keys where `seal` lets them be, and from where they come to the login user. Tells the edit, where it is one.
+fn keep_keys(host: &Host, from: &Path, dry_run: bool) -> Result<Option<Done>, Failure> {
+    let read = |path: &Path| crate::files::small(path, MOST_KEYS).map_err(|e| io_failure("Reading", path, e));
     let missing = || Failure::new(Code::ConfigInvalid, format!("{}: there is no such file", from.display()));
     let text = String::from_utf8_lossy(&read(from)?.ok_or_else(missing)?).into_owned();
     if text.contains("PRIVATE KEY") {
@@ -164,10 +167,14 @@ fn keep_keys(host: &Host, from: &std::path::Path, dry_run: bool) -> Result<(), F
         return Err(Failure::new(Code::ConfigInvalid, what));
     }
     let there = read(&host.path(KEPT_KEYS))?.unwrap_or_default();
-    if there == text.as_bytes() || dry_run {
-        return Ok(());
+    if there == text.as_bytes() {
+        return Ok(None);
     }
-    crate::files::write(&host.prepare(KEPT_KEYS)?, text.as_bytes(), 0o644)
+    if !dry_run {
+        crate::files::write(&host.prepare(KEPT_KEYS)?, text.as_bytes(), 0o644)?;
+    }
+    let edit = Edit::Write { path: KEPT_KEYS.to_owned(), text, mode: 0o644, owner: Owner::Root };
+    Ok(Some(Done { item: "cloud-authorized-keys".to_owned(), edit }))
 }
 
 /// Signs that a machine is a member of a cluster.

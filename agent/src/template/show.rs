@@ -32,8 +32,8 @@ fn item(item: &Item) -> String {
         Outcome::Skipped => "skipped",
         Outcome::NotApplicable => "n/a",
     };
-    let remedy = item.remedy.as_ref().map(|remedy| format!("{:10}{:27}remedy: {remedy}\n", "", "")).unwrap_or_default();
-    format!("{result:10}{:27}{}\n{remedy}", item.name, item.evidence)
+    let remedy = item.remedy.as_ref().map(|remedy| format!("{:10}{:35}remedy: {remedy}\n", "", "")).unwrap_or_default();
+    format!("{result:10}{:34} {}\n{remedy}", item.name, item.evidence)
 }
 
 /// What was done and what is left, or the whole report as JSON.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::{findings, prepared};
+use super::{edits, findings, prepared};
 
 /// What a machine gathers while it is set up.
 const USED: &str = "
@@ -18,8 +18,6 @@ echo x | tee /var/lib/dhcp/dhclient.leases /var/lib/systemd/random-seed /root/.b
 echo true >/home/cloud/success
 mkdir -p /root/.ssh /var/lib/cks-agent
 echo 'ssh-ed25519 AAAA builder' | tee /root/.ssh/authorized_keys >>/home/cloud/.ssh/authorized_keys
-echo 'ssh-rsa BBBB management' >>/home/cloud/.ssh/authorized_keys
-echo 'ssh-rsa BBBB management' >/etc/cks-agent/authorized_keys
 echo x >/var/lib/cks-agent/status
 mkdir -p /tmp/packer; touch /tmp/packer/script
 ";
@@ -28,6 +26,11 @@ mkdir -p /tmp/packer; touch /tmp/packer/script
 fn a_sealed_root_is_nobody_yet_and_lacks_nothing() {
     let root = prepared();
     root.sh(USED).unwrap();
+    let key = root.path().join("tmp/management.pub");
+    fs::write(&key, "ssh-rsa BBBB management\n").unwrap();
+    let document = root.document("prepare", &["--authorized-keys", key.to_str().unwrap()]).unwrap();
+    assert_eq!(edits(&document), ["cloud-authorized-keys", "cloud-authorized-keys", "success-marker"]);
+    root.sh("echo true >/home/cloud/success").unwrap();
     let dry = root.document("seal", &["--dry-run"]).unwrap();
     assert!(root.path().join("home/cloud/success").exists(), "a dry run changes nothing");
     let sealed = root.document("seal", &[]).unwrap();

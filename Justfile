@@ -116,6 +116,11 @@ beds: build
     cargo test --package cks-tests --test joining -- --nocapture --test-threads 1
     cargo test --package cks-tests --test server -- --nocapture --test-threads 1 releases
 
+# Machines that boot, under QEMU, from a sealed template: discs, router, ConfigDrive, power cuts; CKS_POWER_CUTS=10 cuts more often
+[group('check')]
+bed-vm *args: build
+    cargo test --package cks-tests --test vm -- --nocapture --test-threads 1 "$@"
+
 # A cluster of an older minor on containerd 1.6, and one that the server's script upgrades; `./dev upgrade` builds both
 [group('check')]
 bed-upgrade: build

@@ -204,6 +204,9 @@ impl Instance {
     /// When QEMU refuses.
     pub fn insert(&mut self, disc: &Path) -> Result<()> {
         self.disc = Some(disc.to_owned());
+        if self.power.is_none() {
+            return Ok(());
+        }
         let medium = json!({ "id": "cdrom", "filename": disc, "format": "raw", "read-only-mode": "read-only" });
         self.monitor()?.ask("blockdev-change-medium", &medium).map(drop)
     }

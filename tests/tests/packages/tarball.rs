@@ -75,7 +75,8 @@ fn what_is_not_fit_is_refused_with_its_reason_and_not_touched() {
     let libc = "usr/lib/x86_64-linux-gnu/libc.so.6";
     let old = "GNU C Library (GNU libc) stable release version 2.27.\n";
     let file = |path: &'static str, text: &'static str| move |root: &Root| root.write(path, text).unwrap();
-    let cases: [(&str, Box<dyn Fn(&Root)>); 5] = [
+    type Fault = Box<dyn Fn(&Root)>;
+    let cases: [(&str, Fault); 5] = [
         (
             "glibc is 2.27",
             Box::new(move |root| {

@@ -18,13 +18,14 @@ const SERVER: ManagementServer = ManagementServer { release: Release::ALL[3], pa
 const INSTALLED: &str = "find /opt/cks /opt/bin /etc/kubernetes /etc/containerd /etc/systemd/system /home/cloud -xdev \
     ! -type d -printf '%p %s %T@ %l\n' | sort; sha256sum /var/lib/kubelet/pki/kubelet-client-current.pem";
 
-struct Bed {
-    cloud: Datacenter,
+/// The cloud of a test, and since when it is there.
+pub(crate) struct Bed {
+    pub(crate) cloud: Datacenter,
     begun: Instant,
 }
 
 impl Bed {
-    fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         eprintln!("{:7.1} s  {text}", self.begun.elapsed().as_secs_f64());
     }
 
@@ -42,7 +43,7 @@ impl Bed {
     }
 
     /// Waits until a machine is a ready node, as the control plane sees it.
-    fn ready(&mut self, cluster: &Cluster, name: &str) {
+    pub(crate) fn ready(&mut self, cluster: &Cluster, name: &str) {
         let control = self.cloud.hardware.machine(cluster.control().unwrap()).unwrap();
         let look = || {
             let nodes = control.sh("/opt/bin/kubectl get nodes --no-headers")?;
@@ -56,6 +57,19 @@ impl Bed {
         waited.unwrap_or_else(|error| panic!("{error:#}\n{}", self.cloud.how_they_are()));
         self.say(&format!("{name} is ready"));
     }
+
+    /// All that the agent promises of a worker, and what the server looks for.
+    pub(crate) fn is_complete(&mut self, name: &str) {
+        // The node is ready a moment before the agent has seen that.
+        let ready = r#"grep -q '"phase": "ready"' /run/cks-agent/status.json"#;
+        let waited = self.cloud.instance(name).unwrap().guest.wait("the agent is ready", BOOT, ready);
+        waited.unwrap_or_else(|error| panic!("{error:#}\n{}", self.cloud.how_they_are()));
+        assert_eq!(self.of(name, "cat /home/cloud/success").trim(), "true");
+        assert_eq!(self.of(name, "systemctl is-active setup-kube-system || true").trim(), "inactive");
+        self.of(name, "cks-agent verify; test ! -e /opt/bin/deploy-provider");
+        self.of(name, "! findmnt -n /mnt/k8sdisk && ! findmnt -n -t iso9660");
+        assert_eq!(self.of(name, "systemctl --failed --plain --no-legend"), "", "failed units of {name}");
+    }
 }
 
 #[test]
@@ -66,6 +80,7 @@ fn workers_of_a_template_live() {
     over_the_router(&mut bed, cluster.clone());
     by_user_data_alone(&mut bed, &cluster);
     by_config_drive(&mut bed, &cluster);
+    crate::power::cut_at_random_moments(&mut bed, &cluster);
 }
 
 /// The server makes a cluster. Its worker has been up for a while when the disc comes.
@@ -75,7 +90,7 @@ fn late_disc(bed: &mut Bed) -> Cluster {
     assert!(transcript.ignored().is_empty(), "{transcript}");
     let worker = cluster.of(Role::Worker).next().unwrap().name.clone();
     in_its_place(bed, &worker);
-    is_complete(bed, &worker);
+    bed.is_complete(&worker);
     let before = bed.of(&worker, INSTALLED);
     let rebooted = bed.cloud.boot_again(&worker);
     rebooted.unwrap_or_else(|error| panic!("{error:#}\n{}", bed.cloud.how_they_are()));
@@ -102,18 +117,6 @@ fn in_its_place(bed: &mut Bed, name: &str) {
     assert!(bed.of(name, "cat /opt/bin/setup-kube-system").contains("cks-agent attend"));
 }
 
-/// All that the agent promises of a worker, and what the server looks for.
-fn is_complete(bed: &mut Bed, name: &str) {
-    let status = bed.of(name, "cat /run/cks-agent/status.json");
-    assert!(status.contains(r#""phase": "ready""#), "{status}");
-    assert_eq!(bed.of(name, "cat /home/cloud/success").trim(), "true");
-    assert_eq!(bed.of(name, "systemctl is-active setup-kube-system || true").trim(), "inactive");
-    bed.of(name, "cks-agent verify; test ! -e /opt/bin/deploy-provider");
-    bed.of(name, "! findmnt -n /mnt/k8sdisk && ! findmnt -n -t iso9660");
-    let failed = bed.of(name, "systemctl --failed --plain --no-legend");
-    assert_eq!(failed, "", "failed units");
-}
-
 /// A machine of the user's that never sees a disc: the router serves it.
 fn over_the_router(bed: &mut Bed, mut cluster: Cluster) {
     let candidate = bed.cloud.candidate("extra-1").unwrap();
@@ -122,7 +125,7 @@ fn over_the_router(bed: &mut Bed, mut cluster: Cluster) {
     let add = |cloud: &mut Datacenter| SERVER.add_external_nodes(cloud, &mut cluster, nodes, true);
     let transcript = bed.walked("extra-1 is added", add);
     assert!(transcript.ignored().is_empty(), "{transcript}");
-    is_complete(bed, "extra-1");
+    bed.is_complete("extra-1");
     let taken = |cloud: &mut Datacenter| SERVER.remove_external_node(cloud, &mut cluster, "extra-1");
     bed.walked("extra-1 is removed", taken);
     bed.cloud.remove("extra-1");
@@ -138,7 +141,7 @@ fn by_user_data_alone(bed: &mut Bed, cluster: &Cluster) {
     let rebooted = bed.cloud.boot_again("extra-2");
     rebooted.unwrap_or_else(|error| panic!("{error:#}\n{}", bed.cloud.how_they_are()));
     bed.ready(cluster, "extra-2");
-    is_complete(bed, "extra-2");
+    bed.is_complete("extra-2");
     bed.cloud.serve(None).unwrap();
     bed.cloud.remove("extra-2");
 }
@@ -155,7 +158,7 @@ fn by_config_drive(bed: &mut Bed, cluster: &Cluster) {
     bed.say("drive-1 is up");
     bed.cloud.instance("drive-1").unwrap().insert(&disc).unwrap();
     bed.ready(cluster, "drive-1");
-    is_complete(bed, "drive-1");
+    bed.is_complete("drive-1");
     let instance = bed.cloud.instance("drive-1").unwrap();
     assert!(!instance.has_disc().unwrap(), "the disc was to be ejected");
     instance.insert(&disc).unwrap();

@@ -6,6 +6,7 @@
 
 mod datacenter;
 mod life;
+mod power;
 
 use std::path::PathBuf;
 

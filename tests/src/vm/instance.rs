@@ -43,8 +43,8 @@ const HARDWARE: [&str; 22] = [
     "ide-cd,id=cdrom,bus=ide.1,unit=0",
 ];
 
-/// Checks and delays of the kernel that only cost time where every instruction is translated.
-const KERNEL: &str = "rw console=ttyS0 loglevel=4 mitigations=off nokaslr audit=0 apparmor=0 tsc=reliable no_timer_check \
+/// The kernel's command line. Checks and delays of the kernel that only cost time where every instruction is translated.
+pub const KERNEL: &str = "rw console=ttyS0 loglevel=4 mitigations=off nokaslr audit=0 apparmor=0 selinux=0 tsc=reliable no_timer_check \
     cryptomgr.notests rcupdate.rcu_expedited=1 8250.nr_uarts=1";
 
 /// How long a boot may take when four programs share two cores.

@@ -38,6 +38,7 @@ impl Router {
             .args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--log-facility=-"])
             .args(["--interface=br0", "--bind-interfaces", "--no-resolv", "--no-hosts", "--dhcp-authoritative"])
             .args(["--dhcp-range=10.1.1.0,static,255.255.255.0,infinite", &format!("--address=/data-server/{ROUTER}")])
+            .args(["--domain=cs1cloud.internal", &format!("--address=/data-server.cs1cloud.internal/{ROUTER}")])
             .arg(format!("--dhcp-option=option:router,{ROUTER}"))
             .arg(format!("--dhcp-hostsdir={}", hosts.display()))
             .arg(format!("--dhcp-leasefile={}", path("leases").display()));

@@ -49,26 +49,54 @@ impl Template {
     /// # Errors
     /// When the root can't be made; when the agent refuses, or finds something missing.
     pub fn make(dress: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        let mut template = Self::unpacked()?;
+        let root = template.root();
+        install(&root)?;
+        for job in ["prepare", "check"] {
+            template.said += &agent(job, &root)?;
+        }
+        dress(&root)?;
+        template.said += &agent("seal", &root)?;
+        template.packed()
+    }
+
+    /// As a distribution publishes it: nobody has prepared it, and no agent is in it.
+    ///
+    /// # Errors
+    /// When the root can't be made.
+    pub fn cloud_image() -> Result<Self> {
+        Self::unpacked()?.packed()
+    }
+
+    /// A tree that boots.
+    fn unpacked() -> Result<Self> {
         let directory = crate::scratch("template")?;
         let root = directory.path().join("root");
         fs::create_dir(&root).with_context(|| format!("Making {}", root.display()))?;
         let archive = programs::root(ROOT)?;
         let unpack = Command::new("tar").args(["-x", "--xattrs", "--numeric-owner", "-f"]).arg(archive).arg("-C");
         unpack.arg(&root).ok().context("Unpacking a root")?;
-        install(&root)?;
-        let mut said = String::new();
         Command::new("sh").args(["-e", "-c", DRESS, "dress"]).arg(&root).ok().context("Making a tree bootable")?;
-        for job in ["prepare", "check"] {
-            said += &agent(job, &root)?;
-        }
-        dress(&root)?;
-        said += &agent("seal", &root)?;
         let kit = Kit::of(&root, directory.path())?;
-        let disk = directory.path().join("disk");
+        Ok(Self { disk: directory.path().join("disk"), said: String::new(), kit, directory })
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// The tree as a disk.
+    fn packed(self) -> Result<Self> {
         let make = Command::new("mke2fs").args(["-q", "-t", "ext4", "-L", "root", "-E", "lazy_itable_init=1", "-d"]);
-        make.arg(&root).arg(&disk).arg("8G").ok().context("Making a disk")?;
-        Command::new("rm").args(["-rf", "--one-file-system"]).arg(&root).ok()?;
-        Ok(Self { disk, said, kit, directory })
+        make.arg(self.root()).arg(&self.disk).arg("8G").ok().context("Making a disk")?;
+        Command::new("rm").args(["-rf", "--one-file-system"]).arg(self.root()).ok()?;
+        Ok(self)
+    }
+
+    /// The kernel, and the initramfs for it.
+    #[must_use]
+    pub fn kernel(&self) -> [&Path; 2] {
+        [&self.kit.kernel, &self.kit.initramfs]
     }
 
     /// A new disk on top of it, for an instance: `qcow2`.

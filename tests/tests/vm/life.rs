@@ -67,7 +67,7 @@ impl Bed {
         assert_eq!(self.of(name, "cat /home/cloud/success").trim(), "true");
         assert_eq!(self.of(name, "systemctl is-active setup-kube-system || true").trim(), "inactive");
         self.of(name, "cks-agent verify; test ! -e /opt/bin/deploy-provider");
-        self.of(name, "! findmnt -n /mnt/k8sdisk && ! findmnt -n -t iso9660");
+        assert_eq!(self.of(name, "findmnt -n -t iso9660 || true; ls /mnt"), "", "discs that {name} has mounted");
         assert_eq!(self.of(name, "systemctl --failed --plain --no-legend"), "", "failed units of {name}");
     }
 }

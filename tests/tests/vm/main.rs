@@ -6,6 +6,7 @@
 
 mod datacenter;
 mod life;
+mod packer;
 mod power;
 
 use std::path::PathBuf;

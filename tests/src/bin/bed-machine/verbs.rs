@@ -73,7 +73,7 @@ pub(crate) fn carry_out(units: &mut Units, arguments: &[String], reply: &mut Rep
             units.reload()?;
             BTreeSet::new()
         }
-        "enable" | "disable" | "mask" | "unmask" | "reenable" => install(units, &words, reply)?,
+        "enable" | "disable" | "mask" | "unmask" | "reenable" | "preset" => install(units, &words, reply)?,
         "reset-failed" => {
             let all = words.units.is_empty();
             let meant = units.services.values_mut().filter(|service| all || words.units.contains(&service.unit.name));
@@ -170,6 +170,7 @@ fn install(units: &mut Units, words: &Words, reply: &mut Reply) -> Result<BTreeS
         match words.verb.as_str() {
             "mask" => link(Path::new("/dev/null"), &own_link, reply)?,
             "unmask" => remove_link(&own_link, reply)?,
+            "preset" if !preset(name) => {}
             verb => {
                 let Some(unit) = Unit::load(name)? else {
                     let text = format!("Failed to {verb} unit: Unit file {name} does not exist.");
@@ -204,6 +205,17 @@ fn install(units: &mut Units, words: &Words, reply: &mut Reply) -> Result<BTreeS
         ..Words::default()
     };
     ask(units, &job, kind, false, reply)
+}
+
+/// Whether presets enable the unit, as packages ask with `--preset-mode=enable-only`: the first rule that names it counts, and
+/// without one a unit is enabled, as on Debian.
+fn preset(name: &str) -> bool {
+    let files = fs::read_dir("/usr/lib/systemd/system-preset").into_iter().flatten().flatten();
+    let mut files: Vec<_> = files.map(|file| file.path()).collect();
+    files.sort();
+    let texts: Vec<String> = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let mut rules = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.trim().split_once(' '));
+    rules.find(|(_, named)| *named == name || *named == "*").is_none_or(|(rule, _)| rule == "enable")
 }
 
 /// Where the section `[Install]` wants links to be.

@@ -121,6 +121,11 @@ beds: build
 bed-vm *args: build
     cargo test --package cks-tests --test vm -- --nocapture --test-threads 1 "$@"
 
+# One template that packer really makes, under QEMU; not part of `bed-vm`
+[group('check')]
+bed-packer: build
+    cargo test --package cks-tests --test vm -- --nocapture --include-ignored packer
+
 # A cluster of an older minor on containerd 1.6, and one that the server's script upgrades; `./dev upgrade` builds both
 [group('check')]
 bed-upgrade: build

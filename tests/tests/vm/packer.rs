@@ -23,6 +23,7 @@ fn every_template_is_understood() {
 
 /// Debian's own cloud image can't be had here: its place takes a root of the same packages, whose kernel QEMU is handed.
 #[test]
+#[ignore = "minutes of a boot with apt-get in it: just bed-packer"]
 fn a_template_of_debian_is_made() {
     let scratch = cks_tests::scratch("packer").unwrap();
     let [packages, output] = ["packages", "output"].map(|name| scratch.path().join(name));

@@ -8,6 +8,7 @@ mod datacenter;
 mod life;
 mod packer;
 mod power;
+mod stock;
 mod volumes;
 
 use std::path::PathBuf;

@@ -6,12 +6,15 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use bootstrap::failure::{Code, Failure};
-use rustix::ioctl::{NoArg, Opcode, ioctl};
+use rustix::ioctl::{IntegerSetter, NoArg, Opcode, ioctl};
 
 use super::discs;
 
 /// `linux/cdrom.h`: `CDROMEJECT`.
 const CDROMEJECT: Opcode = 0x5309;
+
+/// `linux/cdrom.h`: `CDROM_LOCKDOOR`; 0 unlocks.
+const CDROM_LOCKDOOR: Opcode = 0x5329;
 /// The major number of SCSI and virtual optical drives (`Documentation/admin-guide/devices.txt`).
 const OPTICAL_MAJOR: u64 = 11;
 
@@ -34,10 +37,19 @@ pub fn eject(device: &Path, mounts: &str) -> Result<(), Failure> {
     request(&drive).map_err(|e| Failure::new(Code::Io, named(e.to_string())))
 }
 
-#[allow(unsafe_code, reason = "an ioctl is only asked for by its number; this one takes and gives no memory")]
+/// udev locks the door of a drive as soon as a disc is in it (`cdrom_id --lock-media`), to hear of its button: a locked drive
+/// refuses to open. Drives that have no lock say so, which changes nothing.
+#[allow(
+    unsafe_code,
+    reason = "an ioctl is only asked for by its number; these take a number or nothing, and give no memory"
+)]
 fn request(drive: &fs::File) -> rustix::io::Result<()> {
-    // SAFETY: CDROMEJECT has no argument: the kernel reads and writes none of our memory, whatever the file is.
-    unsafe { ioctl(drive, NoArg::<CDROMEJECT>::new()) }
+    // SAFETY: CDROM_LOCKDOOR takes a number and CDROMEJECT nothing: the kernel reads and writes none of our memory, whatever
+    // the file is.
+    unsafe {
+        let _unlocked = ioctl(drive, IntegerSetter::<CDROM_LOCKDOOR>::new_usize(0));
+        ioctl(drive, NoArg::<CDROMEJECT>::new())
+    }
 }
 
 /// Where a device is mounted, by the text of `/proc/self/mountinfo` (proc(5): the third field is MAJOR:MINOR, the

@@ -101,21 +101,28 @@ impl Bed {
     /// # Errors
     /// When it can't be written.
     pub fn instance(&self, machine: &Machine, id: &str, user_data: &str) -> Result<()> {
-        let public_keys = &self.template.public_key;
+        self.tell([machine.address.as_str(), machine.name.as_str(), id], &self.template.public_key, user_data)
+    }
+
+    /// Has the router serve user data and metadata to whoever has an address, a name and an id.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn tell(&self, [address, name, id]: [&str; 3], public_keys: &str, user_data: &str) -> Result<()> {
         let metadata = [
             ("service-offering", "Small Instance"),
             ("availability-zone", "zone-1"),
-            ("local-ipv4", machine.address.as_str()),
-            ("local-hostname", machine.name.as_str()),
+            ("local-ipv4", address),
+            ("local-hostname", name),
             ("public-ipv4", ROUTER),
             ("public-hostname", ROUTER),
             ("instance-id", id),
             ("vm-id", id),
-            ("public-keys", public_keys.as_str()),
+            ("public-keys", public_keys),
             ("cloud-identifier", "CloudStack-{7c0f2a52-0d5a-4b7e-9a65-0c5c1b0b7a11}"),
             ("hypervisor-host-name", "host-1"),
         ];
-        self.vr.guest(&machine.address, user_data.as_bytes(), &metadata)
+        self.vr.guest(address, user_data.as_bytes(), &metadata)
     }
 
     /// A new machine, switched on.

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::guest::Guest;
 use super::monitor::Monitor;
 use super::{ConfigDrive, Router, Template};
-use crate::kubernetes::{Bed, ROUTER};
+use crate::kubernetes::Bed;
 use crate::leash::Daemon;
 use crate::netns::Netns;
 use crate::process::Command;
@@ -289,20 +289,7 @@ impl Instance {
     /// # Errors
     /// When it can't be written.
     pub fn told(&self, bed: &Bed, public_key: &str, user_data: &str) -> Result<()> {
-        let metadata = [
-            ("service-offering", "Small Instance"),
-            ("availability-zone", "zone-1"),
-            ("local-ipv4", self.address.as_str()),
-            ("local-hostname", self.name.as_str()),
-            ("public-ipv4", ROUTER),
-            ("public-hostname", ROUTER),
-            ("instance-id", self.id.as_str()),
-            ("vm-id", self.id.as_str()),
-            ("public-keys", public_key),
-            ("cloud-identifier", "CloudStack-{7c0f2a52-0d5a-4b7e-9a65-0c5c1b0b7a11}"),
-            ("hypervisor-host-name", "host-1"),
-        ];
-        bed.vr.guest(&self.address, user_data.as_bytes(), &metadata)
+        bed.tell([&self.address, &self.name, &self.id], public_key, user_data)
     }
 
     fn monitor(&self) -> Result<Monitor> {

@@ -31,7 +31,7 @@ use bootstrap::render::etcd::Beginning;
 use self::ctl::Ctl;
 pub use self::data::member_at;
 pub use self::member::{leave, may_stop};
-pub use self::peers::{Files, clusters};
+pub use self::peers::{Files, ask as ask_peers};
 use self::record::Record;
 use self::service::Service;
 pub use self::stock::stock_member;

@@ -122,16 +122,15 @@ pub struct Files<'a> {
     pub key: &'a str,
 }
 
-/// The clusters that the members at the peers' `urls` tell; whoever does not answer is left out.
+/// What the members at the peers' `urls` answer.
 ///
 /// # Errors
 /// `CONFIG_INVALID`, `IO`: the files can't be used.
-pub async fn clusters(host: &Host, files: &Files<'_>, urls: &[String]) -> Result<Vec<Cluster>, Failure> {
+pub async fn ask(host: &Host, files: &Files<'_>, urls: &[String]) -> Result<Vec<Answer>, Failure> {
     let authority = host.path(files.authority);
     let authority = std::fs::read_to_string(&authority).map_err(|e| io_failure("Reading", &authority, e))?;
     let own = Own::of_files(&authority, &host.path(files.certificate), &host.path(files.key))?;
-    let answers = Asker::with(own)?.ask(urls.iter().map(String::as_str)).await;
-    Ok(answers.iter().filter_map(Answer::cluster).cloned().collect())
+    Ok(Asker::with(own)?.ask(urls.iter().map(String::as_str)).await)
 }
 
 impl Own {

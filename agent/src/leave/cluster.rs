@@ -93,7 +93,7 @@ async fn look(
     let member = match facts.stacked.as_ref().filter(|_| !decided) {
         Some(stacked) => {
             let earlier = facts.begun.as_ref().and_then(|begun| begun.removing.as_ref());
-            Some(etcd::decide(host, stacked, earlier, arguments.force).await?)
+            Some(etcd::decide(host, stacked, earlier, arguments.force, board).await?)
         }
         None => None,
     };

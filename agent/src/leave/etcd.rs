@@ -10,7 +10,7 @@ use futures::future::join_all;
 
 use super::{record, runtime};
 use crate::board::Board;
-use crate::etcd::{Files, clusters};
+use crate::etcd::{Files, ask_peers};
 use crate::host::Host;
 use crate::tool::{Call, Said, Tool};
 
@@ -19,6 +19,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// etcd wants its members connected for 5 s before it changes their list, and elects a leader in about one.
 const REMOVAL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(2);
+/// A member that answers at all has learned of a removal within a second; one that elects a leader takes some more.
+const NEWS: Duration = Duration::from_secs(10);
 const OWN: &str = "https://127.0.0.1:2379";
 const PKI: &str = "/etc/kubernetes/pki/etcd";
 
@@ -43,14 +45,13 @@ pub(super) async fn decide(
     stacked: &Stacked,
     earlier: Option<&Removing>,
     force: bool,
+    board: &Board,
 ) -> Result<Decision, Failure> {
     let (cluster, answers) = match ask(host, earlier).await {
         Ok(asked) => asked,
         Err(failure) => {
-            tracing::debug!("{failure}");
-            if is_removed(host, earlier).await {
-                return Ok(Decision::Gone);
-            }
+            let Err(others) = others_forgot(host, earlier, board).await else { return Ok(Decision::Gone) };
+            let failure = Failure { what: format!("{}{others}", failure.what), ..failure };
             if force {
                 tracing::warn!("{failure}");
                 return Ok(Decision::KeepAside);
@@ -105,24 +106,38 @@ async fn remove_at_any(host: &Host, removing: &Removing) -> Result<(), Failure> 
             Err(failure) => drop(refused.get_or_insert(failure)),
         }
     }
-    if is_removed(host, Some(removing)).await {
+    if is_removed(host, removing).await.is_ok() {
         return Ok(());
     }
     Err(refused.unwrap_or_else(|| Failure::new(Code::EtcdUnavailable, "no member of etcd answers")))
 }
 
-/// Whether others tell that the member is out of their list. They are asked as peers, for which no etcdctl is needed: the
-/// one of the static pod's image ended with it.
-async fn is_removed(host: &Host, removing: Option<&Removing>) -> bool {
-    let Some(removing) = removing else { return false };
+/// Waits a while until others tell that the member that an `earlier` run removed is out of their list.
+///
+/// # Errors
+/// What they tell instead, to stand behind why the node's own etcd can't be asked; nothing without an earlier run.
+async fn others_forgot(host: &Host, earlier: Option<&Removing>, board: &Board) -> Result<(), String> {
+    let removing = earlier.ok_or_else(String::new)?;
+    let (since, waits_for) = (Instant::now(), "the other members to tell whether this one is removed");
+    loop {
+        let told = is_removed(host, removing).await;
+        let (Err(others), true) = (&told, since.elapsed() < NEWS) else {
+            board.stop_waiting(waits_for);
+            return told.map_err(|others| format!("; the others: {others}"));
+        };
+        board.wait(waits_for, others, since, PAUSE, NEWS);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// That others tell that the member is out of their list. They are asked as peers, for which no etcdctl is needed: the one
+/// of the static pod's image ended with it.
+async fn is_removed(host: &Host, removing: &Removing) -> Result<(), String> {
     let [authority, certificate, key] = ["ca.crt", "peer.crt", "peer.key"].map(|name| format!("{PKI}/{name}"));
     let files = Files { authority: &authority, certificate: &certificate, key: &key };
-    match clusters(host, &files, &removing.peers).await {
+    match ask_peers(host, &files, &removing.peers).await {
         Ok(told) => removing.is_over(&told),
-        Err(failure) => {
-            tracing::debug!("{failure}");
-            false
-        }
+        Err(failure) => Err(failure.to_string()),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::etcd::answers::EndpointStatus;
 use crate::etcd::members::{Cluster, Id};
 use crate::etcd::quorum::{self, Health};
 use crate::etcd::report;
+use crate::etcd::standing::{Answer, Said};
 use crate::failure::{Code, Failure};
 
 /// kubeadm's static pod of the member.
@@ -52,10 +53,23 @@ impl Removing {
         }
     }
 
-    /// Whether it is out of the cluster that others tell: a member that was removed never comes back under its id.
-    #[must_use]
-    pub fn is_over(&self, told: &[Cluster]) -> bool {
-        told.iter().any(|cluster| cluster.is_formed() && cluster.members.iter().all(|member| member.id != self.id))
+    /// That it is out of the cluster that one of the others tells: a member that was removed never comes back under its id.
+    ///
+    /// # Errors
+    /// In words: what each of them says instead.
+    pub fn is_over(&self, told: &[Answer]) -> Result<(), String> {
+        let without =
+            |cluster: &Cluster| cluster.is_formed() && cluster.members.iter().all(|member| member.id != self.id);
+        if told.iter().filter_map(Answer::cluster).any(without) {
+            return Ok(());
+        }
+        let says = |answer: &Answer| match &answer.said {
+            Said::Nothing(why) => format!("{}: {why}", answer.url),
+            Said::Waits => format!("{} waits for its cluster", answer.url),
+            Said::Members(cluster) if cluster.is_formed() => format!("{} still lists it", answer.url),
+            Said::Members(_) => format!("{} has not met its cluster yet", answer.url),
+        };
+        Err(told.iter().map(says).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -180,6 +194,29 @@ mod tests {
         ] {
             let (members, answers) = cluster(&names, &[], &up);
             assert_eq!(removal(&members, &answers, "a", true).is_ok(), goes, "{names:?} {up:?}");
+        }
+    }
+
+    #[test]
+    fn others_tell_that_a_member_is_gone_or_what_they_tell_instead() {
+        let (before, _) = cluster(&["a", "b"], &[], &[]);
+        let removing = Removing::of(&before, Id(1));
+        let mut after = before.clone();
+        after.members.retain(|member| member.id != Id(1));
+        let answer = |said: Said| Answer { url: "https://b:2380".to_owned(), said };
+        let members = |cluster: &Cluster| answer(Said::Members(cluster.clone()));
+        let refused = || answer(Said::Nothing("connection refused".to_owned()));
+        assert_eq!(removing.is_over(&[refused(), members(&before), members(&after)]), Ok(()));
+        let mut fresh = after.clone();
+        fresh.members.iter_mut().for_each(|member| member.client_urls.clear());
+        for (told, says) in [
+            (refused(), "connection refused"),
+            (answer(Said::Waits), "waits"),
+            (members(&before), "still lists it"),
+            (members(&fresh), "has not met"),
+        ] {
+            let told = removing.is_over(&[told]).unwrap_err();
+            assert!(told.contains("https://b:2380") && told.contains(says), "{told}");
         }
     }
 

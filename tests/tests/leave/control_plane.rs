@@ -90,12 +90,11 @@ fn a_leave_that_is_killed_while_its_member_goes_is_gone_on_with() {
         machine.sh("pkill -KILL -x cks-agent || true").unwrap();
         running.kill().unwrap();
         // It is removed, or was; its own etcd ends over that, and no kubelet starts it again.
-        let listed = members.ctl(1, &["member", "list"]).unwrap();
-        if let Some(own) = listed.lines().find(|line| line.contains(" c0,")) {
-            // etcd lets nobody go before it has served for some seconds.
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while members.ctl(1, &["member", "remove", own.split(',').next().unwrap()]).is_err() {
-                assert!(Instant::now() < deadline, "c0 can't be removed");
+        // etcd lets nobody go before it has served for some seconds.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while let Some(own) = members.id("c0").unwrap() {
+            assert!(Instant::now() < deadline, "c0 can't be removed");
+            if members.ctl(1, &["member", "remove", &own]).is_err() {
                 thread::sleep(Duration::from_millis(200));
             }
         }

@@ -79,6 +79,16 @@ impl Members {
         Ok(names)
     }
 
+    /// The id of the member of this name, as another one than the node's own tells it; none where it is no member.
+    ///
+    /// # Errors
+    /// With what etcdctl said.
+    pub(crate) fn id(&self, name: &str) -> Result<Option<String>> {
+        let listed = self.ctl(self.other.unwrap_or(0), &["member", "list"])?;
+        let named = listed.lines().find(|line| line.split(", ").nth(2) == Some(name));
+        Ok(named.and_then(|line| line.split(", ").next()).map(str::to_owned))
+    }
+
     /// Ends a member without a word.
     ///
     /// # Errors

@@ -33,6 +33,9 @@ impl Volumes {
             let found = devices::find(&self.host, serial);
             let left = until.saturating_duration_since(Instant::now());
             if !may_come(&found) || left.is_zero() {
+                if let Ok(disk) = &found {
+                    tracing::info!("the disk {serial} is there: {}", disk.name);
+                }
                 return found;
             }
             // Whether something was told or not: the next look tells what is.

@@ -157,7 +157,7 @@ fn life(node: &Node, bus: &'static str) {
         plugged.elapsed()
     });
     println!("{bus}: staged {:.1} s after it was plugged in, with mkfs", staged.as_secs_f64());
-    println!("{bus}: {}", beyond_the_event(node));
+    println!("{bus}: {}", beyond_the_event(node, &volume));
     let publish = NodePublishVolumeRequest {
         volume_id: volume.clone(),
         staging_target_path: staging.clone(),
@@ -200,8 +200,20 @@ fn gone(node: &Node, volume: &str, target: &str, staging: &str) {
     assert_eq!(node.sh(&format!("grep -c -e '{volume}' -e '{staging}' /proc/self/mountinfo || true")), "0\n");
 }
 
-/// udev's event and the daemon's words about the volume, by the machine's own clock.
-fn beyond_the_event(node: &Node) -> String {
-    node.sh("systemctl stop watch; grep ' add ' /run/udev.log | tail -n 1; \
-        journalctl -b -u cks-agent --no-pager -o short-monotonic | tail -n 3")
+/// How long after udev's event the daemon had the disk in its hands, by the machine's own clock. It listens to the kernel, so
+/// it may be before.
+fn beyond_the_event(node: &Node, volume: &str) -> String {
+    let events = node.sh("systemctl stop watch; grep ' add ' /run/udev.log");
+    let event = seconds(events.lines().last().unwrap_or_default());
+    let there = format!("the disk {} is there", serial_of(volume));
+    let words = node.sh("journalctl -b -u cks-agent --no-pager -o short-monotonic");
+    let found = words.lines().find(|line| line.contains(&there)).map(seconds);
+    let found = found.unwrap_or_else(|| panic!("the daemon waited for no disk: {words}"));
+    format!("found {:.0} ms after udev's event", (found - event) * 1000.0)
+}
+
+/// The time in the brackets of a line: `UDEV  [12.345678] add …`, `[   12.345678] host cks-agent…`.
+fn seconds(line: &str) -> f64 {
+    let bracketed = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    bracketed.and_then(|(time, _)| time.trim().parse().ok()).unwrap_or_else(|| panic!("no time in {line:?}"))
 }

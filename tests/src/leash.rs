@@ -4,6 +4,7 @@
 //! however it does. With that process go the daemon, its children and its mounts, so nothing is left
 //! behind even after `kill -9`.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -118,15 +119,19 @@ impl Daemon {
         Ok(())
     }
 
-    /// Sends SIGKILL to its whole namespace and waits for the end.
+    /// Sends SIGKILL to its whole namespace and waits until nothing of it is left: what it listened at refuses from then on.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn kill(&mut self) -> Result<()> {
+        let first = children(self.child.id());
         // `--kill-child` hands it on to the first process of the namespace, and that takes all others along.
         self.child.kill().with_context(|| format!("Killing {}", self.line))?;
         // Not by `wait`, which lets go of the leash first: the daemon would get SIGTERM and end in order.
         while self.child.try_wait().with_context(|| format!("Waiting for {}", self.line))?.is_none() {
+            thread::sleep(POLL);
+        }
+        while first.iter().any(|pid| lives(*pid)) {
             thread::sleep(POLL);
         }
         Ok(())
@@ -139,6 +144,18 @@ impl Daemon {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
+}
+
+/// The processes that `pid` has started.
+fn children(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether a process is there, and no zombie: the first one of a namespace becomes one after all others have gone.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 impl Drop for Daemon {

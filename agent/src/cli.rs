@@ -438,6 +438,9 @@ pub struct Check {
     /// The root directory of the machine, or of an image's tree
     #[arg(long, default_value = "/", value_name = "DIR")]
     pub root: PathBuf,
+    /// What the machine is to become: whose ports have to be free, how large it has to be
+    #[arg(long, value_enum, default_value = "worker")]
+    pub role: RoleName,
     /// Leave an item out; may be given several times
     #[arg(long, value_name = "NAME")]
     pub skip: Vec<String>,

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use bootstrap::bundle::Role;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::preflight::read;
 use bootstrap::template::{
@@ -29,11 +30,11 @@ const PROGRAM_PLACES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sb
 const UNIT_PLACES: [&str; 4] =
     ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 
-/// Everything that an item asks about.
+/// Everything that an item asks about; the machine is to become a node of this role.
 ///
 /// # Errors
 /// `IO` names what can't be read; those of rpm.
-pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
+pub(super) async fn gather(host: &Host, role: Role) -> Result<Facts, Failure> {
     let mut facts = Facts {
         distribution: Distribution::parse(&text(host, "/etc/os-release").unwrap_or_default()),
         kernels: kernels(host),
@@ -53,7 +54,7 @@ pub(super) async fn gather(host: &Host) -> Result<Facts, Failure> {
     }
     facts.programs = programs().filter_map(|name| program(host, name).map(|path| (name.to_owned(), path))).collect();
     if host.root() == Path::new("/") && host.path("/run/systemd/system").is_dir() {
-        facts.live = Some(live::look(host).await);
+        facts.live = Some(live::look(host, role).await);
     }
     Ok(facts)
 }

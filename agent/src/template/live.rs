@@ -1,25 +1,36 @@
 //! What a machine that runs says of itself.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use bootstrap::bundle::Role;
 use bootstrap::failure::Failure;
-use bootstrap::preflight::read;
+use bootstrap::node_spec::NodeSpec;
+use bootstrap::preflight::{Finding, Subject, examine, read};
+use bootstrap::render::kubeadm::Arguments;
 use bootstrap::template::{LOGIN, Live};
+use bootstrap::version::Version;
 use nix::sys::statvfs::statvfs;
 
 use super::facts::text;
+use crate::board::Board;
+use crate::cluster::record;
 use crate::host::Host;
-use crate::preflight::modules;
+use crate::member;
+use crate::preflight::{self, Looking, modules};
 use crate::tool::Tool;
 
-/// Everything that only a machine that runs tells.
-pub(super) async fn look(host: &Host) -> Live {
+/// The first release whose kubelet refuses cgroup v1: a template is to serve it, too.
+const RELEASE: &str = "v1.35.0";
+/// A name that the machine's resolver has to be asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Everything that only a machine that runs tells, which is to become a node of this role.
+pub(super) async fn look(host: &Host, role: Role) -> Live {
     let room = statvfs(host.root()).ok();
     let bytes = |blocks: u64, unit: u64| blocks.saturating_mul(unit);
     Live {
-        cgroup_v2: host.path("/sys/fs/cgroup/cgroup.controllers").exists(),
-        processors: std::thread::available_parallelism().ok().map(usize::from),
-        memory: text(host, "/proc/meminfo").as_deref().and_then(read::memory),
+        findings: findings(host, role).await,
         disk: room.map(|room| {
             let unit = room.fragment_size();
             (bytes(room.blocks(), unit), bytes(room.blocks_available(), unit))
@@ -32,9 +43,31 @@ pub(super) async fn look(host: &Host) -> Live {
     }
 }
 
-/// Asked as the server's scripts ask it.
+/// What a join would find before it begins. A machine that can't even be a node for its name says so by another item.
+async fn findings(host: &Host, role: Role) -> Vec<Finding> {
+    let named = NodeSpec::new(role, &host.name(), None, None);
+    let Ok(spec) = named.or_else(|_| NodeSpec::new(role, "unnamed", None, None)) else { return Vec::new() };
+    let (version, arguments) = (Version::parse(RELEASE), Arguments::default());
+    let subject = Subject {
+        spec: &spec,
+        version: version.as_ref().filter(|_| role != Role::Etcd),
+        arguments: &arguments,
+        sysctl: "",
+        begun: record::read(host).is_ok_and(|record| record.is_some()) || member::is_one(host),
+    };
+    let looking = Looking { subject, reference: None, skipped: Vec::new(), patience: PATIENCE };
+    let seen = preflight::gather(host, &Board::new(role), &looking).await;
+    examine(&looking.subject, &seen)
+}
+
+/// Asked as the server's scripts ask it; by itself, ctr waits 10 s for a socket that is not there.
 async fn containerd(host: &Host) -> Option<String> {
-    match Tool::Ctr.call(host).args(["--namespace", "k8s.io", "images", "ls", "-q"]).output().await {
+    match Tool::Ctr
+        .call(host)
+        .args(["--connect-timeout", "3s", "--namespace", "k8s.io", "images", "ls", "-q"])
+        .output()
+        .await
+    {
         Ok(said) if said.code == Some(0) => None,
         Ok(said) => Some(said.failure("ctr", bootstrap::failure::Code::ContainerdUnavailable).what),
         Err(failure) => Some(failure.what),

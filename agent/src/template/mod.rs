@@ -13,6 +13,7 @@ mod tests;
 
 use std::path::Path;
 
+use bootstrap::bundle::Role;
 use bootstrap::failure::{Code, Failure};
 use bootstrap::template::{Edit, Item, KEPT_KEYS, Outcome, Owner, accounts, examine, select};
 use serde::Serialize;
@@ -74,7 +75,7 @@ impl Done {
 pub async fn check(arguments: &cli::Check) -> Result<u8, Failure> {
     as_root()?;
     let host = Host::new(&arguments.root)?;
-    let facts = facts::gather(&host).await?;
+    let facts = facts::gather(&host, arguments.role.into()).await?;
     let items = select(examine(&facts), &arguments.skip, &arguments.only)?;
     let count = |result| items.iter().filter(|item| item.result == result).count();
     let checked = Checked {
@@ -104,7 +105,7 @@ pub async fn prepare(arguments: &cli::Prepare) -> Result<u8, Failure> {
     if let Some(keys) = &arguments.authorized_keys {
         edits.extend(keep_keys(&host, keys, arguments.dry_run)?);
     }
-    let mut facts = facts::gather(&host).await?;
+    let mut facts = facts::gather(&host, Role::Worker).await?;
     for _ in 0..ROUNDS {
         let items = select(examine(&facts), &arguments.skip, &[])?;
         let mut round = wanted(&items);
@@ -124,7 +125,7 @@ pub async fn prepare(arguments: &cli::Prepare) -> Result<u8, Failure> {
         }
         change::make(&host, &inside, &facts, &round, |line| show::progress(arguments.json, line)).await?;
         edits.extend(round);
-        facts = facts::gather(&host).await?;
+        facts = facts::gather(&host, Role::Worker).await?;
     }
     let left = select(examine(&facts), &arguments.skip, &[])?.into_iter().filter(Item::is_finding).collect();
     let prepared = Prepared {

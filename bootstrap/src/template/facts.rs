@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{self, KEPT_KEYS};
 use super::{Distribution, packages, runtime, services};
+use crate::preflight::Finding;
 
 /// What an entry of a directory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +46,8 @@ pub struct Units {
 /// What a machine that runs says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Live {
-    /// Whether the kernel has control groups of version 2 alone.
-    pub cgroup_v2: bool,
-    /// Processors.
-    pub processors: Option<usize>,
-    /// Memory, in bytes.
-    pub memory: Option<u64>,
+    /// What keeps it from becoming a node, by the checks of [`super::NODE_CHECKS`].
+    pub findings: Vec<Finding>,
     /// Bytes of the root filesystem, all and free.
     pub disk: Option<(u64, u64)>,
     /// Devices and files that memory is swapped to.

@@ -2,10 +2,6 @@
 
 use super::{Facts, Item, Live};
 
-/// What CloudStack's documentation asks of a node.
-const PROCESSORS: usize = 2;
-/// A machine of 2 GB, less what its firmware and its kernel keep.
-const MEMORY: u64 = 1800 << 20;
 /// A disk of 8 GB, less its partitions.
 const DISK: u64 = 7_500_000_000;
 /// Less is not enough for the images of one release.
@@ -13,10 +9,10 @@ const FREE: u64 = 3 << 30;
 
 type Look = fn(&str, &Live) -> Item;
 
-const LOOKS: [(&str, Look); 9] = [
-    ("live-cgroup-v2", cgroup),
-    ("live-processors", processors),
-    ("live-memory", memory),
+/// Why an item says nothing.
+pub(super) const NOT_LIVE: &str = "no systemd runs here: an image's tree, or a container";
+
+const LOOKS: [(&str, Look); 6] = [
     ("live-disk", disk),
     ("live-swap", swap),
     ("live-modules", modules),
@@ -28,48 +24,13 @@ const LOOKS: [(&str, Look); 9] = [
 pub(super) fn items(facts: &Facts) -> Vec<Item> {
     let one = |(name, look): (&str, Look)| match &facts.live {
         Some(live) => look(name, live),
-        None => Item::not_applicable(name, "no systemd runs here: an image's tree, or a container"),
+        None => Item::not_applicable(name, NOT_LIVE),
     };
     LOOKS.into_iter().map(one).collect()
 }
 
 fn unknown(name: &str) -> Item {
     Item::not_applicable(name, "the kernel does not tell")
-}
-
-fn cgroup(name: &str, live: &Live) -> Item {
-    match live.cgroup_v2 {
-        true => Item::ok(name, "control groups are of version 2"),
-        false => Item::failed(
-            name,
-            "control groups are of version 1, which Kubernetes 1.35 and later refuses",
-            "boot with systemd.unified_cgroup_hierarchy=1",
-        ),
-    }
-}
-
-fn processors(name: &str, live: &Live) -> Item {
-    match live.processors {
-        None => unknown(name),
-        Some(count) if count < PROCESSORS => Item::failed(
-            name,
-            format!("{count} processor; a node has {PROCESSORS}"),
-            "choose a larger service offering",
-        )
-        .warning(),
-        Some(count) => Item::ok(name, format!("{count} processors")),
-    }
-}
-
-fn memory(name: &str, live: &Live) -> Item {
-    match live.memory {
-        None => unknown(name),
-        Some(bytes) if bytes < MEMORY => {
-            let what = format!("{} MiB of memory; a node has 2 GiB", bytes >> 20);
-            Item::failed(name, what, "choose a larger service offering").warning()
-        }
-        Some(bytes) => Item::ok(name, format!("{} MiB", bytes >> 20)),
-    }
 }
 
 fn disk(name: &str, live: &Live) -> Item {

@@ -2,7 +2,8 @@
 //! do, and the edits that do it. `check` tells the items, `prepare` makes the edits.
 //!
 //! It knows what CloudStack's management server asks of a machine (`validate-cks-node`), what its scripts start without
-//! saying so, and what Kubernetes needs. Whether a machine can become one certain node is for [`crate::preflight`].
+//! saying so, and what Kubernetes needs. What [`crate::preflight`] asks before a join is among the items of a machine that runs,
+//! as far as it can be asked before there is a cluster.
 
 mod account;
 mod boot;
@@ -10,6 +11,7 @@ mod edit;
 mod facts;
 mod kernel;
 mod live;
+mod node;
 mod os;
 mod packages;
 mod runtime;
@@ -27,6 +29,7 @@ pub use self::facts::{
     DIRECTORIES, Entry, FILES, Facts, Kind, Live, Units, accounts, dpkg_packages, programs, rpm_packages,
 };
 pub use self::kernel::used as modules_used;
+pub use self::node::CHECKS as NODE_CHECKS;
 pub use self::os::{Distribution, Family, Support};
 pub use self::packages::{Metapackage, SERVER_PACKAGES, candidates, metapackage};
 pub use self::services::AGENT_UNITS;
@@ -112,10 +115,11 @@ pub fn examine(facts: &Facts) -> Vec<Item> {
     items.extend(ssh::items(facts));
     items.extend(services::items(facts));
     items.extend(live::items(facts));
+    items.extend(node::items(facts));
     items
 }
 
-/// Leaves items out: those named in `skipped`, or, where `only` names any, all others.
+/// Leaves items out: those named in `skipped` are told as such; where `only` names any, no others are looked at.
 ///
 /// # Errors
 /// `CONFIG_INVALID` names the first name that no item has, and the names that there are.
@@ -127,7 +131,6 @@ pub fn select(items: Vec<Item>, skipped: &[String], only: &[String]) -> Result<V
             return Err(Failure::new(Code::ConfigInvalid, what).with_remedy("correct the name of the item"));
         }
     }
-    let is_left_out = |item: &Item| skipped.contains(&item.name) || !(only.is_empty() || only.contains(&item.name));
     let left_out = |item: Item| Item {
         result: Outcome::Skipped,
         evidence: "left out as you wish".to_owned(),
@@ -135,5 +138,6 @@ pub fn select(items: Vec<Item>, skipped: &[String], only: &[String]) -> Result<V
         edits: Vec::new(),
         ..item
     };
-    Ok(items.into_iter().map(|item| if is_left_out(&item) { left_out(item) } else { item }).collect())
+    let looked_at = items.into_iter().filter(|item| only.is_empty() || only.contains(&item.name));
+    Ok(looked_at.map(|item| if skipped.contains(&item.name) { left_out(item) } else { item }).collect())
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use cks_tests::root::Root;
 use serde_json::Value;
 
+mod node;
 mod prerequisites;
 mod sealing;
 mod server;

@@ -53,7 +53,8 @@ fn has_module(host: &Host) -> bool {
     lists.peek().is_none() || lists.any(|list| list.contains(MODULE))
 }
 
-/// That no cryptsetup of an agent that was killed is still at work on the volume: none has the disk open for itself alone.
+/// That no cryptsetup of an agent that was killed is still at work on the volume. It keeps no disk to itself while it works, as
+/// mkfs does: so it is looked for among the processes.
 ///
 /// # Errors
 /// `VOLUME_BUSY`.

@@ -71,12 +71,13 @@ impl Volumes {
     /// What the disk is decrypted as, where it is open. What was left open of it when it was taken away is closed: it leads
     /// nowhere any more.
     fn open(&self, id: &VolumeId, disk: &Disk) -> Result<Option<Disk>, Refusal> {
+        // Encrypted or not: it would write over what is made or handed out.
+        crypt::alone(&self.host, id, Some(disk))?;
         if let Some((device, left)) = mapping::of_volume(&self.host, id)?
             && left.is_orphan()
             && mounted_from(&self.host, &mounts::table(&self.host)?, device).is_none()
         {
             tracing::warn!(volume_id = id.as_str(), "{left} is closed");
-            crypt::alone(&self.host, id, Some(disk))?;
             crypt::close(&self.host, id)?;
         }
         mapping::held(&self.host, id, disk)

@@ -58,7 +58,6 @@ impl Locked<'_> {
     /// Those of [`decide`], [`crypt`] and [`format`].
     pub(super) fn unlock(&self, host: &Host, open: Option<Disk>) -> Result<Unlocked, Refusal> {
         let Self { id, disk, passphrase, read_only, .. } = *self;
-        crypt::alone(host, id, Some(disk))?;
         let intent = Intent::of(host, self.serial);
         let found = format::content_of(host, disk)?;
         let situation = Situation {

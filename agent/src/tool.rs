@@ -118,6 +118,8 @@ pub enum Tool {
     Btrfs,
     /// Looks for signatures on a disk.
     Blkid,
+    /// Encrypts disks.
+    Cryptsetup,
     /// Speaks to containerd.
     Ctr,
     /// Starts a program in a mount namespace of its own.
@@ -188,6 +190,7 @@ impl Tool {
             Self::XfsGrowfs => "xfs_growfs",
             Self::Btrfs => "btrfs",
             Self::Blkid => "blkid",
+            Self::Cryptsetup => "cryptsetup",
             Self::Ctr => "ctr",
             Self::Unshare => "unshare",
             Self::Runuser => "runuser",

@@ -11,6 +11,8 @@ use agent::csi::proto::csi::{
 use agent::csi::{request, status};
 use agent::volume::Access;
 use bootstrap::mountinfo::{Mount, MountTable};
+use bootstrap::secret::MASK;
+use bootstrap::volume::encryption::{LUKS2, PARAMETER};
 use bootstrap::volume::refusal::{Class, Refusal};
 use bootstrap::volume::superblock::{self, Content};
 use bootstrap::volume::{VolumeId, vpd};
@@ -107,6 +109,7 @@ pub fn superblock(data: &[u8]) {
     }
     let bcache = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca";
     let owned = [(0, &b"LUKS\xba\xbe"[..]), (512, b"LABELONE"), (4096, b"\xfc\x4e\x2b\xa9"), (4120, bcache)];
+    assert!(!head.starts_with(b"LUKS\xba\xbe") || matches!(found, Content::Luks(_)), "{found:?}");
     if let Content::Filesystem(found) = &found {
         assert!(owned.iter().all(|(at, magic)| !head.get(*at..).unwrap_or_default().starts_with(magic)), "{found:?}");
     }
@@ -120,6 +123,11 @@ pub fn volume_request(data: &[u8]) {
         check_id(&stage.id);
         check_path(&stage.staging);
         check_access(&stage.access);
+        let luks2 = asked.volume_context.get(PARAMETER).is_some_and(|asked| asked == LUKS2);
+        assert_eq!(stage.passphrase.is_some(), luks2);
+        if let Some(passphrase) = &stage.passphrase {
+            assert!((1..=4096).contains(&passphrase.reveal().len()) && format!("{passphrase:?}") == MASK);
+        }
         assert!(stage.mkfs.len() % 2 == 0, "each flag has its value");
         for pair in stage.mkfs.chunks(2) {
             assert!(pair[0].len() == 2 && pair[0].starts_with('-') && pair[0] != "-F" && pair[0] != "-f", "{pair:?}");

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
+use bootstrap::secret::Secret;
 use bootstrap::volume::VolumeId;
+use bootstrap::volume::encryption::{LUKS2, PARAMETER};
 use bootstrap::volume::filesystem::{Kind, mkfs_options};
 use bootstrap::volume::options::MountOptions;
 use bootstrap::volume::refusal::{Class, Refusal};
@@ -19,8 +21,10 @@ use crate::volume::{Access, Expand, Mode, Publish, Stage, Stats, Withdraw};
 
 /// The StorageClass' parameter with further arguments for mkfs.
 pub const MKFS_OPTIONS: &str = "csi.cloudstack.apache.org/mkfs-options";
-/// The StorageClass' parameter that asks for encryption, which this version has not.
-const ENCRYPTION: &str = "csi.cloudstack.apache.org/encryption";
+/// The key of a volume's passphrase in the secret that the StorageClass names.
+const PASSPHRASE: &str = "passphrase";
+/// No passphrase is longer.
+const LONGEST_PASSPHRASE: usize = 4096;
 /// Linux takes no longer path.
 const LONGEST_PATH: usize = 4095;
 
@@ -32,12 +36,12 @@ pub fn stage(asked: &NodeStageVolumeRequest) -> Result<Stage, Refusal> {
     let id = id(&asked.volume_id)?;
     let staging = path("staging_target_path", &asked.staging_target_path)?;
     let (access, mode) = capability(asked.volume_capability.as_ref())?;
-    encryption(&asked.volume_context)?;
+    let passphrase = if encrypted(&asked.volume_context)? { Some(passphrase(&asked.secrets)?) } else { None };
     let mkfs = match &access {
         Access::Filesystem { kind, .. } => options(*kind, &asked.volume_context)?,
         Access::Block => Vec::new(),
     };
-    Ok(Stage { id, staging, access, mode, mkfs })
+    Ok(Stage { id, staging, access, mode, mkfs, passphrase })
 }
 
 /// `NodeUnstageVolume`.
@@ -63,7 +67,8 @@ pub fn publish(asked: &NodePublishVolumeRequest) -> Result<Publish, Refusal> {
     if target.starts_with(&staging) || staging.starts_with(&target) {
         return Err(invalid(format!("target_path {} lies in the staging target path, or around it", target.display())));
     }
-    Ok(Publish { id, target, staging, access, mode, read_only: asked.readonly })
+    let encrypted = encrypted(&asked.volume_context)?;
+    Ok(Publish { id, target, staging, access, mode, read_only: asked.readonly, encrypted })
 }
 
 /// `NodeUnpublishVolume`.
@@ -173,14 +178,29 @@ fn mode(named: i32) -> Result<Mode, Refusal> {
     }
 }
 
-fn encryption(context: &HashMap<String, String>) -> Result<(), Refusal> {
-    match context.get(ENCRYPTION).map(String::as_str) {
-        None | Some("" | "none") => Ok(()),
+/// Whether the volume is encrypted.
+fn encrypted(context: &HashMap<String, String>) -> Result<bool, Refusal> {
+    match context.get(PARAMETER).map(String::as_str) {
+        None | Some("" | "none") => Ok(false),
+        Some(LUKS2) => Ok(true),
         Some(asked) => {
-            let what = format!("{ENCRYPTION}={asked}: this version of the agent does not encrypt");
+            let what = format!("{PARAMETER}={asked}: there are {LUKS2} and none");
             Err(Refusal::new(Class::CapabilityUnsupported, what))
         }
     }
+}
+
+/// The passphrase, to its last byte: a newline at its end is a part of it.
+fn passphrase(secrets: &HashMap<String, String>) -> Result<Secret, Refusal> {
+    let why = match secrets.get(PASSPHRASE).map(String::as_str) {
+        None => {
+            "is missing: the StorageClass names its secret by csi.storage.k8s.io/node-stage-secret-name and -namespace"
+        }
+        Some("") => "is empty",
+        Some(text) if text.len() > LONGEST_PASSPHRASE => "is longer than 4096 bytes",
+        Some(text) => return Ok(Secret::new(text)),
+    };
+    Err(invalid(format!("secrets.{PASSPHRASE} {why}")))
 }
 
 /// Further arguments of mkfs; what they may be depends on the kind.

@@ -51,6 +51,9 @@ fn lines(found: &[Found]) -> String {
         let serial = volume.serial.as_deref().unwrap_or("none");
         // Writing to a text can't fail.
         let _ = writeln!(text, "{}  {}  {} (serial {})", plain(&volume.volume), volume.filesystem, disk, plain(serial));
+        if let (Some(encryption), Some(mapping)) = (volume.encryption, &volume.mapping) {
+            let _ = writeln!(text, "  encrypted {encryption}, {}", plain(mapping));
+        }
         let places = |name: &'static str, paths: &[PathBuf]| {
             paths.iter().map(|path| format!("  {name:<9} {}\n", plain(&path.to_string_lossy()))).collect::<String>()
         };
@@ -73,11 +76,18 @@ mod tests {
             disk: Some("vdb".to_owned()),
             device: Some("254:16".to_owned()),
             serial: Some("0a1b2c3d4e5f60718293".to_owned()),
+            encryption: None,
+            mapping: None,
             filesystem: "ext4".to_owned(),
             staged: vec!["/s".into()],
             published: vec!["/p".into(), "/q".into()],
             wrong: wrong.map(str::to_owned),
         }
+    }
+
+    fn encrypted() -> Found {
+        let mapping = Some("cks-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9".to_owned());
+        Found { encryption: Some("luks2"), mapping, ..found(None) }
     }
 
     #[test]
@@ -88,14 +98,16 @@ mod tests {
              published /p\n  published /q\n  WRONG     its disk is gone\n"
         );
         assert_eq!(lines(&[]), "no volume is mounted\n");
+        let told = lines(&[encrypted()]);
+        assert!(told.contains("\n  encrypted luks2, cks-0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9\n  staged "), "{told}");
     }
 
     #[test]
     fn the_document_is_as_its_schema_says() {
         let schema = serde_json::from_str(include_str!("../../../docs/schema/volumes.schema.json")).unwrap();
         let schema = jsonschema::validator_for(&schema).unwrap();
-        for wrong in [None, Some("x")] {
-            let volumes = [found(wrong)];
+        for found in [found(None), found(Some("x")), encrypted()] {
+            let volumes = [found];
             let document = serde_json::to_value(Document { schema: 1, volumes: &volumes }).unwrap();
             schema.validate(&document).unwrap();
             let mut other = document;

@@ -25,10 +25,16 @@ pub fn code(class: Class) -> Code {
         | Class::DiskNotBlank
         | Class::FilesystemMismatch
         | Class::FilesystemDamaged
+        // The same passphrase is right for another volume: the request makes sense, and the volume's state is against it.
+        | Class::EncryptionKeyRefused
+        | Class::EncryptionUnavailable
         | Class::NodeNotReady => Code::FailedPrecondition,
-        Class::DiskUnreadable | Class::MkfsFailed | Class::MountFailed | Class::GrowFailed | Class::Io => {
-            Code::Internal
-        }
+        Class::DiskUnreadable
+        | Class::MkfsFailed
+        | Class::MountFailed
+        | Class::GrowFailed
+        | Class::EncryptionFailed
+        | Class::Io => Code::Internal,
     }
 }
 

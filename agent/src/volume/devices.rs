@@ -16,11 +16,12 @@ use bootstrap::volume::{Serial, vpd};
 use nix::libc;
 use nix::sys::stat::{major, minor};
 
+use super::mapping;
 use crate::host::Host;
 use crate::tool::start_none;
 
 /// Where the kernel lists whole disks.
-const BLOCK: &str = "/sys/block";
+pub(super) const BLOCK: &str = "/sys/block";
 /// Where it lists all block devices by their number.
 const NUMBERS: &str = "/sys/dev/block";
 /// Kinds of devices that no hypervisor attaches.
@@ -50,6 +51,36 @@ pub struct Exclusive {
 }
 
 impl Disk {
+    /// Opens the device of this name; who it says it is, is for the caller to ask again.
+    ///
+    /// # Errors
+    /// `DISK_UNREADABLE`, `DISK_CHANGED`.
+    pub(super) fn open(host: &Host, name: &str) -> Result<Self, Refusal> {
+        let node = host.path(&format!("/dev/{}", name.replace('!', "/")));
+        let flags = libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags).open(&node).map_err(|e| {
+            Refusal::new(Class::DiskUnreadable, format!("{} can't be opened", node.display())).with_source(e)
+        })?;
+        let there = file.metadata().map_err(|e| {
+            let what = format!("{}: it can't be asked what it is", node.display());
+            Refusal::new(Class::DiskChanged, what).with_source(e)
+        })?;
+        if !there.file_type().is_block_device() {
+            return Err(Refusal::new(Class::DiskChanged, format!("{}: is no block device", node.display())));
+        }
+        // From here on the number is this disk's alone, and what sysfs says of the number is about this disk.
+        let device = device_of_number(there.rdev());
+        Ok(Self { name: name.to_owned(), node, device, file })
+    }
+
+    /// A file in a disk's place, for programs that bear one.
+    #[cfg(test)]
+    pub(super) fn of_file(path: &std::path::Path) -> Self {
+        let file = File::open(path).unwrap();
+        let (name, node) = ("file".to_owned(), path.to_owned());
+        Self { name, node, device: Device { major: 0, minor: 0 }, file }
+    }
+
     /// How many bytes it has now.
     ///
     /// # Errors
@@ -146,23 +177,13 @@ pub fn find(host: &Host, serial: &Serial) -> Result<Disk, Refusal> {
 
 /// Opens the disk of this name, and looks again at who it says it is.
 fn hold(host: &Host, serial: &Serial, name: &str) -> Result<Disk, Refusal> {
-    let node = host.path(&format!("/dev/{}", name.replace('!', "/")));
-    let flags = libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let changed = |why: String| Refusal::new(Class::DiskChanged, format!("{}: {why}", node.display()));
-    let file = File::options().read(true).custom_flags(flags).open(&node).map_err(|e| {
-        Refusal::new(Class::DiskUnreadable, format!("{} can't be opened", node.display())).with_source(e)
-    })?;
-    let there = file.metadata().map_err(|e| changed("it can't be asked what it is".to_owned()).with_source(e))?;
-    if !there.file_type().is_block_device() {
-        return Err(changed("is no block device".to_owned()));
-    }
-    // From here on the number is this disk's alone, and what sysfs says of the number is about this disk.
-    let device = device_of_number(there.rdev());
-    let again = evidence(host, name.to_owned(), device);
+    let disk = Disk::open(host, name)?;
+    let again = evidence(host, name.to_owned(), disk.device);
     identity::find(serial, std::slice::from_ref(&again)).map_err(|_| {
-        changed(format!("was the disk {serial} when it was looked for, and is {again} now that it is open"))
+        let what = format!("was the disk {serial} when it was looked for, and is {again} now that it is open");
+        Refusal::new(Class::DiskChanged, format!("{}: {what}", disk.node.display()))
     })?;
-    Ok(Disk { name: name.to_owned(), node, device, file })
+    Ok(disk)
 }
 
 /// Every disk of the machine, as far as the kernel says something of it.
@@ -179,9 +200,12 @@ pub fn all(host: &Host) -> Vec<Evidence> {
     names.into_iter().filter_map(of).collect()
 }
 
-/// Whether the device of this number says that it is the disk of `serial`.
+/// Whether the device of this number says that it is the disk of `serial`; or is what that disk is decrypted as.
 #[must_use]
 pub fn is_serial(host: &Host, device: Device, serial: &Serial) -> bool {
+    if let Some(mapping) = mapping::at(host, device) {
+        return mapping.is_on(serial);
+    }
     identity::find(serial, &[evidence(host, device.to_string(), device)]).is_ok()
 }
 
@@ -206,10 +230,13 @@ pub fn size(host: &Host, device: Device) -> Option<u64> {
     sectors.checked_mul(SECTOR).filter(|size| *size > 0)
 }
 
-/// Whether the kernel no longer has the device, which something that is mounted may still be on.
+/// Whether the kernel no longer has the device, which something that is mounted may still be on; or of an encrypted volume the
+/// disk below it.
 #[must_use]
 pub fn is_gone(host: &Host, device: Device) -> bool {
-    !host.path(&directory(device)).exists()
+    let orphaned =
+        || mapping::at(host, device).is_some_and(|mapping| mapping.volume().is_some() && mapping.is_orphan());
+    !host.path(&directory(device)).exists() || orphaned()
 }
 
 /// The kernel's name of the device.
@@ -233,11 +260,11 @@ pub fn rescan(host: &Host, device: Device) {
 }
 
 /// Where sysfs speaks of the device.
-fn directory(device: Device) -> String {
+pub(super) fn directory(device: Device) -> String {
     format!("{NUMBERS}/{device}")
 }
 
-fn attribute(host: &Host, path: &str) -> Option<String> {
+pub(super) fn attribute(host: &Host, path: &str) -> Option<String> {
     let text = fs::read(host.path(path)).ok()?;
     let text = String::from_utf8_lossy(&text);
     Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()).filter(|text| !text.is_empty())

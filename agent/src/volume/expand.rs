@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use bootstrap::volume::filesystem::Kind;
 use bootstrap::volume::refusal::{Class, Refusal};
 
-use super::{Expand, Volumes, devices, grow, mounts, serial};
+use super::{Expand, Volumes, crypt, devices, grow, mapping, mounts, serial};
 
 /// The controller has resized the disk before; the hypervisor tells the kernel a moment later.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Volumes {
-    /// Grows what is staged or published at a path to the size of its disk, which it returns in bytes.
+    /// Grows what is staged or published at a path to the size of its disk, which it returns in bytes; of an encrypted volume
+    /// first what its disk is decrypted as.
     ///
     /// # Errors
     /// `VOLUME_NOT_FOUND` when it is not there; `DEVICE_TOO_SMALL` while the disk is smaller than what is required;
@@ -30,7 +31,13 @@ impl Volumes {
         if !devices::is_serial(&self.host, device, &serial) {
             return Err(not_there(&devices::evidence(&self.host, device.to_string(), device).to_string()));
         }
-        let size = self.grown(asked, device, until)?;
+        let encrypted = mapping::at(&self.host, device);
+        let below = encrypted.as_ref().and_then(|mapping| mapping.disk()).map_or(device, |disk| disk.device);
+        let size = self.grown(asked, below, until)?;
+        if encrypted.is_some() {
+            crypt::alone(&self.host, &asked.id, None)?;
+            crypt::resize(&self.host, &asked.id)?;
+        }
         if mounted.is_none() {
             return Ok(size);
         }
@@ -38,7 +45,10 @@ impl Volumes {
         let there = table.top_at(&asked.path).ok_or_else(|| not_there("no mount point"))?;
         let kind = Kind::parse(&there.kind)?;
         // Held, so that its number can't become another disk's.
-        let disk = devices::find(&self.host, &serial)?;
+        let mut disk = devices::find(&self.host, &serial)?;
+        if encrypted.is_some() {
+            disk = mapping::held(&self.host, &asked.id, &disk)?.ok_or_else(|| not_there("closed at this moment"))?;
+        }
         if disk.device != device {
             let what = format!("{} is {serial} now, and the device {device} is mounted", disk.name);
             return Err(Refusal::new(Class::DiskChanged, what));

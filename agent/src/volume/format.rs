@@ -106,6 +106,26 @@ pub(super) fn ensure(host: &Host, disk: &Disk, found: Content, wanted: &Wanted<'
 fn make(host: &Host, disk: &Disk, wanted: &Wanted<'_>, intent: &Intent) -> Result<Filesystem, Refusal> {
     prove_blank(host, disk)?;
     intent.begin(host, disk)?;
+    match build(host, disk, wanted) {
+        Ok(made) => {
+            intent.end()?;
+            Ok(made)
+        }
+        Err(refusal) => {
+            // It may have refused before it wrote anything: then nothing is to be begun anew.
+            if prove_blank(host, disk).is_ok() {
+                intent.end()?;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Runs mkfs on a device that is proven blank.
+///
+/// # Errors
+/// `MKFS_FAILED` with what it said.
+pub(super) fn build(host: &Host, disk: &Disk, wanted: &Wanted<'_>) -> Result<Filesystem, Refusal> {
     let arguments = mkfs(wanted.kind, &disk.held().to_string_lossy(), &wanted.id.filesystem_uuid(), wanted.options);
     let tool = match wanted.kind {
         Kind::Ext3 => Tool::MkfsExt3,
@@ -118,24 +138,20 @@ fn make(host: &Host, disk: &Disk, wanted: &Wanted<'_>, intent: &Intent) -> Resul
     tracing::info!(volume_id = wanted.id.as_str(), "making a filesystem on {}: {shown}", disk.name);
     let said = run(call, Class::MkfsFailed)?;
     if said.code != Some(0) {
-        // It may have refused before it wrote anything: then nothing is to be begun anew.
-        if prove_blank(host, disk).is_ok() {
-            intent.end()?;
-        }
         return Err(Refusal::new(Class::MkfsFailed, said.failure(&shown, bootstrap::failure::Code::Io).what));
     }
     match content_of(host, disk)? {
-        Content::Filesystem(made) if made.kind == wanted.kind => {
-            intent.end()?;
-            Ok(made)
-        }
+        Content::Filesystem(made) if made.kind == wanted.kind => Ok(made),
         other => Err(Refusal::new(Class::MkfsFailed, format!("{shown} ended well, and {} holds {other}", disk.name))),
     }
 }
 
 /// That nothing is on the disk: both ends are read whole and zero, its size is certain, nobody holds it, and libblkid knows
 /// no signature on it.
-fn prove_blank(host: &Host, disk: &Disk) -> Result<(), Refusal> {
+///
+/// # Errors
+/// `DISK_NOT_BLANK`, `DISK_UNREADABLE`, `DISK_CHANGED`, `VOLUME_IN_USE`.
+pub(super) fn prove_blank(host: &Host, disk: &Disk) -> Result<(), Refusal> {
     // mkfs opens it so itself, and for as long as it writes.
     drop(disk.exclusively(false)?);
     let size = disk.size(host)?;
@@ -165,8 +181,11 @@ fn prove_blank(host: &Host, disk: &Disk) -> Result<(), Refusal> {
     }
 }
 
-/// Zeroes both ends of a disk that a filesystem of ours was being made on.
-fn clear(host: &Host, disk: &Disk) -> Result<(), Refusal> {
+/// Zeroes both ends of a disk that a filesystem of ours was being made on, or of a new mapping.
+///
+/// # Errors
+/// `VOLUME_IN_USE`, `MKFS_FAILED`.
+pub(super) fn clear(host: &Host, disk: &Disk) -> Result<(), Refusal> {
     let alone = disk.exclusively(true)?;
     let file = &alone.file;
     let size = disk.size(host)?;

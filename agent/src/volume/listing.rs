@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use bootstrap::mountinfo::{Device, Mount};
 use bootstrap::volume::VolumeId;
+use bootstrap::volume::encryption::LUKS2;
 use bootstrap::volume::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
-use super::{devices, mounts};
+use super::{devices, mapping, mounts};
 use crate::files::small;
 use crate::host::Host;
 
@@ -30,6 +31,10 @@ pub struct Found {
     pub device: Option<String>,
     /// The serial that its disk says it has.
     pub serial: Option<String>,
+    /// How it is encrypted; none where it is not.
+    pub encryption: Option<&'static str>,
+    /// The name of what its disk is decrypted as.
+    pub mapping: Option<String>,
     /// The filesystem.
     pub filesystem: String,
     /// Where it is staged.
@@ -70,7 +75,11 @@ pub fn list(host: &Host, kubelet: &Path, driver: &str) -> Result<Vec<Found>, Ref
 }
 
 fn volume(host: &Host, handle: &str, mount: &Mount, device: Option<Device>, block: bool) -> Found {
-    let evidence = device.map(|device| devices::evidence(host, device.to_string(), device));
+    let mapping = device.and_then(|device| mapping::at(host, device)).filter(|mapping| mapping.volume().is_some());
+    let evidence = match &mapping {
+        Some(mapping) => mapping.disk().cloned(),
+        None => device.map(|device| devices::evidence(host, device.to_string(), device)),
+    };
     let serial = evidence.as_ref().and_then(|evidence| evidence.serials.first().map(|(_, serial)| serial.clone()));
     let expected = VolumeId::parse(handle).ok().and_then(|id| id.serial());
     let wrong = match (device, expected) {
@@ -84,10 +93,12 @@ fn volume(host: &Host, handle: &str, mount: &Mount, device: Option<Device>, bloc
         (_, None) => Some("its id is no UUID, as CloudStack's volumes have".to_owned()),
     };
     let filesystem = if block { "block".to_owned() } else { mount.kind.clone() };
-    let disk = device.and_then(|device| devices::name(host, device));
-    let device = device.map(|device| device.to_string());
+    let below = if mapping.is_some() { evidence.map(|disk| disk.device) } else { device };
+    let disk = below.and_then(|device| devices::name(host, device));
+    let device = below.map(|device| device.to_string());
     let (volume, staged, published) = (handle.to_owned(), Vec::new(), Vec::new());
-    Found { volume, disk, device, serial, filesystem, staged, published, wrong }
+    let (encryption, mapping) = (mapping.as_ref().map(|_| LUKS2), mapping.map(|mapping| mapping.name));
+    Found { volume, disk, device, serial, encryption, mapping, filesystem, staged, published, wrong }
 }
 
 /// kubelet's note on the mount at `path`: beside it. That of a block volume's lies in `data` of the directory above; its

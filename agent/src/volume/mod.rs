@@ -1,8 +1,10 @@
 //! Volumes on this node: what stage, publish, expand and their opposites do, as blocking steps one after the other.
 //!
 //! Each first looks whether the world already is as it is asked to be, and what it looks at is the kernel: the disk's own
-//! serial, the mount table. Nothing is remembered but that a filesystem is being made ([`intent`]).
+//! serial, the mount table, device-mapper. Nothing is remembered but that a filesystem or a LUKS header is being made
+//! ([`intent`]).
 
+mod crypt;
 pub mod devices;
 mod expand;
 mod format;
@@ -10,15 +12,18 @@ mod grow;
 mod intent;
 mod listing;
 pub mod locks;
+pub mod mapping;
 pub mod mounts;
 mod publish;
 mod stage;
 mod stats;
+mod unlock;
 mod wait;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bootstrap::secret::Secret;
 use bootstrap::volume::filesystem::Kind;
 use bootstrap::volume::options::MountOptions;
 use bootstrap::volume::refusal::{Class, Refusal};
@@ -68,6 +73,8 @@ pub struct Stage {
     pub mode: Mode,
     /// Further arguments for mkfs, checked.
     pub mkfs: Vec<String>,
+    /// What it is encrypted with; none for a volume that is not.
+    pub passphrase: Option<Secret>,
 }
 
 /// `NodePublishVolume`.
@@ -85,6 +92,8 @@ pub struct Publish {
     pub mode: Mode,
     /// Whether this pod may only read.
     pub read_only: bool,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
 }
 
 /// `NodeUnstageVolume` and `NodeUnpublishVolume`.

@@ -5,13 +5,17 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use bootstrap::mountinfo::{Device, Mount, MountTable};
+use bootstrap::volume::encryption::PARAMETER;
+use bootstrap::volume::luks::DONE;
 use bootstrap::volume::options::MountOptions;
 use bootstrap::volume::refusal::{Class, Refusal};
+use bootstrap::volume::superblock::Content;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::devices::{self, Disk};
 use super::intent::Intent;
-use super::{Access, Mode, Publish, Volumes, Withdraw, mounts, serial};
+use super::stage::not_encrypted;
+use super::{Access, Mode, Publish, Volumes, Withdraw, format, mapping, mounts, serial};
 
 impl Volumes {
     /// Mounts what is staged at the target path, too.
@@ -62,7 +66,16 @@ impl Volumes {
         let at = asked.staging.display();
         let serial = serial(&asked.id)?;
         match mounts::device_at(&self.host, &asked.staging)? {
-            Some(device) if devices::is_serial(&self.host, device, &serial) => Ok(device),
+            Some(device) if devices::is_serial(&self.host, device, &serial) => {
+                let encrypted = mapping::at(&self.host, device).is_some();
+                if encrypted == asked.encrypted {
+                    return Ok(device);
+                }
+                let is = if encrypted { "is" } else { "is not" };
+                let what =
+                    format!("what is staged at {at} {is} encrypted, and the request says otherwise ({PARAMETER})");
+                Err(Refusal::new(Class::VolumeNotStaged, what))
+            }
             Some(device) => {
                 let shown = devices::evidence(&self.host, device.to_string(), device);
                 let what = format!("at {at} is another disk than {serial}: {shown}");
@@ -87,7 +100,7 @@ impl Volumes {
     /// rules: a read-only mount of a node keeps nobody from writing to its device.
     fn publish_block(&self, asked: &Publish) -> Result<(), Refusal> {
         let serial = serial(&asked.id)?;
-        let disk = devices::find(&self.host, &serial)?;
+        let disk = self.device(asked, devices::find(&self.host, &serial)?)?;
         // From now on a pod writes to it: what is on it is no filesystem of ours that was broken off.
         Intent::of(&self.host, &serial).end()?;
         let read_only = asked.read_only || asked.mode == Mode::ReaderOnly;
@@ -116,6 +129,23 @@ impl Volumes {
         disk.check_node()?;
         let mounted = mounts::bind(&self.host, &disk.node, &asked.target, &options);
         self.prove(asked, mounted, mounts::node_at, disk.device)
+    }
+
+    /// What a pod gets of a block volume: its disk; of an encrypted one never that, but what it is decrypted as.
+    fn device(&self, asked: &Publish, disk: Disk) -> Result<Disk, Refusal> {
+        let open = mapping::held(&self.host, &asked.id, &disk)?;
+        if !asked.encrypted {
+            return not_encrypted(&self.host, &asked.id, &disk, open.as_ref()).map(|()| disk);
+        }
+        // The label says whether staging came to its end.
+        let handed_out = match format::content_of(&self.host, &disk)? {
+            Content::Luks(header) => header.uuid == asked.id.luks_uuid() && header.label == DONE,
+            _ => false,
+        };
+        open.filter(|_| handed_out).ok_or_else(|| {
+            let what = format!("{} is encrypted, and not open as {}", asked.id, asked.id.mapping_name());
+            Refusal::new(Class::VolumeNotStaged, what)
+        })
     }
 
     /// That the target path is what it was to become; else nothing stays of it.
@@ -154,7 +184,12 @@ pub(super) fn of_node<'a>(table: &'a MountTable, disk: &Disk) -> impl Iterator<I
     let device = disk.device;
     let name = disk.name.replace('!', "/");
     let named = table.iter().filter(move |mount| mount.root.ends_with(&name));
-    named.filter(move |mount| mounts::node_at(&mount.path).is_ok_and(|there| there == Some(device)))
+    named.filter(move |mount| is_node(mount, device))
+}
+
+/// Whether the node of this device is mounted there.
+pub(super) fn is_node(mount: &Mount, device: Device) -> bool {
+    mounts::node_at(&mount.path).is_ok_and(|there| there == Some(device))
 }
 
 fn only(other: Option<&Mount>) -> Result<(), Refusal> {

@@ -175,7 +175,7 @@ impl Facts {
 
 /// The programs that are looked for.
 pub fn programs() -> impl Iterator<Item = &'static str> {
-    packages::PROGRAMS.iter().map(|program| program.name)
+    packages::PROGRAMS.iter().chain(packages::RECOMMENDED).map(|program| program.name)
 }
 
 /// The entries of a text of passwd(5) or group(5).

@@ -74,6 +74,10 @@ pub(super) const PROGRAMS: &[Program] = &[
     program("gzip", "gzip", "gzip", "the server's scripts"),
 ];
 
+/// Programs that a node may want, and works without.
+pub(super) const RECOMMENDED: &[Program] =
+    &[program("cryptsetup", "cryptsetup-bin", "cryptsetup", "encrypted volumes")];
+
 pub(super) fn items(facts: &Facts) -> Vec<Item> {
     let mut items = Vec::new();
     match facts.distribution.family() {
@@ -82,6 +86,7 @@ pub(super) fn items(facts: &Facts) -> Vec<Item> {
         None => {}
     }
     items.extend(PROGRAMS.iter().map(|program| of_program(facts, program)));
+    items.extend(RECOMMENDED.iter().map(|program| of_program(facts, program).warning()));
     items.push(curl(facts));
     items.push(jinja(facts));
     items

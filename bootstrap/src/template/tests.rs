@@ -75,6 +75,16 @@ fn an_empty_machine_becomes_a_good_one_by_the_edits_alone() {
 }
 
 #[test]
+fn what_is_only_recommended_is_a_warning_that_is_mended() {
+    let mut facts = good();
+    facts.programs.remove("cryptsetup");
+    assert!(findings(&facts).contains(&("program-cryptsetup".to_owned(), Outcome::Warning)));
+    let item = examine(&facts).into_iter().find(|item| item.name == "program-cryptsetup").unwrap();
+    let package = |edit: &Edit| matches!(edit, Edit::Install { package, .. } if package == "cryptsetup-bin");
+    assert!(item.edits.iter().any(package), "{item:?}");
+}
+
+#[test]
 fn names_are_stable_and_stand_once() {
     let (all, of_empty) = (examine(&good()), examine(&empty()));
     let names: Vec<&str> = all.iter().map(|item| item.name.as_str()).collect();

@@ -10,7 +10,11 @@ const LONGEST: usize = 128;
 /// virtio disk's serial has no room for more.
 const SERIAL: usize = 20;
 /// What the UUIDs of filesystems are derived from, with the volume's id.
-const NAMESPACE: &str = "csi.cloudstack.apache.org/filesystem/";
+const FILESYSTEMS: &str = "csi.cloudstack.apache.org/filesystem/";
+/// The same for LUKS headers.
+const HEADERS: &str = "csi.cloudstack.apache.org/luks/";
+/// What the names of mappings begin with.
+const MAPPING: &str = "cks-";
 
 /// A volume's id, as the controller gave it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +56,29 @@ impl VolumeId {
     /// The UUID of its filesystem (RFC 9562, version 8): the same whoever makes it, and whenever.
     #[must_use]
     pub fn filesystem_uuid(&self) -> String {
-        let digest = Digest::of(format!("{NAMESPACE}{}", self.0.to_ascii_lowercase()).as_bytes()).hex();
+        self.uuid_of(FILESYSTEMS)
+    }
+
+    /// The UUID of its LUKS header, made in the same way.
+    #[must_use]
+    pub fn luks_uuid(&self) -> String {
+        self.uuid_of(HEADERS)
+    }
+
+    /// The name of what its disk is decrypted as.
+    #[must_use]
+    pub fn mapping_name(&self) -> String {
+        format!("{MAPPING}{}", self.0.to_ascii_lowercase())
+    }
+
+    /// The volume whose mapping has this name.
+    #[must_use]
+    pub fn of_mapping(name: &str) -> Option<Self> {
+        Self::parse(name.strip_prefix(MAPPING)?).ok().filter(|id| id.serial().is_some() && id.mapping_name() == name)
+    }
+
+    fn uuid_of(&self, namespace: &str) -> String {
+        let digest = Digest::of(format!("{namespace}{}", self.0.to_ascii_lowercase()).as_bytes()).hex();
         let part = |from: usize, to: usize| digest.get(from..to).unwrap_or_default();
         // The variant's digit is one of 8, 9, a, b.
         format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
@@ -138,5 +164,20 @@ mod tests {
         let lengths: Vec<usize> = uuid(ID).split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12]);
         assert_eq!(uuid(ID).as_bytes().get(14), Some(&b'8'));
+        let id = VolumeId::parse(ID).unwrap();
+        assert_ne!(id.luks_uuid(), id.filesystem_uuid());
+        // Disks have them in their headers: what is derived stays so.
+        assert_eq!(id.luks_uuid(), "23f0c3ed-4706-8f2a-8ce7-610d3973b2e6");
+    }
+
+    #[test]
+    fn a_mappings_name_leads_back_to_its_volume() {
+        let id = VolumeId::parse(ID).unwrap();
+        assert_eq!(id.mapping_name(), format!("cks-{}", ID.to_ascii_lowercase()));
+        let back = VolumeId::of_mapping(&id.mapping_name()).unwrap();
+        assert_eq!((back.as_str(), back.serial()), (&*ID.to_ascii_lowercase(), id.serial()));
+        for name in ["", "cks-", "cks-x", ID, &format!("cks-{ID}"), &format!("luks-{}", ID.to_ascii_lowercase())] {
+            assert_eq!(VolumeId::of_mapping(name), None, "{name}");
+        }
     }
 }

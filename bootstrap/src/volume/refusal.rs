@@ -43,6 +43,12 @@ pub enum Class {
     MountFailed,
     /// The filesystem can't be grown.
     GrowFailed,
+    /// The passphrase does not open the volume.
+    EncryptionKeyRefused,
+    /// The node lacks what decrypts volumes.
+    EncryptionUnavailable,
+    /// cryptsetup fails.
+    EncryptionFailed,
     /// Somebody did not answer in time.
     TimedOut,
     /// The node lacks something without which no volume can be served.
@@ -58,7 +64,7 @@ type Row = (&'static str, &'static str);
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::RequestInvalid,
         Self::CapabilityUnsupported,
         Self::VolumeNotFound,
@@ -78,6 +84,9 @@ impl Class {
         Self::MkfsFailed,
         Self::MountFailed,
         Self::GrowFailed,
+        Self::EncryptionKeyRefused,
+        Self::EncryptionUnavailable,
+        Self::EncryptionFailed,
         Self::TimedOut,
         Self::NodeNotReady,
         Self::Overloaded,
@@ -122,6 +131,16 @@ impl Class {
             Self::MountFailed => ("MOUNT_FAILED", "check the mount options; the kernel's log tells more"),
             Self::GrowFailed => {
                 ("GROW_FAILED", "look at what the program said; what is staged stays usable in its old size")
+            }
+            Self::EncryptionKeyRefused => {
+                ("ENCRYPTION_KEY_REFUSED", "see which secret the StorageClass names, and that it is the volume's")
+            }
+            Self::EncryptionUnavailable => (
+                "ENCRYPTION_UNAVAILABLE",
+                "install cryptsetup (cryptsetup-bin on Debian) on the node, and load dm_crypt: modprobe dm_crypt",
+            ),
+            Self::EncryptionFailed => {
+                ("ENCRYPTION_FAILED", "look at what cryptsetup said; the kernel's log tells more")
             }
             Self::TimedOut => ("TIMED_OUT", "look at the volume's storage; the kernel's log tells more"),
             Self::NodeNotReady => ("NODE_NOT_READY", "add what is named to the node"),

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::filesystem::Kind;
+use super::luks;
 
 /// What the first bytes of a disk tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum Content {
     Filesystem(Filesystem),
     /// A filesystem whose making was broken off.
     Unfinished(Kind),
+    /// An encrypted container.
+    Luks(luks::Header),
     /// Something else that is known by its signature.
     Other(&'static str),
     /// Something without a signature that is known.
@@ -47,6 +50,7 @@ impl fmt::Display for Content {
         match self {
             Self::Filesystem(found) => write!(f, "{}", found.kind),
             Self::Unfinished(kind) => write!(f, "{kind} that was never finished"),
+            Self::Luks(header) => write!(f, "{header}"),
             Self::Other(name) => f.write_str(name),
             Self::Data => f.write_str("data of an unknown kind"),
             Self::Zeroes => f.write_str("zeroes"),
@@ -57,7 +61,6 @@ impl fmt::Display for Content {
 /// Where other things have their signatures. Of some the place depends on their size: a disk is only formatted when libblkid,
 /// too, finds nothing.
 const SIGNATURES: &[(&str, usize, &[u8])] = &[
-    ("a LUKS container", 0, b"LUKS\xba\xbe"),
     ("an LVM physical volume", 512, b"LABELONE"),
     ("an LVM physical volume", 0, b"LABELONE"),
     ("a member of an md array", 4096, b"\xfc\x4e\x2b\xa9"),
@@ -89,13 +92,17 @@ const SIGNATURES: &[(&str, usize, &[u8])] = &[
 ];
 
 /// Who uses a disk as a part of something larger: mounted by itself, that would be damaged.
-const OWNERS: [&str; 4] = ["LUKS", "LVM", "md array", "bcache"];
+const OWNERS: [&str; 3] = ["LVM", "md array", "bcache"];
 
 /// What the disk holds whose first bytes these are; 128 KiB of them are enough for everything that can be mounted.
 #[must_use]
 pub fn content(head: &[u8]) -> Content {
     if head.iter().all(|byte| *byte == 0) {
         return Content::Zeroes;
+    }
+    let header = luks::header(head);
+    if let Some(header) = header.as_ref().filter(|_| luks::begins(head)) {
+        return Content::Luks(header.clone());
     }
     let filesystem = ext(head).or_else(|| xfs(head)).or_else(|| btrfs(head));
     let is_there = |at: usize, bytes: &[u8]| head.get(at..).is_some_and(|there| there.starts_with(bytes));
@@ -107,6 +114,8 @@ pub fn content(head: &[u8]) -> Content {
             let itself = if unfinished { Content::Unfinished(found.kind) } else { Content::Filesystem(found) };
             others.find(|name| OWNERS.iter().any(|owner| name.contains(owner))).map_or(itself, Content::Other)
         }
+        // The first copy of the header was destroyed; a filesystem that was made over it leaves the second one.
+        None if header.is_some() => header.map_or(Content::Data, Content::Luks),
         None => others.next().or_else(|| unsupported(head)).map_or(Content::Data, Content::Other),
     }
 }

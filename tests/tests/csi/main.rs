@@ -7,6 +7,7 @@ mod chance;
 mod crash;
 mod deadlines;
 mod decoys;
+mod encrypting;
 mod expanding;
 mod identity;
 mod linked;

@@ -229,9 +229,6 @@ fn what_a_storage_class_may_not_say_is_refused_and_the_disk_stays_blank() {
         let why = refused(scene.client.stage(request), Code::InvalidArgument, "REQUEST_INVALID");
         assert!(why.contains("mkfs-options"), "{why}");
     }
-    let mut request = scene.bed.stage(&disk).unwrap();
-    request.volume_context.insert("csi.cloudstack.apache.org/encryption".to_owned(), "luks2".to_owned());
-    refused(scene.client.stage(request), Code::FailedPrecondition, "CAPABILITY_UNSUPPORTED");
     assert!(scene.bytes(&disk).iter().all(|byte| *byte == 0));
 }
 

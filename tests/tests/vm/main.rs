@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends by panicking")]
 
 mod datacenter;
+mod encrypted;
 mod life;
 mod packer;
 mod power;

@@ -17,27 +17,27 @@ use cks_tests::leash::Daemon;
 use cks_tests::process::Command;
 use cks_tests::vm::{Disk, Instance, Router, Template};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Longer than anything here takes, and shorter than kubelet's two minutes.
-const DEADLINE: Duration = Duration::from_secs(110);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(110);
 
 const SOCKET: &str = "/var/lib/kubelet/plugins/csi.cloudstack.apache.org/csi.sock";
 
 /// A machine with the daemon, and the way to its socket.
-struct Node {
-    instance: Instance,
-    client: Client,
+pub(crate) struct Node {
+    pub(crate) instance: Instance,
+    pub(crate) client: Client,
     _relay: Daemon,
     _router: Router,
-    bed: Bed,
+    pub(crate) bed: Bed,
     scratch: tempfile::TempDir,
     /// The instance's files lie with it.
     _template: Template,
 }
 
 impl Node {
-    fn boot() -> Self {
+    pub(crate) fn boot() -> Self {
         let template = Template::make(|root| {
             fs::write(root.join("etc/cks-agent/config.toml"), "[csi]\nenabled = true\nregister = false\n")?;
             Ok(())
@@ -67,28 +67,28 @@ impl Node {
     }
 
     /// A disk of a volume, which is not plugged in.
-    fn disk(&self, name: &str, bus: &'static str, serial: Option<String>, bytes: u64) -> Disk {
+    pub(crate) fn disk(&self, name: &str, bus: &'static str, serial: Option<String>, bytes: u64) -> Disk {
         let file = self.scratch.path().join(name);
         File::create(&file).unwrap().set_len(bytes).unwrap();
         Disk { bus, serial, file, name: name.to_owned() }
     }
 
-    fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         self.instance.guest.sh(script).unwrap_or_else(|error| panic!("{error:#}\n{}", self.journal()))
     }
 
-    fn journal(&self) -> String {
+    pub(crate) fn journal(&self) -> String {
         let told =
             self.instance.guest.sh("journalctl -b -u cks-agent --no-pager -o short-monotonic | tail -n 40; lsblk");
         told.unwrap_or_else(|error| format!("{error:#}"))
     }
 
-    fn told<T>(&self, answer: Result<T, tonic::Status>) -> T {
+    pub(crate) fn told<T>(&self, answer: Result<T, tonic::Status>) -> T {
         answer.unwrap_or_else(|status| panic!("{status}\n{}", self.journal()))
     }
 }
 
-fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().to_owned()
 }
 

@@ -141,7 +141,36 @@ fn what_a_storage_class_asks_of_mkfs_is_checked() {
     assert_eq!(with("ext4", "csi.cloudstack.apache.org/disk-offering-id", "x").unwrap().mkfs, [""; 0]);
     assert_refused(with("ext4", MKFS_OPTIONS, "-F"), "-F");
     assert_refused(with("", MKFS_OPTIONS, "-b 4096"), "fstype");
-    assert_eq!(with("ext4", ENCRYPTION, "luks2").unwrap_err().class, Class::CapabilityUnsupported);
+}
+
+#[test]
+fn an_encrypted_volume_has_a_passphrase_that_nobody_sees() {
+    let with = |encryption: &str, secrets: &[(&str, &str)]| {
+        let volume_context = [(PARAMETER.to_owned(), encryption.to_owned())].into();
+        let secrets = secrets.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        stage(&NodeStageVolumeRequest { volume_context, secrets, ..staging() })
+    };
+    let asked = with("luks2", &[("passphrase", "hunter2\n")]).unwrap();
+    assert!(!format!("{asked:?}").contains("hunter2"));
+    assert_eq!(asked.passphrase.unwrap().reveal(), "hunter2\n");
+    for none in ["", "none"] {
+        assert_eq!(with(none, &[("passphrase", "hunter2")]).unwrap().passphrase, None);
+    }
+    assert_refused(with("luks2", &[]), "secrets.passphrase is missing");
+    assert_refused(with("luks2", &[("Passphrase", "hunter2")]), "secrets.passphrase is missing");
+    assert_refused(with("luks2", &[("passphrase", "")]), "secrets.passphrase is empty");
+    assert!(with("luks2", &[("passphrase", &"x".repeat(4096))]).is_ok());
+    let refusal = with("luks2", &[("passphrase", &"hunter2".repeat(600))]).unwrap_err();
+    assert!(refusal.what.contains("longer") && !refusal.to_string().contains("hunter2"), "{refusal}");
+    for other in ["luks", "LUKS2", "luks1", "true"] {
+        assert_eq!(with(other, &[("passphrase", "x")]).unwrap_err().class, Class::CapabilityUnsupported, "{other}");
+        let volume_context = [(PARAMETER.to_owned(), other.to_owned())].into();
+        let refusal = publish(&NodePublishVolumeRequest { volume_context, ..publishing() }).unwrap_err();
+        assert_eq!(refusal.class, Class::CapabilityUnsupported, "{other}");
+    }
+    let volume_context = [(PARAMETER.to_owned(), "luks2".to_owned())].into();
+    assert!(publish(&NodePublishVolumeRequest { volume_context, ..publishing() }).unwrap().encrypted);
+    assert!(!publish(&publishing()).unwrap().encrypted);
 }
 
 #[test]

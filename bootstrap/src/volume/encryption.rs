@@ -64,7 +64,7 @@ fn plain(situation: &Situation<'_>) -> Result<Step, Refusal> {
     }
     match found {
         // A pod may have a LUKS container of its own in a device.
-        Content::Luks(header) if !block || header.uuid == id.luks_uuid() => {
+        Content::Luks(header) if !block || header.uuid == id.luks_uuid() || [NEW, DONE].contains(&&*header.label) => {
             Err(Refusal::new(Class::DiskNotBlank, format!("{disk} holds {header}: {}", lacking())))
         }
         _ => Ok(Step::Plain),
@@ -92,14 +92,18 @@ fn encrypted(situation: &Situation<'_>) -> Result<Step, Refusal> {
 }
 
 fn of_header(id: &VolumeId, header: &Header, begun: bool, open: bool) -> Result<Step, String> {
-    let ours = id.luks_uuid();
-    if header.version != 2 || header.uuid != ours {
-        return Err(format!(", which is not this volume's (LUKS2, UUID {ours})"));
+    if header.version != 2 {
+        return Err(format!(", and {LUKS2} is asked for"));
     }
+    let is_own = header.uuid == id.luks_uuid();
     match (header.label.as_str(), header.state) {
         // Made by us a moment ago, perhaps half; if it is open, it is whole.
-        (NEW, _) if begun && !open => Ok(Step::Format { clear: true }),
-        (NEW, State::Whole) => Ok(Step::Fill),
+        (NEW, _) if is_own && begun && !open => Ok(Step::Format { clear: true }),
+        (NEW, State::Whole) if is_own => Ok(Step::Fill),
+        (NEW, _) if !is_own => {
+            Err(format!(", a copy of a volume that was never filled; this one's UUID is {}", id.luks_uuid()))
+        }
+        // A volume that was made of a snapshot has the header of its source, and is opened by the same passphrase.
         (DONE, State::Whole | State::Second) => Ok(Step::Use),
         // The damaged copy may have said that the volume is in use.
         (NEW, State::Second) => Err(", and its first copy is damaged: see cryptsetup repair".to_owned()),

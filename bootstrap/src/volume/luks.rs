@@ -20,6 +20,8 @@ const SECOND: &[u8] = b"SKUL\xba\xbe";
 const SECONDS: [usize; 3] = [16 << 10, 32 << 10, 64 << 10];
 /// The largest header.
 const LARGEST: u64 = 4 << 20;
+/// What a mapping's UUID begins with at device-mapper (cryptsetup's `dm_prepare_uuid`); header and name follow.
+const TYPE: &str = "CRYPT-LUKS2-";
 /// The part before the JSON.
 const BINARY: usize = 4096;
 const CHECKSUM: std::ops::Range<usize> = 448..512;
@@ -141,10 +143,13 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The volume that it is of, by name and UUID.
+    /// The volume that it is of: by its name, which cryptsetup has written into the UUID, too. The header's UUID, which stands
+    /// there, is the volume's own, or of the volume that it was copied from.
     #[must_use]
     pub fn volume(&self) -> Option<VolumeId> {
-        VolumeId::of_mapping(&self.name).filter(|id| self.uuid == mapping_uuid(id))
+        let header = self.uuid.strip_prefix(TYPE)?.strip_suffix(&self.name)?.strip_suffix('-')?;
+        let is_uuid = header.len() == 32 && header.bytes().all(|byte| byte.is_ascii_hexdigit());
+        VolumeId::of_mapping(&self.name).filter(|_| is_uuid)
     }
 
     /// Whether it is a volume's whose disk has this serial, and lies on that disk alone.
@@ -179,12 +184,6 @@ impl fmt::Display for Mapping {
             .collect();
         write!(f, "{} ({}) on {}", plain(&self.name), plain(&self.uuid), disks.join(", "))
     }
-}
-
-/// What cryptsetup calls the mapping of a volume at device-mapper (`dm_prepare_uuid`).
-#[must_use]
-pub fn mapping_uuid(id: &VolumeId) -> String {
-    format!("CRYPT-LUKS2-{}-{}", id.luks_uuid().replace('-', ""), id.mapping_name())
 }
 
 fn be(from: &[u8], at: usize, length: usize) -> Option<u64> {

@@ -119,7 +119,7 @@ fn a_container_that_is_not_the_volumes_is_refused_and_named() {
     let scene = Scene::new();
     let other = "11111111-2222-4333-8444-555555555555";
     let disks = [scene.blank(), scene.blank(), scene.blank(), scene.blank()];
-    make(&scene, &disks[0], "luks2", other, "cks");
+    make(&scene, &disks[0], "luks2", other, "cks-new");
     make(&scene, &disks[1], "luks1", &luks_uuid(&disks[1]), "");
     make(&scene, &disks[2], "luks2", &luks_uuid(&disks[2]), "mine");
     make(&scene, &disks[3], "luks2", &luks_uuid(&disks[3]), "cks");
@@ -144,6 +144,12 @@ fn an_encrypted_volume_is_not_staged_as_one_that_is_not() {
         assert!(why.contains(&format!("{PARAMETER}: luks2 is missing")), "{why}");
         // With the parameter it is the machine that lacks something.
         refuses(&scene, &disk, encrypted(&scene, &disk), Code::FailedPrecondition, "ENCRYPTION_UNAVAILABLE");
+        // So it is with a copy, which has the header of its source.
+        let copy = scene.blank();
+        make(&scene, &copy, "luks2", "11111111-2222-4333-8444-555555555555", "cks");
+        let plain = scene.bed.stage(&copy).unwrap();
+        refuses(&scene, &copy, plain, Code::FailedPrecondition, "DISK_NOT_BLANK");
+        refuses(&scene, &copy, encrypted(&scene, &copy), Code::FailedPrecondition, "ENCRYPTION_UNAVAILABLE");
     }
 }
 

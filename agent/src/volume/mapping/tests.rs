@@ -49,7 +49,7 @@ fn machine(serial: &str, name: &str, uuid: &str) -> (TempDir, Host) {
 }
 
 fn uuid() -> String {
-    bootstrap::volume::luks::mapping_uuid(&id())
+    format!("CRYPT-LUKS2-{}-{}", id().luks_uuid().replace('-', ""), id().mapping_name())
 }
 
 #[test]

@@ -58,11 +58,12 @@ fn expected(situation: &Situation<'_>) -> Option<Step> {
     let Situation { asked, block, read_only, found, begun, open, .. } = *situation;
     let ours = id().luks_uuid();
     let header = |label: &str, states: &[State]| {
-        matches!(found, Content::Luks(found)
-            if found.version == 2 && found.uuid == ours && found.label == label && states.contains(&found.state))
+        // A copy has another UUID, and what was stored in its source.
+        matches!(found, Content::Luks(found) if found.version == 2 && found.label == label
+            && (label == DONE || found.uuid == ours) && states.contains(&found.state))
     };
     let any = [State::Whole, State::Second, State::Damaged];
-    let of_ours = matches!(found, Content::Luks(found) if found.uuid == ours);
+    let of_ours = matches!(found, Content::Luks(found) if found.uuid == ours || [NEW, DONE].contains(&&*found.label));
     let half = matches!(found, Content::Data | Content::Unfinished(_));
     let rows = [
         (!asked && open, None),

@@ -113,12 +113,19 @@ fn a_mapping_is_the_volumes_by_name_uuid_and_its_one_disk() {
     {
         assert!(!with(disks).is_on(&serial), "{disks:?}");
     }
+    // One that was made of a snapshot has its source's header.
+    assert!(
+        Mapping { uuid: format!("CRYPT-LUKS2-00000000000080008000000000000000-cks-{ID}"), ..good.clone() }
+            .is_on(&serial)
+    );
     assert!(with(&[None]).is_orphan() && with(&[]).is_orphan() && !with(&[None, disk(other)]).is_orphan());
     assert!(!good.is_on(&VolumeId::parse("0a1b2c3d-4e5f-6071-8294-a4b5c6d7e8f9").unwrap().serial().unwrap()));
     for (name, uuid) in [
         (good.name.clone(), good.uuid.replace("LUKS2", "LUKS1")),
         (good.name.clone(), good.uuid.replace("LUKS2", "PLAIN")),
-        (good.name.clone(), format!("CRYPT-LUKS2-00000000000080008000000000000000-cks-{ID}")),
+        (good.name.clone(), format!("CRYPT-LUKS2-0000000000008000800000000000000-cks-{ID}")),
+        (good.name.clone(), format!("CRYPT-LUKS2-00000000000080008000000000000000-cks-{}", ID.replace('0', "1"))),
+        (good.name.clone(), format!("CRYPT-LUKS2-0000000000008000800000000000000g-cks-{ID}")),
         (good.name.clone(), String::new()),
         ("cks-other".to_owned(), good.uuid.clone()),
         (good.name.to_uppercase(), good.uuid.clone()),

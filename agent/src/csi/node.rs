@@ -30,6 +30,8 @@ use crate::volume::{Condition, Usage, Volumes};
 
 /// Operations at once; kubelet starts one for each volume of each pod, and some wait for their disk.
 const WORKERS: usize = 64;
+/// What takes volumes away has places of its own: it waits for no disk, and frees those that others wait for.
+const WITHDRAWERS: usize = 16;
 /// Questions for the state of volumes at once: a filesystem that does not answer holds one, and no operation.
 const LOOKERS: usize = 16;
 /// kubelet gives up after two minutes; who says nothing is treated so, too.
@@ -46,6 +48,7 @@ pub struct NodeService {
     about: About,
     locks: Locks,
     workers: Arc<Semaphore>,
+    withdrawers: Arc<Semaphore>,
     lookers: Arc<Semaphore>,
     tally: Tally,
 }
@@ -54,14 +57,17 @@ impl NodeService {
     /// Serves `volumes`, and counts in `tally`.
     #[must_use]
     pub fn new(volumes: Volumes, about: About, tally: Tally) -> Self {
-        let (workers, lookers) = (Semaphore::new(WORKERS), Semaphore::new(LOOKERS));
-        Self { volumes, about, locks: Locks::default(), workers: Arc::new(workers), lookers: Arc::new(lookers), tally }
+        let places = |count: usize| Arc::new(Semaphore::new(count));
+        let (workers, withdrawers, lookers) = (places(WORKERS), places(WITHDRAWERS), places(LOOKERS));
+        Self { volumes, about, locks: Locks::default(), workers, withdrawers, lookers, tally }
     }
 
     /// Waits until every operation has ended, whoever waits for it.
     pub async fn idle(&self) {
-        // Never closed.
-        let _ = self.workers.acquire_many(u32::try_from(WORKERS).unwrap_or(u32::MAX)).await;
+        for (places, count) in [(&self.workers, WORKERS), (&self.withdrawers, WITHDRAWERS)] {
+            // Never closed.
+            let _ = places.acquire_many(u32::try_from(count).unwrap_or(u32::MAX)).await;
+        }
     }
 
     /// Does the work on a thread that may block.
@@ -73,6 +79,17 @@ impl NodeService {
         work: impl FnOnce(&Volumes) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Status> {
         self.run(rpc, id, keys, &self.workers, work).await.map_err(|refusal| status::status(&refusal))
+    }
+
+    /// The same for what takes a volume away.
+    async fn withdraw<const N: usize>(
+        &self,
+        rpc: &'static str,
+        id: &VolumeId,
+        keys: [String; N],
+        work: impl FnOnce(&Volumes) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<(), Status> {
+        self.run(rpc, id, keys, &self.withdrawers, work).await.map_err(|refusal| status::status(&refusal))
     }
 
     async fn run<T: Send + 'static, const N: usize>(
@@ -136,7 +153,7 @@ impl Node for NodeService {
         const RPC: &str = "NodeUnstageVolume";
         let asked = self.refuse(RPC, &request.get_ref().volume_id, request::unstage(request.get_ref()))?;
         let (id, keys) = (asked.id.clone(), [volume(&asked.id), path(&asked.path)]);
-        self.work(RPC, &id, keys, move |volumes| volumes.unstage(&asked)).await?;
+        self.withdraw(RPC, &id, keys, move |volumes| volumes.unstage(&asked)).await?;
         Ok(Response::new(NodeUnstageVolumeResponse {}))
     }
 
@@ -158,7 +175,7 @@ impl Node for NodeService {
         const RPC: &str = "NodeUnpublishVolume";
         let asked = self.refuse(RPC, &request.get_ref().volume_id, request::unpublish(request.get_ref()))?;
         let (id, keys) = (asked.id.clone(), [volume(&asked.id), path(&asked.path)]);
-        self.work(RPC, &id, keys, move |volumes| volumes.unpublish(&asked)).await?;
+        self.withdraw(RPC, &id, keys, move |volumes| volumes.unpublish(&asked)).await?;
         Ok(Response::new(NodeUnpublishVolumeResponse {}))
     }
 

@@ -77,6 +77,31 @@ fn a_volume_that_is_waited_for_is_busy_and_another_one_is_not() {
 }
 
 #[test]
+fn volumes_are_taken_away_while_more_are_waited_for_than_there_are_places() {
+    let scene = Scene::new();
+    let staged = scene.staged();
+    scene.client.publish(scene.bed.publish(&staged, 1).unwrap()).unwrap();
+    let absent: Vec<_> = (0..65).map(|_| scene.bed.detached_disk(SMALL).unwrap()).collect();
+    let client = scene.client.within(Duration::from_secs(20));
+    let overloaded = thread::scope(|scope| {
+        let requests = absent.iter().map(|disk| scene.bed.stage(disk).unwrap());
+        let waiting: Vec<_> = requests.map(|request| scope.spawn(|| client.stage(request))).collect();
+        let deadline = Instant::now() + Duration::from_secs(15);
+        // One of them has found no place.
+        while !waiting.iter().any(thread::ScopedJoinHandle::is_finished) {
+            assert!(Instant::now() < deadline, "all 65 have a place");
+            thread::sleep(Duration::from_millis(20));
+        }
+        scene.client.unpublish(scene.bed.unpublish(&staged, 1).unwrap()).unwrap();
+        scene.client.unstage(scene.bed.unstage(&staged).unwrap()).unwrap();
+        let ended = waiting.into_iter().map(|waiting| waiting.join().unwrap().unwrap_err());
+        ended.filter(|status| status.code() == Code::ResourceExhausted).count()
+    });
+    assert_eq!(overloaded, 1);
+    assert!(scene.targets(&staged).is_empty());
+}
+
+#[test]
 fn a_client_that_gave_up_finds_its_volume_staged_the_next_time() {
     let scene = Scene::new();
     let mut disk = scene.bed.detached_disk(SMALL).unwrap();

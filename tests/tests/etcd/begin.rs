@@ -47,9 +47,12 @@ fn etcd_runs_without_rights_and_starts_with_the_machine() {
     let mut bed = Bed::formed(1, true, &programs).unwrap();
     bed.nodes[0].put("/key", "value").unwrap();
     let node = &bed.nodes[0];
-    let ids = node.enter(Command::new("sh").args(["-c", "ps -eo user:20,args | grep '[o]pt/bin/etcd$'"]));
+    let ids = node.enter(Command::new("sh").args(["-c", "ps -eo uid:8,args | grep '[o]pt/bin/etcd$'"]));
     let ids = ids.ok().unwrap();
-    assert!(ids.lines().any(|line| line.contains(&*node.root.to_string_lossy()) && line.starts_with("999")), "{ids}");
+    assert!(
+        ids.lines().any(|line| line.contains(&*node.root.to_string_lossy()) && line.trim_start().starts_with("999 ")),
+        "{ids}"
+    );
     bed.nodes[0].power_off().unwrap();
     bed.nodes[0].boot().unwrap();
     bed.ok(0, &["start"]).unwrap();

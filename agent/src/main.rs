@@ -12,18 +12,25 @@ use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
     heap::share();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&Failure::new(Code::Io, "Starting the runtime").with_source(e)),
-    };
-    let code = runtime.block_on(run());
+    let command = Cli::parse().command;
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(workers(&command)).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => return fail(&Failure::new(Code::Io, "Starting the runtime").with_source(e)),
+        };
+    let code = runtime.block_on(run(command));
     // A thread that still waits for a drive or a name server keeps nobody here.
     runtime.shutdown_background();
     code
 }
 
-async fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
+/// A daemon waits, and what it does for a moment is not faster for being handed from one thread to another; downloads are.
+fn workers(command: &Command) -> usize {
+    if matches!(command, Command::Serve(_)) { 1 } else { 2 }
+}
+
+async fn run(command: Command) -> ExitCode {
+    let outcome = match command {
         Command::Bootstrap(arguments) => {
             report::log(arguments.verbose, cli::log());
             Ok(agent::run::bootstrap(&arguments).await)

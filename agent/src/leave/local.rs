@@ -14,12 +14,13 @@ use crate::host::Host;
 /// something else makes it again.
 const MAX_ROUNDS: usize = 5;
 
-/// Writes down what is not to be found out afterwards. It began `at` this time, unless it began earlier already.
+/// Writes down what is not to be found out afterwards. It began `at` this time, unless it began earlier already: to the
+/// microsecond, for a membership that is as young as a second is older than that.
 ///
 /// # Errors
 /// `NO_SPACE` and `IO` name the file.
 pub(super) fn note(host: &Host, facts: &Facts, at: SystemTime) -> Result<(), Failure> {
-    record::write(host, &begin(facts, &humantime::format_rfc3339_seconds(at).to_string()))
+    record::write(host, &begin(facts, &humantime::format_rfc3339_micros(at).to_string()))
 }
 
 /// Takes away all that can be taken away, and tells it in `report`. The last look decides: what is still planned is left,

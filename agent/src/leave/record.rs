@@ -98,6 +98,11 @@ pub(super) fn leave_behind(host: &Host, begun: &Begun) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bootstrap::leaving::facts::Facts;
+
+    use super::super::local;
     use super::*;
 
     #[test]
@@ -131,6 +136,15 @@ mod tests {
             let file = fs::File::options().write(true).open(&conf).unwrap();
             file.set_modified(humantime::parse_rfc3339(joined).unwrap()).unwrap();
             assert_eq!(is_under_way(&host), under_way, "{joined}");
+        }
+        // In the same second, too.
+        let now = SystemTime::now();
+        fs::File::options().write(true).open(&conf).unwrap().set_modified(now).unwrap();
+        for (later, under_way) in [(1, true), (0, false)] {
+            forget_unfinished(&host).unwrap();
+            let left = now + Duration::from_millis(10) * later;
+            local::note(&host, &Facts::default(), left - Duration::from_millis(5)).unwrap();
+            assert_eq!(is_under_way(&host), under_way, "{later}");
         }
         forget_unfinished(&host).unwrap();
         assert_eq!(read(&host), None);

@@ -57,6 +57,11 @@ fuzz target seconds="60": fuzz-setup
 fuzz-short seconds="20": fuzz-setup
     fuzz/run "{{ cache }}" all {{ seconds }}
 
+# Run a cks-agent for aarch64 under qemu-user (packages qemu-user-static, mmdebstrap): try-aarch64 [PROGRAM]
+[group('check')]
+try-aarch64 *args:
+    packaging/try-aarch64 "$@"
+
 # Formatting and lints of the fuzz targets, which `lint` does not see
 [group('check')]
 fuzz-lint:

@@ -135,7 +135,9 @@ fn a_block_volume_whose_disk_goes_can_be_taken_away() {
 fn errors_that_the_kernel_counts_make_a_volume_abnormal() {
     let scene = Scene::new();
     let disk = scene.published();
-    scene.bed.sh(&format!("echo x > /sys/fs/ext4/{}/trigger_fs_error", disk.name())).unwrap();
+    // The kernel counts it a moment later, on a thread of its own (`flush_stashed_error_work`).
+    let trigger = "cd /sys/fs/ext4/$0; echo x >trigger_fs_error; until grep -qx 1 errors_count; do sleep 0.01; done";
+    scene.bed.sh(&trigger.replace("$0", disk.name())).unwrap();
     let told = scene.client.stats(scene.bed.stats(&disk, 1).unwrap()).unwrap();
     let condition = told.volume_condition.clone().unwrap();
     assert!(condition.abnormal && condition.message.contains("1 error"), "{condition:?}");

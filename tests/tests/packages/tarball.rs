@@ -108,6 +108,29 @@ fn what_is_not_fit_is_refused_with_its_reason_and_not_touched() {
     }
 }
 
+/// Without `--root` it is the running machine that has to fit, as `uname` tells it and systemd runs it.
+#[test]
+fn a_machine_that_is_not_fit_is_refused_as_well() {
+    let (_place, unpacked) = made().unpacked().unwrap();
+    let root = image();
+    Command::new("cp").arg("-a").arg(&unpacked).arg(root.path("srv/tarball")).ok().unwrap();
+    let machines = [
+        ("aarch64", "6.1.0-9-arm64", "this machine is aarch64, the tarball is for x86_64"),
+        ("x86_64", "4.17.19-generic", "the kernel is 4.17.19-generic; 4.18 or newer is needed"),
+        ("x86_64", "4.18.0-553.el8.x86_64", "systemd does not run this machine"),
+        ("x86_64", "10.0.1", "systemd does not run this machine"),
+    ];
+    for (machine, kernel, reason) in machines {
+        root.write("usr/sbin/uname", &format!("#!/bin/sh\n[ $1 = -m ] && echo {machine} || echo {kernel}\n")).unwrap();
+        root.ok(&["chmod", "755", "/usr/sbin/uname"]).unwrap();
+        let before = root.tree().unwrap();
+        let output = root.run(&["/srv/tarball/install.sh"]).unwrap();
+        assert_eq!(output.code, 3, "{reason}: {output:?}");
+        assert!(output.stderr.contains(reason), "{reason}: {output:?}");
+        assert_eq!(before.difference(&root.tree().unwrap()), "", "{reason}");
+    }
+}
+
 /// The parts of a root that install.sh looks at.
 fn copy(root: &Root) -> Root {
     let part = Root { directory: cks_tests::scratch("root").unwrap() };

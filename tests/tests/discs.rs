@@ -18,8 +18,8 @@ use cks_tests::gate::Gate;
 use cks_tests::leash::Running;
 use cks_tests::node::{self, Node};
 use cks_tests::process::Command;
-use cks_tests::small;
 use cks_tests::vr::Vr;
+use cks_tests::{programs, small};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -345,4 +345,21 @@ fn the_router_is_found_by_the_lease() {
     assert!(text.contains(&format!("{} (vr) in-use: this (v1.34.0)", vr.url)), "{text}");
     let path: &Path = &node.root;
     assert!(path.join("opt/bin/etcd").exists());
+}
+
+/// udev touches the node of a drive at each of its events; what is in the drive is none the newer for it.
+#[test]
+fn a_disc_whose_node_is_touched_meanwhile_is_the_same() {
+    let bed = Bed::new();
+    let program = programs::built("cks-iso").unwrap();
+    let script = r#"device=$(losetup --find --show --read-only "$1"); trap 'losetup -d $device' EXIT
+        (while touch $device; do :; done) & touching=$!
+        "$2" verify --progress none $device; code=$?
+        kill $touching; exit $code"#;
+    let verify = Command::new("sh").args(["-uc", script, "sh"]).arg(&bed.iso).arg(&program);
+    let file = Command::new(&program).args(["verify", "--progress", "none"]).arg(&bed.iso).output().unwrap();
+    for _ in 0..3 {
+        let disc = verify.output().unwrap();
+        assert_eq!((disc.code, disc.stderr.contains("changed")), (file.code, false), "{disc:?}");
+    }
 }

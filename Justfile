@@ -133,7 +133,7 @@ bed-vm *args: build
 bed-vm-short: build
     cargo test --package cks-tests --test vm -- --nocapture --test-threads 2
 
-# From power-on to a ready node: the stock scripts against cks-agent, under QEMU
+# From power-on to a ready node: the stock scripts against cks-agent, under QEMU (unfinished: the stock worker is never ready)
 [group('check')]
 bench-vm: build
     cargo test --package cks-tests --test vm -- --nocapture --include-ignored stock

@@ -139,12 +139,13 @@ pub fn resolved(path: &Path) -> Result<PathBuf, Refusal> {
 }
 
 /// Ends what a volume has mounted at `path`. What is mounted there and is no volume (a filesystem without a disk) is nobody's
-/// to take away here.
+/// to take away here. btrfs tells its disk by a path alone, which leads nowhere when the disk is gone: it had one all the same.
 ///
 /// # Errors
 /// `VOLUME_INCOMPATIBLE` for such a mount; as [`unmount`].
 pub fn unmount_volume(host: &Host, path: &Path) -> Result<(), Refusal> {
-    if is_mount_point(path) && node_at(path)?.is_none() && device_at(host, path)?.is_none() {
+    let names_a_disk = || Ok(table(host)?.top_at(path).is_some_and(|mount| mount.source.starts_with("/dev/")));
+    if is_mount_point(path) && node_at(path)?.is_none() && device_at(host, path)?.is_none() && !names_a_disk()? {
         let what = format!("what is mounted at {} is no disk, and no volume", path.display());
         return Err(Refusal::new(Class::VolumeIncompatible, what));
     }

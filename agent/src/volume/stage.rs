@@ -196,8 +196,9 @@ impl Volumes {
             );
         }
         let published = table.iter().filter(|mount| mount.path != asked.path);
-        let mut published =
-            published.filter(|mount| device.is_some() && mounts::device_of(&self.host, mount) == device);
+        // The same filesystem has the same number, also where that is no disk's (btrfs), or the disk is gone.
+        let of_device = |mount: &Mount| device.is_some() && mounts::device_of(&self.host, mount) == device;
+        let mut published = published.filter(|mount| mount.device == there.device || of_device(mount));
         if let Some(published) = published.next() {
             return Err(still_published(&asked.path, &published.path));
         }

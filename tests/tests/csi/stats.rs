@@ -118,6 +118,24 @@ fn a_disk_that_goes_while_it_is_mounted_makes_a_volume_abnormal_and_it_can_be_ta
     }
 }
 
+/// btrfs tells its disk by the path of a node, and that is gone.
+#[test]
+fn a_btrfs_whose_disk_goes_can_be_taken_away() {
+    let scene = Scene::of(Kind::filesystem("btrfs"));
+    let mut disk = scene.published();
+    disk.detach().unwrap();
+    let unstage = scene.bed.unstage(&disk).unwrap();
+    refused(scene.client.unstage(unstage.clone()), Code::FailedPrecondition, "VOLUME_IN_USE");
+    for _ in 0..2 {
+        scene.client.unpublish(scene.bed.unpublish(&disk, 1).unwrap()).unwrap();
+    }
+    for _ in 0..2 {
+        scene.client.unstage(unstage.clone()).unwrap();
+    }
+    let staging = scene.bed.staging(&disk).unwrap();
+    assert!(scene.bed.mounts().unwrap().iter().all(|mount| mount.target != staging));
+}
+
 #[test]
 fn a_block_volume_whose_disk_goes_can_be_taken_away() {
     let scene = Scene::of(Kind::Block);

@@ -15,6 +15,7 @@ use bootstrap::node_spec::NodeSpec;
 use bootstrap::plan::{self, Bundle, Plan, Wanted};
 use bootstrap::state::{NodeState, Phase};
 use serde::Serialize;
+use tokio::signal::unix::{self, Signal, SignalKind};
 
 use crate::adopt::{self, UserDataRecord};
 use crate::apply::apply;
@@ -353,18 +354,22 @@ async fn finish(
     site.journal.ended(board::timestamp(Duration::ZERO), site.bundle.id, INSTALLED, changed)
 }
 
-/// Waits for a signal that ends the program.
-pub(crate) async fn signal() -> &'static str {
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            // Without the handler the kernel ends us, which is safe, too.
-            Err(_) => std::future::pending().await,
+/// Waits for a signal that ends the program. From this call on none ends it by itself, whenever that is waited for.
+pub(crate) fn signal() -> impl Future<Output = &'static str> + Send + 'static {
+    // Without a handler the kernel ends us, which is safe, too.
+    let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| unix::signal(kind).ok());
+    async move {
+        tokio::select! {
+            () = received(interrupt) => "SIGINT",
+            () = received(terminate) => "SIGTERM",
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => "SIGINT",
-        _ = terminate => "SIGTERM",
+    }
+}
+
+async fn received(signal: Option<Signal>) {
+    match signal {
+        Some(mut signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -59,6 +59,8 @@ pub type States = watch::Receiver<Option<NodeState>>;
 pub async fn daemon(arguments: &cli::Serve, notify: &Notify) -> Result<u8, Failure> {
     let host = Host::new(&arguments.root)?;
     let config = Config::read(&host, None)?;
+    // Whoever is told that this serves may stop it at once.
+    let signal = run::signal();
     let states = follow(&host)?;
     let (stop, stopping) = watch::channel(false);
     let volumes = config.csi.enabled.then(|| csi::start(&host, &config.csi, stopping.clone()));
@@ -69,7 +71,7 @@ pub async fn daemon(arguments: &cli::Serve, notify: &Notify) -> Result<u8, Failu
     notify.ready();
     notify.status(&format!("Serving {SOCKET_PATH}"));
     tokio::spawn(async move {
-        let signal = run::signal().await;
+        let signal = signal.await;
         tracing::info!("stopped by {signal}");
         // Nobody may be left to be told.
         let _ = stop.send(true);

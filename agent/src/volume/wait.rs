@@ -8,6 +8,7 @@ use bootstrap::volume::refusal::{Class, Refusal};
 
 use super::Volumes;
 use super::devices::{self, Disk};
+use crate::console::TARGET;
 use crate::host::Host;
 use crate::media::events::Events;
 
@@ -27,14 +28,14 @@ impl Volumes {
         let until = until.min(Instant::now() + self.settings.attach_wait);
         // Subscribed before the next look, or a disk that comes in between is missed.
         let events = runtime.block_on(async { Events::subscribe() });
-        tracing::info!("waiting for the disk {serial}");
+        tracing::info!(target: TARGET, "waiting for the disk {serial}");
         rescan(&self.host);
         loop {
             let found = devices::find(&self.host, serial);
             let left = until.saturating_duration_since(Instant::now());
             if !may_come(&found) || left.is_zero() {
                 if let Ok(disk) = &found {
-                    tracing::info!("the disk {serial} is there: {}", disk.name);
+                    tracing::info!(target: TARGET, "the disk {serial} is there: {}", disk.name);
                 }
                 return found;
             }

@@ -128,7 +128,7 @@ beds: build
 bed-vm *args: build
     cargo test --package cks-tests --test vm -- --nocapture --test-threads 2 --include-ignored --skip packer --skip stock "$@"
 
-# What of it CI has time for: late discs, a reboot, the router, user data alone, volumes
+# What of it CI has time for: late discs, a reboot, the router, volumes
 [group('check')]
 bed-vm-short: build
     cargo test --package cks-tests --test vm -- --nocapture --test-threads 2

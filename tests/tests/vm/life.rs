@@ -78,6 +78,15 @@ fn workers_of_a_template_live() {
     let mut bed = Bed { cloud: Datacenter::new().unwrap(), begun };
     let cluster = late_disc(&mut bed);
     reboot(&mut bed, &cluster);
+    over_the_router(&mut bed, cluster);
+}
+
+#[test]
+#[ignore = "minutes that CI has not: just bed-vm runs it"]
+fn a_worker_that_has_left_comes_back_by_new_user_data_alone() {
+    let begun = Instant::now();
+    let mut bed = Bed { cloud: Datacenter::new().unwrap(), begun };
+    let cluster = late_disc(&mut bed);
     over_the_router(&mut bed, cluster.clone());
     by_user_data_alone(&mut bed, &cluster);
 }

@@ -157,7 +157,7 @@ impl<'a> Volume<'a> {
 }
 
 #[test]
-#[ignore = "five minutes, which CI has not: just bed-vm has it"]
+#[ignore = "minutes that CI has not: just bed-vm runs it"]
 fn encrypted_volumes_are_opened_and_closed() {
     let node = Node::boot();
     filesystem(&node);

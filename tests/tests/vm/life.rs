@@ -25,6 +25,11 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
+    fn begin() -> Self {
+        let begun = Instant::now();
+        Self { cloud: Datacenter::new().unwrap(), begun }
+    }
+
     pub(crate) fn say(&self, text: &str) {
         eprintln!("{:7.1} s  {text}", self.begun.elapsed().as_secs_f64());
     }
@@ -74,8 +79,7 @@ impl Bed {
 
 #[test]
 fn workers_of_a_template_live() {
-    let begun = Instant::now();
-    let mut bed = Bed { cloud: Datacenter::new().unwrap(), begun };
+    let mut bed = Bed::begin();
     let cluster = late_disc(&mut bed);
     reboot(&mut bed, &cluster);
     over_the_router(&mut bed, cluster);
@@ -84,8 +88,7 @@ fn workers_of_a_template_live() {
 #[test]
 #[ignore = "minutes that CI has not: just bed-vm runs it"]
 fn a_worker_that_has_left_comes_back_by_new_user_data_alone() {
-    let begun = Instant::now();
-    let mut bed = Bed { cloud: Datacenter::new().unwrap(), begun };
+    let mut bed = Bed::begin();
     let cluster = late_disc(&mut bed);
     over_the_router(&mut bed, cluster.clone());
     by_user_data_alone(&mut bed, &cluster);
@@ -94,8 +97,7 @@ fn a_worker_that_has_left_comes_back_by_new_user_data_alone() {
 #[test]
 #[ignore = "a quarter of an hour more than CI has: just bed-vm runs it"]
 fn a_worker_without_a_router_and_one_without_power() {
-    let begun = Instant::now();
-    let mut bed = Bed { cloud: Datacenter::new().unwrap(), begun };
+    let mut bed = Bed::begin();
     let cluster = late_disc(&mut bed);
     by_config_drive(&mut bed, &cluster);
     crate::power::cut_at_random_moments(&mut bed, &cluster);

@@ -126,17 +126,12 @@ beds: build
 # Machines that boot, under QEMU, from a sealed template: discs, router, ConfigDrive, power cuts; CKS_POWER_CUTS=10 cuts more often
 [group('check')]
 bed-vm *args: build
-    cargo test --package cks-tests --test vm -- --nocapture --test-threads 2 --include-ignored --skip packer --skip stock "$@"
+    cargo test --package cks-tests --test vm -- --nocapture --test-threads 2 --include-ignored --skip packer "$@"
 
 # What of it CI has time for: late discs, a reboot, the router, volumes
 [group('check')]
 bed-vm-short: build
     cargo test --package cks-tests --test vm -- --nocapture --test-threads 2
-
-# From power-on to a ready node: the stock scripts against cks-agent, under QEMU (unfinished: the stock worker is never ready)
-[group('check')]
-bench-vm: build
-    cargo test --package cks-tests --test vm -- --nocapture --include-ignored stock
 
 # One template that packer really makes, under QEMU; not part of `bed-vm`
 [group('check')]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
@@ -23,7 +23,6 @@ const DISC: Duration = Duration::from_secs(30);
 struct Booted {
     instance: Instance,
     since: Instant,
-    switched_on: SystemTime,
 }
 
 /// The cloud. What a worker is told is kept: a test may tell it to another one.
@@ -38,15 +37,10 @@ pub(crate) struct Datacenter {
 impl Datacenter {
     /// None yet; with the disc of Kubernetes 1.35.
     pub(crate) fn new() -> Result<Self> {
-        Self::of(|_| Ok(()))
-    }
-
-    /// The same, of a template that `dress` has changed before it was sealed.
-    pub(crate) fn of(dress: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let begun = Instant::now();
         let hardware = Hardware::new(&["1.35"], &crate::containerd())?;
         let router = Router::start(&hardware.bed)?;
-        let template = Template::make(|root| with_builder(root).and_then(|()| dress(root)))?;
+        let template = Template::make(with_builder)?;
         eprintln!("{}\n{:7.1} s  the template is sealed", template.said, begun.elapsed().as_secs_f64());
         Ok(Self { hardware, told: String::new(), booted: Vec::new(), router, template })
     }
@@ -61,11 +55,6 @@ impl Datacenter {
         found.with_context(|| format!("{name} does not boot"))
     }
 
-    /// When a machine was switched on.
-    pub(crate) fn switched_on(&mut self, name: &str) -> Result<SystemTime> {
-        self.find(name).map(|booted| booted.switched_on)
-    }
-
     /// Whether a machine of that name boots, and is no machine in namespaces.
     fn boots(&self, name: &str) -> bool {
         self.booted.iter().any(|booted| booted.instance.name == name)
@@ -76,7 +65,7 @@ impl Datacenter {
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("Reading a random UUID")?;
         let bed = &mut self.hardware.bed;
         let instance = Instance::new(bed, &self.router, &self.template, name, id.trim())?;
-        self.booted.push(Booted { instance, since: Instant::now(), switched_on: SystemTime::now() });
+        self.booted.push(Booted { instance, since: Instant::now() });
         self.hide(true)?;
         self.instance(name)
     }
@@ -102,7 +91,6 @@ impl Datacenter {
         let netns = &self.hardware.bed.vr.netns;
         let booted = self.booted.iter_mut().find(|booted| booted.instance.name == name).context("no machine")?;
         booted.since = Instant::now();
-        booted.switched_on = SystemTime::now();
         booted.instance.boot(netns)
     }
 
@@ -190,7 +178,6 @@ impl Cloud for Datacenter {
         let booted = self.booted.iter_mut().find(|booted| booted.instance.name == vm.name);
         let booted = booted.ok_or_else(|| anyhow!("{} is gone", vm.name))?;
         booted.since = Instant::now();
-        booted.switched_on = SystemTime::now();
         booted.instance.power_on(netns)
     }
 

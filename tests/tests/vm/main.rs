@@ -9,7 +9,6 @@ mod encrypted;
 mod life;
 mod packer;
 mod power;
-mod stock;
 mod volumes;
 
 use std::path::PathBuf;
